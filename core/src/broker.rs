@@ -1,0 +1,307 @@
+//! A broker: names to queues, and what all its queues share: epochs, clock, memory budget, keys.
+
+use std::collections::HashMap;
+
+use crate::{
+    budget::{Budget, MemoryUse},
+    clock::{Clock, Millis},
+    config::{BODY_MAX, MEMORY_LIMIT_DEFAULT, NAME_MAX, PARTITIONS_MAX, QueueConfig},
+    error::{BuildError, CreateQueueError, NoSuchQueue, WorkerError},
+    ledger::reclaim::Collector,
+    queue::Queue,
+    receipt::{QueueId, Seal},
+    sync::{self, Arc, AtomicU32, Mutex, Ordering},
+    worker::Worker,
+};
+
+/// A set of named queues that share a clock, a memory budget and a collector. Cheap to clone; clones are the same
+/// broker. Any thread may use it.
+///
+/// ```
+/// use std::time::Duration;
+/// use epoq::{Broker, QueueConfig};
+///
+/// let broker = Broker::new();
+/// let orders = broker.create_queue("orders", QueueConfig::default())?;
+/// orders.send(b"42 apples")?;
+/// let received = orders.receive(1, Duration::from_secs(30))?;
+/// assert_eq!(received[0].body(), b"42 apples");
+/// orders.delete(&received[0].receipt_handle())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Broker {
+    shared: Arc<Shared>,
+    names: Arc<Names>,
+    _user: Arc<()>,
+}
+
+#[derive(Debug)]
+struct Names {
+    /// Control plane: taken to create, find and delete queues only.
+    queues: Mutex<HashMap<Box<str>, Queue>>,
+    next: AtomicU32,
+}
+
+/// What queues and workers keep of their broker.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) collector: Collector,
+    pub(crate) clock: Clock,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) seal: Seal,
+    pub(crate) partitions: usize,
+    pub(crate) seed: u64,
+    /// Held by brokers and queues, not by workers: tells whether anybody can still use a worker.
+    pub(crate) users: Arc<()>,
+    number: u32,
+    next_home: AtomicU32,
+    workers: Mutex<WorkerNumbers>,
+}
+
+#[derive(Debug, Default)]
+struct WorkerNumbers {
+    next: u32,
+    free: Vec<u32>,
+}
+
+impl Shared {
+    /// Homes are dealt out in turn.
+    pub(crate) fn next_home(&self) -> usize {
+        // Relaxed: a counter.
+        self.next_home.fetch_add(1, Ordering::Relaxed) as usize % self.partitions
+    }
+
+    pub(crate) fn take_worker_number(&self) -> u32 {
+        let mut workers = self
+            .workers
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        workers.free.pop().unwrap_or_else(|| {
+            workers.next += 1;
+            workers.next - 1
+        })
+    }
+
+    /// The next worker of this number goes on with its counters: the lock orders the two.
+    pub(crate) fn give_worker_number_back(&self, number: u32) {
+        self.workers
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .free
+            .push(number);
+    }
+
+    /// Whether only workers are left of this broker.
+    pub(crate) fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.users) == 1
+    }
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Broker {
+    /// A broker with a partition per core, the machine's clock and a memory budget of 1 GiB.
+    #[must_use]
+    pub fn new() -> Self {
+        Builder::default().make()
+    }
+
+    /// A broker to be configured.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Creates a queue, or returns the existing one of that name and configuration (SQS).
+    ///
+    /// # Errors
+    /// [`CreateQueueError`] if the name or the configuration is invalid, or the name is taken by a queue that is
+    /// configured otherwise.
+    pub fn create_queue(&self, name: &str, config: QueueConfig) -> Result<Queue, CreateQueueError> {
+        let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(valid) {
+            return Err(CreateQueueError::InvalidName);
+        }
+        if !(1..=BODY_MAX).contains(&config.max_message_bytes) {
+            return Err(CreateQueueError::MaxMessageBytes {
+                given: config.max_message_bytes,
+                limit: BODY_MAX,
+            });
+        }
+        let mut queues = self.queues();
+        if let Some(queue) = queues.get(name) {
+            return if *queue.config() == config {
+                Ok(queue.clone())
+            } else {
+                Err(CreateQueueError::Exists)
+            };
+        }
+        // Relaxed: a counter.
+        let number = self.names.next.fetch_add(1, Ordering::Relaxed);
+        let id = QueueId(u64::from(self.shared.number) << 32 | u64::from(number));
+        let queue = Queue::new(id, name, config, &self.shared);
+        queues.insert(name.into(), queue.clone());
+        Ok(queue)
+    }
+
+    /// The queue of that name, if there is one.
+    #[must_use]
+    pub fn queue(&self, name: &str) -> Option<Queue> {
+        self.queues().get(name).cloned()
+    }
+
+    /// Deletes a queue with all its messages. Calls on it are refused from now on, also by clones at hand; bodies
+    /// borrowed from it stay readable until their turn ends. Its memory goes back when its last clone is dropped.
+    ///
+    /// # Errors
+    /// [`NoSuchQueue`].
+    pub fn delete_queue(&self, name: &str) -> Result<(), NoSuchQueue> {
+        let queue = self.queues().remove(name).ok_or(NoSuchQueue)?;
+        queue.mark_deleted();
+        Ok(())
+    }
+
+    /// Registers the calling thread; homes are dealt out in turn.
+    ///
+    /// # Errors
+    /// None at present; see [`Broker::worker_at`].
+    pub fn worker(&self) -> Result<Worker, WorkerError> {
+        Worker::register(&self.shared, None)
+    }
+
+    /// Registers the calling thread with a fixed home partition, for threads pinned to cores.
+    ///
+    /// # Errors
+    /// [`WorkerError::NoSuchPartition`] unless `home` is below [`Broker::partitions`].
+    pub fn worker_at(&self, home: usize) -> Result<Worker, WorkerError> {
+        Worker::register(&self.shared, Some(home))
+    }
+
+    /// Partitions of each queue.
+    #[must_use]
+    pub fn partitions(&self) -> usize {
+        self.shared.partitions
+    }
+
+    /// The memory that messages take at the moment, all queues together.
+    #[must_use]
+    pub fn memory(&self) -> MemoryUse {
+        self.shared.budget.read()
+    }
+
+    /// The counters behind [`Broker::memory`], which outlive the broker. For tests: all is zero in the end.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn budget(&self) -> Arc<Budget> {
+        Arc::clone(&self.shared.budget)
+    }
+
+    /// The broker's clock: milliseconds since it began.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.shared.clock.now()
+    }
+
+    /// `moment` in milliseconds since the Unix epoch: SQS's `SentTimestamp` for [`Delivery::sent_at`](crate::Delivery::sent_at).
+    #[must_use]
+    pub fn unix_millis(&self, moment: Millis) -> u64 {
+        self.shared.clock.unix_millis(moment)
+    }
+
+    fn queues(&self) -> std::sync::MutexGuard<'_, HashMap<Box<str>, Queue>> {
+        self.names
+            .queues
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Configures a [`Broker`].
+#[derive(Debug, Clone, Default)]
+pub struct Builder {
+    partitions: Option<usize>,
+    memory_limit: Option<u64>,
+    clock: Option<Clock>,
+    seed: Option<u64>,
+}
+
+impl Builder {
+    /// The most partitions a queue can have, 1..=4,096; the number of cores unless set. For tests and measurements:
+    /// nobody needs to configure it.
+    #[must_use]
+    pub fn partitions(mut self, partitions: usize) -> Self {
+        self.partitions = Some(partitions);
+        self
+    }
+
+    /// The memory budget in bytes; 1 GiB unless set. Sends beyond it are refused.
+    #[must_use]
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.memory_limit = Some(bytes);
+        self
+    }
+
+    /// The clock: [`Clock::monotonic`] unless set, or a [`ManualClock`](crate::ManualClock) for tests.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
+        self.clock = Some(clock.into());
+        self
+    }
+
+    /// Makes all random choices and keys repeatable. For tests: with a seed that others know, handles can be forged.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The broker.
+    ///
+    /// # Errors
+    /// [`BuildError`] if the number of partitions is out of range.
+    pub fn build(self) -> Result<Broker, BuildError> {
+        match self.partitions {
+            Some(given) if !(1..=PARTITIONS_MAX).contains(&given) => Err(BuildError::Partitions {
+                given,
+                limit: PARTITIONS_MAX,
+            }),
+            _ => Ok(self.make()),
+        }
+    }
+
+    fn make(self) -> Broker {
+        // A plain static: under loom an atomic of loom's cannot be one, and this is a counter of brokers.
+        #[allow(clippy::disallowed_types, reason = "a static counter, never part of a model")]
+        static BROKERS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
+        let keys = self.seed.map_or_else(sync::entropy, |seed| [seed, !seed]);
+        let users = Arc::new(());
+        Broker {
+            shared: Arc::new(Shared {
+                collector: Collector::new(),
+                clock: self.clock.unwrap_or_else(Clock::monotonic),
+                budget: Arc::new(Budget::new(self.memory_limit.unwrap_or(MEMORY_LIMIT_DEFAULT))),
+                seal: Seal::new(keys),
+                partitions: self
+                    .partitions
+                    .unwrap_or_else(sync::cores)
+                    .clamp(1, PARTITIONS_MAX),
+                seed: keys[0],
+                users: Arc::clone(&users),
+                // Relaxed: a counter.
+                number: BROKERS.fetch_add(1, Ordering::Relaxed),
+                next_home: AtomicU32::new(0),
+                workers: Mutex::new(WorkerNumbers::default()),
+            }),
+            names: Arc::new(Names {
+                queues: Mutex::new(HashMap::new()),
+                next: AtomicU32::new(0),
+            }),
+            _user: users,
+        }
+    }
+}

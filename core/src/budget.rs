@@ -1,0 +1,102 @@
+//! The memory budget of a broker: what is used, what waits for the epoch, and where it ends.
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// Counts the bytes of every segment, large body and index chunk of a broker, wherever they are: in use, in a pool or
+/// in limbo. Touched once per segment (some 252 messages) or large body, never per small message.
+#[derive(Debug)]
+pub struct Budget {
+    limit: u64,
+    used: CachePadded<AtomicU64>,
+    limbo: CachePadded<AtomicU64>,
+    pooled: CachePadded<AtomicU64>,
+}
+
+/// What a broker's memory amounts to at a moment, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryUse {
+    /// Sends that would need more than this are refused.
+    pub limit: u64,
+    /// All that is allocated for messages: in use, in limbo and pooled.
+    pub used: u64,
+    /// The part of `used` that is retired and waits for the epoch to pass.
+    pub limbo: u64,
+    /// The part of `used` that is kept for reuse.
+    pub pooled: u64,
+}
+
+// Relaxed throughout: counters on their own, no memory is handed over by them. Sums may lag on the high side only,
+// because memory is counted before it is allocated and until after it is freed.
+impl Budget {
+    pub(crate) fn new(limit: u64) -> Self {
+        let zero = || CachePadded::new(AtomicU64::new(0));
+        Self {
+            limit,
+            used: zero(),
+            limbo: zero(),
+            pooled: zero(),
+        }
+    }
+
+    /// Counts `bytes` as used, if they fit.
+    pub(crate) fn take(&self, bytes: usize) -> bool {
+        let before = self.used.fetch_add(bytes as u64, Ordering::Relaxed);
+        if before.saturating_add(bytes as u64) <= self.limit {
+            return true;
+        }
+        self.give_back(bytes);
+        false
+    }
+
+    /// Counts `bytes` as used even beyond the limit: for what must not fail (bringing a message back).
+    pub(crate) fn force(&self, bytes: usize) {
+        self.used.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts `bytes` as no longer used.
+    pub(crate) fn give_back(&self, bytes: usize) {
+        let before = self.used.fetch_sub(bytes as u64, Ordering::Relaxed);
+        debug_assert!(before >= bytes as u64, "more memory given back than taken");
+    }
+
+    /// Counts `bytes` of the used ones as waiting for the epoch.
+    pub(crate) fn into_limbo(&self, bytes: usize) {
+        self.limbo.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts `bytes` as through with waiting.
+    pub(crate) fn out_of_limbo(&self, bytes: usize) {
+        let before = self.limbo.fetch_sub(bytes as u64, Ordering::Relaxed);
+        debug_assert!(before >= bytes as u64, "more memory left limbo than entered");
+    }
+
+    /// Counts `bytes` of the used ones as pooled.
+    pub(crate) fn into_pool(&self, bytes: usize) {
+        self.pooled.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts `bytes` as no longer pooled.
+    pub(crate) fn out_of_pool(&self, bytes: usize) {
+        let before = self.pooled.fetch_sub(bytes as u64, Ordering::Relaxed);
+        debug_assert!(before >= bytes as u64, "more memory left the pool than entered");
+    }
+
+    /// The limit in bytes.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// What is used now; exact when nothing runs.
+    #[must_use]
+    pub fn read(&self) -> MemoryUse {
+        MemoryUse {
+            limit: self.limit,
+            used: self.used.load(Ordering::Relaxed),
+            limbo: self.limbo.load(Ordering::Relaxed),
+            pooled: self.pooled.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The one source of time: a monotonic clock for use, a manual clock for tests.
+
+#![allow(clippy::disallowed_types, reason = "the clock itself")]
+
+use std::{
+    cell::Cell,
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::sync::Arc;
+
+/// A moment: whole milliseconds since the broker's clock began.
+///
+/// 41 bits of it fit a slot's word: 69 years. Later moments are treated as that one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Millis(pub(crate) u64);
+
+impl Millis {
+    /// The last moment that a slot's word can name.
+    pub const MAX: Self = Self((1 << 41) - 1);
+    /// "Never", as a deadline hint: later than any moment.
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+
+    /// The moment `ms` milliseconds after the clock began, at most [`Millis::MAX`].
+    #[must_use]
+    pub const fn new(ms: u64) -> Self {
+        if ms > Self::MAX.0 { Self::MAX } else { Self(ms) }
+    }
+
+    /// Milliseconds since the clock began.
+    #[must_use]
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// This moment and `ms` milliseconds more, at most [`Millis::MAX`].
+    #[must_use]
+    pub(crate) const fn after(self, ms: u64) -> Self {
+        Self::new(self.0.saturating_add(ms))
+    }
+
+    /// How long it is from `earlier` to here; zero if `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ms", self.0)
+    }
+}
+
+/// Where a broker takes its time from.
+///
+/// The monotonic clock reads the CPU's time-stamp counter where that is invariant (about 10 ns) and the operating
+/// system's monotonic clock elsewhere. Neither goes backwards.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    source: Source,
+    began_unix_ms: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    Monotonic { clock: quanta::Clock, began: u64 },
+    Manual(ManualClock),
+}
+
+impl Clock {
+    /// The machine's monotonic clock, beginning now.
+    #[must_use]
+    pub fn monotonic() -> Self {
+        let clock = quanta::Clock::new();
+        let began = clock.raw();
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            source: Source::Monotonic { clock, began },
+            began_unix_ms: u64::try_from(unix.as_millis()).unwrap_or(0),
+        }
+    }
+
+    /// The present moment, rounded down to the millisecond.
+    #[inline]
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        match &self.source {
+            Source::Monotonic { clock, began } => {
+                Millis::new(clock.delta_as_nanos(*began, clock.raw()) / 1_000_000)
+            }
+            Source::Manual(manual) => manual.now(),
+        }
+    }
+
+    /// `moment` as milliseconds since the Unix epoch, as SQS stamps messages.
+    ///
+    /// A manual clock begins at the Unix epoch.
+    #[must_use]
+    pub const fn unix_millis(&self, moment: Millis) -> u64 {
+        self.began_unix_ms + moment.0
+    }
+}
+
+impl From<&ManualClock> for Clock {
+    fn from(manual: &ManualClock) -> Self {
+        Self {
+            source: Source::Manual(manual.clone()),
+            began_unix_ms: 0,
+        }
+    }
+}
+
+/// A clock that moves only when told to; clones show the same time.
+///
+/// ```
+/// use std::time::Duration;
+/// use epoq::{Broker, ManualClock, QueueConfig};
+///
+/// let time = ManualClock::new();
+/// let broker = Broker::builder().clock(&time).build()?;
+/// let queue = broker.create_queue("jobs", QueueConfig::default())?;
+/// queue.send(b"job")?;
+/// assert_eq!(queue.receive(1, Duration::from_secs(30))?.len(), 1);
+/// assert!(queue.receive(1, Duration::from_secs(30))?.is_empty()); // in flight
+/// time.advance(Duration::from_secs(31));
+/// assert_eq!(queue.receive(1, Duration::from_secs(30))?.len(), 1); // visible again
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct ManualClock {
+    // A std atomic, even under loom: setting the time is not a race of ours.
+    now_ms: Arc<AtomicU64>,
+}
+
+impl ManualClock {
+    /// A clock that stands at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Moves time on by `by`, in whole milliseconds, at most to [`Millis::MAX`].
+    pub fn advance(&self, by: Duration) {
+        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        // Relaxed: a lone counter; whoever needs an order between setting and reading brings it along.
+        let _ = self
+            .now_ms
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+                Some(Millis(now).after(by).0)
+            });
+    }
+
+    /// The time it shows.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        // Relaxed: see `advance`.
+        Millis(self.now_ms.load(Ordering::Relaxed))
+    }
+}
+
+/// One reading of a clock, taken when first asked for and kept.
+///
+/// A receive asks for the time only after its claim (so that rounding and delay only lengthen a lease), and a turn
+/// shares one reading among all its operations.
+#[derive(Debug)]
+pub(crate) struct Reading<'c> {
+    clock: &'c Clock,
+    taken: Cell<Millis>,
+}
+
+impl<'c> Reading<'c> {
+    pub(crate) const fn new(clock: &'c Clock) -> Self {
+        Self {
+            clock,
+            taken: Cell::new(Millis::NEVER),
+        }
+    }
+
+    /// The moment of this reading.
+    #[inline]
+    pub(crate) fn now(&self) -> Millis {
+        let taken = self.taken.get();
+        if taken != Millis::NEVER {
+            return taken;
+        }
+        let now = self.clock.now();
+        self.taken.set(now);
+        now
+    }
+
+    /// Forgets the reading: the next question reads the clock again.
+    pub(crate) fn forget(&self) {
+        self.taken.set(Millis::NEVER);
+    }
+}

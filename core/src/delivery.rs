@@ -1,0 +1,152 @@
+//! Received messages, borrowed from the ledger.
+
+use std::fmt;
+
+use crate::{
+    clock::Millis,
+    ledger::{
+        lease::{Claim, Claims, Place},
+        slot::Entry,
+    },
+    message::Message,
+    queue::Queue,
+    receipt::{MessageId, ReceiptHandle},
+};
+
+/// What one receive brought: 0 to 10 deliveries, borrowed from the ledger for as long as the turn lasts.
+#[derive(Debug)]
+pub struct Received<'t> {
+    claims: Claims<'t>,
+    queue: &'t Queue,
+}
+
+impl<'t> Received<'t> {
+    #[inline]
+    pub(crate) fn new(claims: Claims<'t>, queue: &'t Queue) -> Self {
+        Self { claims, queue }
+    }
+
+    /// How many.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.claims.len()
+    }
+
+    /// Whether there was nothing to receive.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.claims.is_empty()
+    }
+
+    /// The delivery at `at`.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, at: usize) -> Option<Delivery<'t>> {
+        self.claims.get(at).map(|&claim| Delivery {
+            claim,
+            queue: self.queue,
+        })
+    }
+
+    /// The deliveries.
+    #[inline]
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Delivery<'t>> + '_ {
+        self.claims.iter().map(|&claim| Delivery {
+            claim,
+            queue: self.queue,
+        })
+    }
+}
+
+/// A received message, borrowed from the ledger: nothing is copied before you ask.
+///
+/// It gives access to the message's content until the turn ends, also after the lease is over or the message was
+/// deleted. The right to act on the message is the [receipt handle](Delivery::receipt_handle), which outlives the turn.
+#[derive(Clone, Copy)]
+pub struct Delivery<'t> {
+    claim: Claim<'t>,
+    queue: &'t Queue,
+}
+
+impl<'t> Delivery<'t> {
+    #[inline]
+    fn entry(&self) -> Entry {
+        // SAFETY: this receive held the slot's token, and the turn it borrows from is still pinned.
+        unsafe { self.claim.place().entry() }
+    }
+
+    /// The body.
+    #[inline]
+    #[must_use]
+    pub fn body(&self) -> &'t [u8] {
+        // SAFETY: read as above; 't ends with the turn's pin.
+        unsafe { self.entry().body() }
+    }
+
+    /// The right to delete the message, or to extend or release its lease.
+    #[inline]
+    #[must_use]
+    pub fn receipt_handle(&self) -> ReceiptHandle {
+        let header = &self.claim.segment.header;
+        let place = Place {
+            number: header.number,
+            serial: header.serial,
+            slot: self.claim.slot,
+        };
+        ReceiptHandle::new(self.queue.id(), header.partition, place, self.claim.receives)
+    }
+
+    /// The message's id, the same on every redelivery; computed when asked for (about 20 ns).
+    #[must_use]
+    pub fn message_id(&self) -> MessageId {
+        let header = &self.claim.segment.header;
+        self.queue
+            .message_id(header.partition, header.serial, self.claim.slot)
+    }
+
+    /// How often the message has been received, this time included: SQS's `ApproximateReceiveCount`, here exact.
+    #[inline]
+    #[must_use]
+    pub fn receive_count(&self) -> u32 {
+        self.claim.receives
+    }
+
+    /// When the message was sent; see [`Broker::unix_millis`](crate::Broker::unix_millis) for SQS's `SentTimestamp`.
+    #[inline]
+    #[must_use]
+    pub fn sent_at(&self) -> Millis {
+        self.entry().sent()
+    }
+
+    /// When the message was first received.
+    #[must_use]
+    pub fn first_received_at(&self) -> Millis {
+        let sent = self.sent_at();
+        self.claim.place().received().first(sent).unwrap_or(sent)
+    }
+
+    /// A copy that outlives the turn.
+    #[must_use]
+    pub fn to_message(&self) -> Message {
+        Message {
+            body: self.body().into(),
+            id: self.message_id(),
+            handle: self.receipt_handle(),
+            receives: self.receive_count(),
+            sent: self.sent_at(),
+            first_received: self.first_received_at(),
+        }
+    }
+}
+
+impl fmt::Debug for Delivery<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("message_id", &self.message_id())
+            .field("receives", &self.receive_count())
+            .field("bytes", &self.body().len())
+            .finish()
+    }
+}

@@ -1,0 +1,239 @@
+//! One small enum per operation; each says what was wrong and where the limit is.
+
+use std::{error::Error, fmt, time::Duration};
+
+macro_rules! errors {
+    ($($name:ident: $format:expr;)*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let format: fn(&Self, &mut fmt::Formatter<'_>) -> fmt::Result = $format;
+                format(self, f)
+            }
+        }
+        impl Error for $name {}
+    )*};
+}
+
+/// Why a broker could not be built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// Partitions must be 1..=`limit`.
+    Partitions {
+        /// What was asked for.
+        given: usize,
+        /// The most there can be.
+        limit: usize,
+    },
+}
+
+/// Why a queue could not be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CreateQueueError {
+    /// A name has 1..=80 characters of `A-Z a-z 0-9 _ -` (SQS).
+    InvalidName,
+    /// A queue of that name exists with another configuration.
+    Exists,
+    /// `max_message_bytes` must be 1..=`limit`.
+    MaxMessageBytes {
+        /// What was asked for.
+        given: usize,
+        /// The most there can be.
+        limit: usize,
+    },
+}
+
+/// There is no queue of that name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoSuchQueue;
+
+/// Why a worker could not be registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// Home partitions are 0..`partitions`.
+    NoSuchPartition {
+        /// What was asked for.
+        given: usize,
+        /// How many partitions the broker's queues have.
+        partitions: usize,
+    },
+}
+
+/// Why a message was not accepted. The body was borrowed: the caller still has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// A body has at least one byte (SQS).
+    Empty,
+    /// The body is longer than the queue allows.
+    TooLong {
+        /// Its length in bytes.
+        length: usize,
+        /// The queue's limit in bytes.
+        limit: usize,
+    },
+    /// The broker's memory budget is used up. Receives and deletes go on; try again when they have made room.
+    OverBudget {
+        /// Bytes in use, those waiting for the epoch included.
+        used: u64,
+        /// The budget in bytes.
+        limit: u64,
+    },
+    /// The queue has been deleted.
+    QueueDeleted,
+}
+
+/// Why a whole batch was refused; nothing of it has happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// A batch has at least one entry.
+    Empty,
+    /// A batch has at most `limit` entries.
+    TooMany {
+        /// How many it had.
+        entries: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// The bodies of a batch have at most `limit` bytes together.
+    TooLong {
+        /// Their length in bytes.
+        length: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The queue has been deleted.
+    QueueDeleted,
+}
+
+/// Why nothing was received (other than that there was nothing).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// A receive asks for 1..=`limit` messages.
+    Max {
+        /// How many were asked for.
+        given: usize,
+        /// The most one may ask for.
+        limit: usize,
+    },
+    /// The visibility timeout is 0..=`limit`.
+    VisibilityTimeout {
+        /// What was asked for.
+        given: Duration,
+        /// The longest there is.
+        limit: Duration,
+    },
+    /// The queue has been deleted.
+    QueueDeleted,
+}
+
+/// Why a text is not a receipt handle of this queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandleError {
+    /// Not of a handle's length or alphabet.
+    Malformed,
+    /// Well-formed, but this broker did not make it.
+    Forged,
+    /// Of another queue.
+    Foreign,
+}
+
+/// Why a message was not deleted (other than that it was gone, or received again).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeleteError {
+    /// The handle is of another queue, or of a receive that never happened.
+    Foreign,
+    /// The queue has been deleted.
+    QueueDeleted,
+}
+
+/// Why a visibility timeout was not changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChangeVisibilityError {
+    /// The handle is of another queue, or of a receive that never happened.
+    Foreign,
+    /// The message has been deleted.
+    Gone,
+    /// The message has been received again since: the lease is not this handle's.
+    ReceivedAgain,
+    /// The visibility timeout is 0..=`limit`.
+    VisibilityTimeout {
+        /// What was asked for.
+        given: Duration,
+        /// The longest there is.
+        limit: Duration,
+    },
+    /// A lease lasts at most `limit` in all, however often it is extended.
+    TotalTooLong {
+        /// The longest there is.
+        limit: Duration,
+    },
+    /// The queue has been deleted.
+    QueueDeleted,
+}
+
+errors! {
+    BuildError: |error, f| match error {
+        BuildError::Partitions { given, limit } => write!(f, "{given} partitions: must be 1 to {limit}"),
+    };
+    CreateQueueError: |error, f| match error {
+        CreateQueueError::InvalidName => f.write_str("a queue's name has 1 to 80 letters, digits, hyphens and underscores"),
+        CreateQueueError::Exists => f.write_str("a queue of that name exists with another configuration"),
+        CreateQueueError::MaxMessageBytes { given, limit } => {
+            write!(f, "max_message_bytes {given}: must be 1 to {limit}")
+        }
+    };
+    NoSuchQueue: |_, f| f.write_str("there is no queue of that name");
+    WorkerError: |error, f| match error {
+        WorkerError::NoSuchPartition { given, partitions } => {
+            write!(f, "home partition {given}: there are {partitions}, counted from 0")
+        }
+    };
+    SendError: |error, f| match error {
+        SendError::Empty => f.write_str("a message body has at least 1 byte"),
+        SendError::TooLong { length, limit } => write!(f, "a body of {length} bytes: the limit is {limit}"),
+        SendError::OverBudget { used, limit } => write!(f, "memory budget used up: {used} of {limit} bytes"),
+        SendError::QueueDeleted => f.write_str("the queue has been deleted"),
+    };
+    BatchError: |error, f| match error {
+        BatchError::Empty => f.write_str("a batch has at least 1 entry"),
+        BatchError::TooMany { entries, limit } => write!(f, "a batch of {entries} entries: the limit is {limit}"),
+        BatchError::TooLong { length, limit } => write!(f, "a batch of {length} bytes: the limit is {limit}"),
+        BatchError::QueueDeleted => f.write_str("the queue has been deleted"),
+    };
+    ReceiveError: |error, f| match error {
+        ReceiveError::Max { given, limit } => write!(f, "max {given}: must be 1 to {limit}"),
+        ReceiveError::VisibilityTimeout { given, limit } => {
+            write!(f, "visibility timeout of {given:?}: must be 0 to {limit:?}")
+        }
+        ReceiveError::QueueDeleted => f.write_str("the queue has been deleted"),
+    };
+    HandleError: |error, f| f.write_str(match error {
+        HandleError::Malformed => "not a receipt handle",
+        HandleError::Forged => "not a receipt handle of this broker",
+        HandleError::Foreign => "a receipt handle of another queue",
+    });
+    DeleteError: |error, f| f.write_str(match error {
+        DeleteError::Foreign => "a receipt handle of another queue",
+        DeleteError::QueueDeleted => "the queue has been deleted",
+    });
+    ChangeVisibilityError: |error, f| match error {
+        ChangeVisibilityError::Foreign => f.write_str("a receipt handle of another queue"),
+        ChangeVisibilityError::Gone => f.write_str("the message has been deleted"),
+        ChangeVisibilityError::ReceivedAgain => f.write_str("the message has been received again since"),
+        ChangeVisibilityError::VisibilityTimeout { given, limit } => {
+            write!(f, "visibility timeout of {given:?}: must be 0 to {limit:?}")
+        }
+        ChangeVisibilityError::TotalTooLong { limit } => {
+            write!(f, "the lease would last longer than {limit:?} in all")
+        }
+        ChangeVisibilityError::QueueDeleted => f.write_str("the queue has been deleted"),
+    };
+}

@@ -1,0 +1,213 @@
+//! From a segment's number to the segment, and to the hint when something in it is due.
+
+use crate::{
+    budget::Budget,
+    clock::Millis,
+    config::INDEX_BITS,
+    ledger::{chunks::Chunks, reclaim::Pin, segment::Segment},
+    sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
+};
+
+/// A partition's segments by number.
+///
+/// A number belongs to a segment object for as long as the object exists; the entry is null while the object is
+/// retired or pooled. Serials, never reused, tell the object's lives apart. Hints are dense, eight to a cache line, so
+/// that finding what is due among 10 million leases is a scan of 40,000 words.
+#[derive(Debug)]
+pub struct Index {
+    segments: Chunks<Place>,
+    hints: Chunks<Hint>,
+    free: Chunks<FreeNumbers>,
+    freed: AtomicU32,
+    next: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Place(AtomicPtr<Segment>);
+
+/// The earliest moment at which something in the segment may be due; `NEVER` if nothing is.
+///
+/// May be too low (costs one sweep), never too high but for a claimer or sweeper that has not finished (I5).
+#[derive(Debug)]
+pub struct Hint(AtomicU64);
+
+#[derive(Debug, Default)]
+struct FreeNumbers(AtomicU64);
+
+impl Default for Place {
+    fn default() -> Self {
+        Self(AtomicPtr::new(std::ptr::null_mut()))
+    }
+}
+
+impl Default for Hint {
+    fn default() -> Self {
+        Self(AtomicU64::new(Millis::NEVER.0))
+    }
+}
+
+impl Hint {
+    /// Lowers the hint to `due`. A claimer does it after it stored its leases, always: looking first whether the hint
+    /// is low enough already would lose the deadline to a sweep that has taken the hint and passed our slot. (H4)
+    #[inline]
+    pub fn lower(&self, due: Millis) {
+        // AcqRel: Release so that the sweep which takes this hint sees our leases; Acquire so that ours, if it comes
+        // after a sweep's `take`, keeps the order of that word. Pairs with `take`.
+        self.0.fetch_min(due.0, Ordering::AcqRel);
+    }
+
+    /// Takes the hint off, before looking at the leases; what remains is put back with [`Hint::lower`].
+    pub fn take(&self) -> Millis {
+        // AcqRel: Acquire sees the leases of every claimer that lowered it before; Release orders this before theirs
+        // that come later. Pairs with `lower`.
+        Millis(self.0.swap(Millis::NEVER.0, Ordering::AcqRel))
+    }
+
+    /// The hint as it stands.
+    #[inline]
+    pub fn look(&self) -> Millis {
+        // Relaxed: only says where to look; `take` synchronises.
+        Millis(self.0.load(Ordering::Relaxed))
+    }
+}
+
+impl Index {
+    /// An empty index.
+    pub fn new() -> Self {
+        Self {
+            segments: Chunks::new(),
+            hints: Chunks::new(),
+            free: Chunks::new(),
+            freed: AtomicU32::new(0),
+            next: AtomicU32::new(0),
+        }
+    }
+
+    /// A number for a new segment object, or `None` if all 16 Mi are taken.
+    pub fn take_number(&self, budget: &Budget) -> Option<u32> {
+        // Relaxed: a count of what may be found, to skip a vain search.
+        if self.freed.load(Ordering::Relaxed) > 0 {
+            for (first, words) in self.free.chunks() {
+                for (at, word) in words.iter().enumerate() {
+                    // Relaxed: a number carries no memory with it; its entry was nulled and its object freed before it
+                    // came here, and the entry is only written again by a Release that whoever reads it acquires.
+                    let mut present = word.0.load(Ordering::Relaxed);
+                    // Progress: a failed CAS means that another thread took or freed a number.
+                    while present != 0 {
+                        let without = present & (present - 1);
+                        match word.0.compare_exchange_weak(
+                            present,
+                            without,
+                            Ordering::AcqRel,
+                            Ordering::Relaxed,
+                        ) {
+                            Ok(_) => {
+                                // Relaxed: see above.
+                                self.freed.fetch_sub(1, Ordering::Relaxed);
+                                return u32::try_from((first + at) * 64)
+                                    .ok()
+                                    .map(|n| n + present.trailing_zeros());
+                            }
+                            Err(newer) => present = newer,
+                        }
+                    }
+                }
+            }
+        }
+        // Relaxed: a counter.
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        if number >> INDEX_BITS != 0 {
+            self.next.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        self.segments
+            .get_or_grow(number as usize, |bytes| budget.force(bytes))?;
+        self.hints
+            .get_or_grow(number as usize, |bytes| budget.force(bytes))?;
+        self.free
+            .get_or_grow(number as usize / 64, |bytes| budget.force(bytes))?;
+        Some(number)
+    }
+
+    /// Gives back the number of a segment object that no longer exists.
+    pub fn give_number_back(&self, number: u32) {
+        if let Some(word) = self.free.get(number as usize / 64) {
+            // AcqRel: see `take_number`; the new owner comes after all the old one did.
+            word.0.fetch_or(1 << (number % 64), Ordering::AcqRel);
+            // Relaxed: see `take_number`.
+            self.freed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes a segment findable by its number.
+    pub fn enter(&self, segment: *const Segment, number: u32) {
+        if let Some(place) = self.segments.get(number as usize) {
+            // Release: see the segment as opened; pairs with `find`.
+            place.0.store(segment.cast_mut(), Ordering::Release);
+        }
+    }
+
+    /// Makes a segment about to be retired unfindable. Its hint stays as it is: too low costs one sweep, while
+    /// resetting it could wipe the next life's.
+    pub fn leave(&self, number: u32) {
+        if let Some(place) = self.segments.get(number as usize) {
+            // Release: nothing is handed over by it; it comes before the retirement's own ordering.
+            place.0.store(std::ptr::null_mut(), Ordering::Release);
+        }
+    }
+
+    /// The segment that has this number now.
+    #[inline]
+    pub fn find<'p>(&self, number: u32, _pin: &'p Pin<'_>) -> Option<&'p Segment> {
+        // Acquire: see the segment as opened; pairs with `enter`.
+        let segment = self.segments.get(number as usize)?.0.load(Ordering::Acquire);
+        // SAFETY: entered segments are alive; they leave before they are retired, and we are pinned.
+        (!segment.is_null()).then(|| unsafe { &*segment })
+    }
+
+    /// A segment's due hint.
+    #[inline]
+    pub fn hint(&self, number: u32) -> Option<&Hint> {
+        self.hints.get(number as usize)
+    }
+
+    /// Numbers in use lie below this.
+    pub fn numbers(&self) -> u32 {
+        // Relaxed: a segment taken into use this instant has no lease whose sweep could be missed for long.
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// The hints from `from` on, in order, with their numbers.
+    pub fn hints_from(&self, from: u32) -> impl Iterator<Item = (u32, &Hint)> {
+        let (from, end) = (from as usize, self.numbers() as usize);
+        self.hints.chunks().flat_map(move |(first, hints)| {
+            let (low, high) = (
+                from.clamp(first, first + hints.len()),
+                end.clamp(first, first + hints.len()),
+            );
+            hints[low - first..high.max(low) - first]
+                .iter()
+                .enumerate()
+                .map(move |(at, hint)| ((low + at) as u32, hint))
+        })
+    }
+
+    /// Every segment entered. For the owner of everything, who drops it.
+    pub fn drain(&mut self) -> Vec<*mut Segment> {
+        // Relaxed: `&mut self`, nobody else is here.
+        self.segments
+            .chunks()
+            .flat_map(|(_, places)| {
+                places
+                    .iter()
+                    .map(|place| place.0.swap(std::ptr::null_mut(), Ordering::Relaxed))
+            })
+            .filter(|segment| !segment.is_null())
+            .collect()
+    }
+
+    /// Memory of the tables themselves, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.segments.bytes() + self.hints.bytes() + self.free.bytes()
+    }
+}

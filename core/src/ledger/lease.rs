@@ -1,0 +1,381 @@
+//! Claiming messages, and what a lease's holder may do with them.
+
+use arrayvec::ArrayVec;
+
+use crate::{
+    clock::{Millis, Reading},
+    config::{BATCH_MAX, BITS, RETURNED_VISITS, SLOTS, VISIBILITY_MAX, WORDS},
+    ledger::{
+        partition::{Partition, Passing},
+        reclaim::Pin,
+        segment::{Segment, lowest},
+        slot::Slot,
+        state::{By, Refusal, Transition},
+    },
+    sync::{Arc, Ordering},
+};
+
+/// One claimed message.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'p> {
+    /// The segment it is in.
+    pub segment: &'p Segment,
+    /// Its slot.
+    pub slot: u32,
+    /// Its receive count, this claim included.
+    pub receives: u32,
+}
+
+/// The claims of one receive.
+pub type Claims<'p> = ArrayVec<Claim<'p>, BATCH_MAX>;
+
+/// Where a handle says that its message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The segment's number in the partition's index.
+    pub number: u32,
+    /// The segment's serial, never reused.
+    pub serial: u64,
+    /// The slot.
+    pub slot: u32,
+}
+
+/// What state a message was in when it was deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeletedFrom {
+    /// Its lease was still running, or nobody had noticed that it was over.
+    InFlight,
+    /// It was visible again.
+    Visible,
+}
+
+/// Dead slots of one segment, to be counted with one RMW.
+#[derive(Debug)]
+pub struct Graves<'p> {
+    segment: Option<(&'p Arc<Partition>, &'p Segment)>,
+    slots: u32,
+}
+
+impl Claim<'_> {
+    /// Its slot.
+    #[inline]
+    pub fn place(&self) -> &Slot {
+        &self.segment.slots[self.slot as usize % SLOTS]
+    }
+}
+
+impl<'p> Graves<'p> {
+    /// None dug yet.
+    #[inline]
+    pub const fn new() -> Self {
+        Self {
+            segment: None,
+            slots: 0,
+        }
+    }
+
+    #[inline]
+    fn dig(&mut self, partition: &'p Arc<Partition>, segment: &'p Segment, pin: &Pin<'_>) {
+        if let Some((_, last)) = self.segment
+            && !std::ptr::eq(last, segment)
+        {
+            self.fill(pin);
+        }
+        self.segment = Some((partition, segment));
+        self.slots += 1;
+    }
+
+    /// Counts what is left. Must be called before the pin ends; forgotten slots would keep their segment for ever.
+    #[inline]
+    pub fn fill(&mut self, pin: &Pin<'_>) {
+        if let Some((partition, segment)) = self.segment.take() {
+            let slots = std::mem::take(&mut self.slots);
+            partition.after(segment.bury(slots), segment, pin);
+        }
+    }
+}
+
+impl Partition {
+    /// Claims messages until `claims` is `want` long or nothing more is found: from the words that came back first or
+    /// from the head first, then from the other.
+    ///
+    /// `visibility_ms` = 0 receives without leasing: the caller owes [`Partition::unhand`] for each such claim.
+    #[inline]
+    pub fn claim<'p>(
+        self: &Arc<Self>,
+        want: usize,
+        visibility_ms: u64,
+        returned_first: bool,
+        reading: &Reading<'_>,
+        pin: &'p Pin<'_>,
+        claims: &mut Claims<'p>,
+    ) {
+        if returned_first {
+            self.claim_returned(want, visibility_ms, reading, pin, claims);
+            self.claim_head(want, visibility_ms, reading, pin, claims);
+        } else {
+            self.claim_head(want, visibility_ms, reading, pin, claims);
+            self.claim_returned(want, visibility_ms, reading, pin, claims);
+        }
+    }
+
+    /// Claims from the head, which moves on past segments without tokens.
+    #[inline]
+    pub fn claim_head<'p>(
+        self: &Arc<Self>,
+        want: usize,
+        visibility_ms: u64,
+        reading: &Reading<'_>,
+        pin: &'p Pin<'_>,
+        claims: &mut Claims<'p>,
+    ) {
+        // Progress: each turn but the last moves the head on, or finds a token that another thread has just set.
+        while claims.len() < want {
+            let segment = self.first(pin);
+            for word in 0..WORDS {
+                let tokens = segment.take(word, u64::MAX, want - claims.len());
+                if tokens != 0 {
+                    self.lease(segment, word, tokens, visibility_ms, reading, claims);
+                    if claims.len() >= want {
+                        return;
+                    }
+                }
+            }
+            if !segment.is_sealed() || self.pass(segment, pin) == Passing::End {
+                return;
+            }
+        }
+    }
+
+    /// Claims through the nodes of `returned`, taking off those that are done.
+    #[inline]
+    pub fn claim_returned<'p>(
+        self: &Arc<Self>,
+        want: usize,
+        visibility_ms: u64,
+        reading: &Reading<'_>,
+        pin: &'p Pin<'_>,
+        claims: &mut Claims<'p>,
+    ) {
+        for _ in 0..RETURNED_VISITS {
+            if claims.len() >= want {
+                return;
+            }
+            let Some(node) = self.returned.peek(pin) else {
+                return;
+            };
+            let segment = node.segment(pin);
+            // Acquire: tokens named by the node were set before it was pushed.
+            let named = node.tokens.load(Ordering::Acquire);
+            if named != 0 {
+                let asked = lowest(named, want - claims.len());
+                let tokens = segment.take(node.word, asked, want - claims.len());
+                if tokens != 0 {
+                    self.lease(segment, node.word, tokens, visibility_ms, reading, claims);
+                }
+                // Those that were not there went another way, and if they come again they bring a node of their own.
+                // AcqRel: whoever takes the node off has seen every claim made through it.
+                if node.tokens.fetch_and(!asked, Ordering::AcqRel) & !asked != 0 {
+                    continue;
+                }
+            }
+            if self.returned.pop(node, pin) {
+                self.after(segment.bury(1), segment, pin);
+            }
+        }
+    }
+
+    /// Stores the leases of tokens just taken, and sets the alarm. Cannot panic, allocate or call foreign code: a
+    /// message whose token is lost here would be lost for good. (H12)
+    #[inline]
+    fn lease<'p>(
+        &self,
+        segment: &'p Segment,
+        word: usize,
+        tokens: u64,
+        visibility_ms: u64,
+        reading: &Reading<'_>,
+        claims: &mut Claims<'p>,
+    ) {
+        // After the claim, and rounded up by one: errors only lengthen the lease. (H11)
+        let now = reading.now();
+        let due = (visibility_ms > 0).then(|| now.after(visibility_ms + 1));
+        let mut sent = Millis(0);
+        let mut rest = tokens;
+        while rest != 0 {
+            let at = word * BITS + rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            let Some(slot) = segment.slots.get(at) else {
+                continue;
+            };
+            let state = slot.state_in_hand();
+            let Ok(Transition { next, .. }) = state.claim(due) else {
+                debug_assert!(false, "a token on a slot that is {state:?}");
+                continue;
+            };
+            // SAFETY: we hold the token.
+            sent = unsafe { slot.entry() }.sent();
+            slot.set_received(state.receives(), sent, now);
+            slot.store(next);
+            let claim = Claim {
+                segment,
+                slot: at as u32,
+                receives: next.receives(),
+            };
+            let full = claims.try_push(claim).is_err();
+            debug_assert!(!full, "claimed more than was asked for");
+        }
+        if let Some(due) = due {
+            self.set_alarm(segment, due);
+        }
+        // Relaxed, both: a hint, see `Head::oldest`. Written at most once a millisecond, so that those who look at it
+        // from other cores seldom find the line taken.
+        if self.head.oldest.load(Ordering::Relaxed) != sent.0 {
+            self.head.oldest.store(sent.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes a message that was claimed without a lease visible again.
+    pub fn unhand(self: &Arc<Self>, claim: &Claim<'_>, pin: &Pin<'_>) {
+        let slot = claim.slot as usize;
+        self.publish(claim.segment, slot / BITS, 1 << (slot % BITS), pin);
+    }
+
+    /// Deletes a message by the handle of its receive number `receives`.
+    #[inline]
+    pub fn delete<'p>(
+        self: &'p Arc<Self>,
+        place: Place,
+        receives: u32,
+        pin: &'p Pin<'_>,
+        graves: &mut Graves<'p>,
+    ) -> Result<DeletedFrom, Refusal> {
+        let (segment, slot) = self.find(place, pin).ok_or(Refusal::Dead)?;
+        let mut state = slot.state();
+        // Progress: each turn more means that another thread changed the message's state.
+        let from = loop {
+            let transition = state.delete(receives)?;
+            match transition.by {
+                By::Cas | By::Reservation => match slot.swap_state(state, transition.next) {
+                    Ok(()) => break DeletedFrom::InFlight,
+                    Err(newer) => state = newer,
+                },
+                By::Token => {
+                    // Its lease is over but nobody received it again. Only the token's holder may leave Visible: a
+                    // CAS could hit between a claimer's win and its store. (H2)
+                    if !segment.take_one(place.slot as usize) {
+                        // In another hand: being received again, or deleted by this very handle elsewhere.
+                        return Err(Refusal::ReceivedAgain);
+                    }
+                    // It may have been claimed and have expired again between our look and our win.
+                    state = slot.state_in_hand();
+                    match state.delete(receives) {
+                        Ok(Transition { next, .. }) => {
+                            slot.store(next);
+                            break DeletedFrom::Visible;
+                        }
+                        Err(refusal) => {
+                            let at = place.slot as usize;
+                            self.publish(segment, at / BITS, 1 << (at % BITS), pin);
+                            return Err(refusal);
+                        }
+                    }
+                }
+            }
+        };
+        // SAFETY: the handle comes from a receiver that held the token; the state we saw was stored after that, with
+        // Release, and we read it with Acquire. Pinned, and the slot is not buried yet.
+        let entry = unsafe { slot.entry() };
+        if let Some(body) = entry.own_allocation() {
+            self.retire_body(body, pin);
+        }
+        graves.dig(self, segment, pin);
+        Ok(from)
+    }
+
+    /// Moves the end of a lease to `visibility_ms` from now, or gives it up if that is zero.
+    ///
+    /// Fails with [`Refusal::NotDue`] if the lease would last longer than 12 hours in all; the moment is the latest
+    /// end it can have.
+    pub fn change_visibility(
+        self: &Arc<Self>,
+        place: Place,
+        receives: u32,
+        visibility_ms: u64,
+        reading: &Reading<'_>,
+        pin: &Pin<'_>,
+    ) -> Result<(), Refusal> {
+        let (segment, slot) = self.find(place, pin).ok_or(Refusal::Dead)?;
+        let now = reading.now();
+        let mut state = slot.state();
+        // Progress: each turn more means that another thread changed the message's state.
+        loop {
+            let due = now.after(visibility_ms + 1);
+            let transition = if visibility_ms == 0 {
+                state.release(receives, now)?
+            } else {
+                let transition = state.extend(receives, due, now)?;
+                // SAFETY: as in `delete`. The receive times are of this lease or a later one; if a later one, the CAS
+                // below fails.
+                let sent = unsafe { slot.entry() }.sent();
+                let latest = slot
+                    .received()
+                    .last(sent)
+                    .unwrap_or(now)
+                    .after(VISIBILITY_MAX.as_millis() as u64 + 1);
+                if due > latest {
+                    return Err(Refusal::NotDue(latest));
+                }
+                transition
+            };
+            match slot.swap_state(state, transition.next) {
+                Ok(()) => break,
+                Err(newer) => state = newer,
+            }
+        }
+        if visibility_ms == 0 {
+            let at = place.slot as usize;
+            self.publish(segment, at / BITS, 1 << (at % BITS), pin);
+        } else {
+            self.set_alarm(segment, now.after(visibility_ms + 1));
+        }
+        Ok(())
+    }
+
+    /// Lowers the segment's due hint, after the leases were stored, and the partition's next look if need be.
+    #[inline]
+    fn set_alarm(&self, segment: &Segment, due: Millis) {
+        if let Some(hint) = self.index.hint(segment.header.number) {
+            hint.lower(due);
+        }
+        self.look_by(due);
+    }
+
+    #[inline]
+    fn find<'p>(&self, place: Place, pin: &'p Pin<'_>) -> Option<(&'p Segment, &'p Slot)> {
+        let segment = self.index.find(place.number, pin)?;
+        if segment.header.serial != place.serial {
+            return None;
+        }
+        Some((segment, segment.slots.get(place.slot as usize)?))
+    }
+
+    /// Frees a dead message's body of its own once nobody can be reading it.
+    #[cold]
+    fn retire_body(&self, body: *mut [u8], pin: &Pin<'_>) {
+        /// A body in the hands of an epoch closure.
+        struct Retired(*mut [u8]);
+        // SAFETY: it owns the body, whose message is dead.
+        unsafe impl Send for Retired {}
+        let bytes = body.len();
+        self.budget.into_limbo(bytes);
+        let (body, budget) = (Retired(body), Arc::clone(&self.budget));
+        pin.defer(bytes, move || {
+            let body = body;
+            // SAFETY: made by `Box::into_raw`; the one who made its message dead retired it, once.
+            drop(unsafe { Box::from_raw(body.0) });
+            budget.out_of_limbo(bytes);
+            budget.give_back(bytes);
+        });
+    }
+}

@@ -1,0 +1,27 @@
+//! The lock-free ledger: who owns which message, and nothing of what makes it a queue. The only unsafe code.
+//!
+//! ```text
+//! Partition   tail, head, returned, index, pool
+//! └─ Segment  ready words, live count, arena
+//!    └─ Slot  one state word; one entry
+//! ```
+//!
+//! Modules use only modules above them in this list: `state`, `slot`, `segment`, `chunks`, `once`, `reclaim`, `index`, `pool`,
+//! `returned`, `partition`, `lease`, `expiry`.
+#![cfg_attr(
+    not(loom),
+    allow(unreachable_pub, reason = "public to the models only, see lib.rs")
+)]
+
+pub mod chunks;
+pub mod expiry;
+pub mod index;
+pub mod lease;
+pub mod once;
+pub mod partition;
+pub mod pool;
+pub mod reclaim;
+pub mod returned;
+pub mod segment;
+pub mod slot;
+pub mod state;

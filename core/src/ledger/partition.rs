@@ -1,0 +1,474 @@
+//! One core's part of a queue: the list of segments its senders append to and its receivers take from.
+//!
+//! ```text
+//!            head                                   tail (may lag, is helped)
+//!             │                                      │
+//!   passed ─▶ segment ──next──▶ segment ──next──▶ segment ──▶ null
+//!     ▲
+//!     └── returned: words of passed segments that have tokens again
+//!
+//!   index: number ─▶ segment, and its due hint        pool: spare segments
+//! ```
+
+use std::ptr::NonNull;
+
+use crossbeam_utils::CachePadded;
+
+use crate::{
+    budget::Budget,
+    clock::Millis,
+    config::{ARENA_BODY_MAX, ARENA_FIRST, BITS, SLOTS, WORDS},
+    ledger::{
+        index::Index,
+        pool::Pool,
+        reclaim::Pin,
+        returned::Returned,
+        segment::{Life, Reservation, Segment},
+        slot::Entry,
+        state::Word,
+    },
+    sync::{Arc, AtomicPtr, AtomicU64, Ordering},
+};
+
+/// One core's part of a queue.
+#[derive(Debug)]
+pub struct Partition {
+    /// Where senders append; may lag behind the last segment, never behind `head`.
+    pub tail: CachePadded<AtomicPtr<Segment>>,
+    /// Where receivers take.
+    pub head: CachePadded<Head>,
+    /// Words to look at again, behind the head.
+    pub returned: Returned,
+    /// Segments and due hints by number.
+    pub index: Index,
+    /// When to look for what is due; see `expiry.rs`.
+    pub sweep_at: CachePadded<AtomicU64>,
+    pub(crate) budget: Arc<Budget>,
+    pool: CachePadded<Pool>,
+    serials: AtomicU64,
+    number: u32,
+}
+
+/// The receivers' line of a partition.
+#[derive(Debug)]
+pub struct Head {
+    /// The first segment that may have tokens never claimed before.
+    pub segment: AtomicPtr<Segment>,
+    /// About when the oldest message to be received was sent; `NEVER` if a receiver found none. Only steers which
+    /// partition is looked at first, so it may lag either way: an answer of "empty" never rests on it.
+    pub oldest: AtomicU64,
+}
+
+/// A body on its way into the ledger.
+#[derive(Debug)]
+pub enum Draft<'b> {
+    /// To be copied into the segment's arena.
+    Inline(&'b [u8]),
+    /// In an allocation of its own, already counted in the budget.
+    Own(Option<Box<[u8]>>),
+}
+
+/// The ledger has no room, or the system has no memory: nothing more was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// A segment in the hands of an epoch closure.
+struct Retired(NonNull<Segment>);
+// SAFETY: it stands for a segment nobody else can reach once the closure runs.
+unsafe impl Send for Retired {}
+
+// SAFETY: all that is shared goes through atomics, and the raw pointers lead to segments reclaimed by epochs.
+unsafe impl Send for Partition {}
+// SAFETY: as above.
+unsafe impl Sync for Partition {}
+
+impl Draft<'_> {
+    /// Bytes it takes of the arena.
+    #[inline]
+    pub fn arena_bytes(&self) -> u32 {
+        match self {
+            Self::Inline(body) => body.len() as u32,
+            Self::Own(_) => 0,
+        }
+    }
+}
+
+impl Partition {
+    /// A partition with one empty segment.
+    pub fn new(number: u32, budget: Arc<Budget>, now: Millis) -> Result<Self, Full> {
+        let mut partition = Self {
+            tail: CachePadded::new(AtomicPtr::new(std::ptr::null_mut())),
+            head: CachePadded::new(Head {
+                segment: AtomicPtr::new(std::ptr::null_mut()),
+                oldest: AtomicU64::new(Millis::NEVER.0),
+            }),
+            returned: Returned::new(Arc::clone(&budget)),
+            index: Index::new(),
+            sweep_at: CachePadded::new(AtomicU64::new(Millis::NEVER.0)),
+            budget,
+            pool: CachePadded::new(Pool::new()),
+            serials: AtomicU64::new(1),
+            number,
+        };
+        let first = partition.allocate(ARENA_FIRST)?;
+        // SAFETY: just allocated.
+        unsafe { Segment::open(first, 0, now) };
+        // SAFETY: ours, and only read.
+        partition
+            .index
+            .enter(first.as_ptr(), unsafe { first.as_ref() }.header.number);
+        *partition.tail = AtomicPtr::new(first.as_ptr());
+        partition.head.segment = AtomicPtr::new(first.as_ptr());
+        Ok(partition)
+    }
+
+    /// Its number in the queue.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Appends messages in order, as many as there is memory for: `placed` is told each one's segment and slot.
+    #[inline]
+    pub fn append<'p>(
+        self: &Arc<Self>,
+        drafts: &mut [Draft<'_>],
+        lengths: &[u32],
+        sent: Millis,
+        pin: &'p Pin<'_>,
+        mut placed: impl FnMut(&'p Segment, usize),
+    ) -> Result<(), Full> {
+        debug_assert_eq!(drafts.len(), lengths.len());
+        let mut done = 0;
+        // Progress: each turn reserves at least one slot, or seals a segment, or goes on from a sealed one.
+        while done < drafts.len() {
+            // Acquire: see the segment as opened; pairs with the Release in `grow`.
+            // SAFETY: reached from `tail` under the pin; a segment is retired only after `tail` went past it.
+            let segment: &'p Segment = unsafe { &*self.tail.load(Ordering::Acquire) };
+            match segment.reserve(&lengths[done..]) {
+                Reservation::Taken {
+                    first,
+                    count,
+                    mut offset,
+                    unused,
+                } => {
+                    for (at, (draft, &length)) in drafts[done..]
+                        .iter_mut()
+                        .zip(&lengths[done..])
+                        .take(count)
+                        .enumerate()
+                    {
+                        // SAFETY: slot and bytes were reserved by us, and are published only below.
+                        unsafe { Self::write(segment, first + at, offset, draft, sent) };
+                        offset += length as usize;
+                        placed(segment, first + at);
+                    }
+                    self.publish_run(segment, first, count, pin);
+                    if unused > 0 {
+                        self.after(segment.bury(unused), segment, pin);
+                    }
+                    done += count;
+                }
+                Reservation::Sealed => self.grow(segment, sent, pin)?,
+            }
+        }
+        // Relaxed: a hint; see `Head::oldest`.
+        if self.head.oldest.load(Ordering::Relaxed) == Millis::NEVER.0 {
+            self.head.oldest.store(sent.0, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// The caller has reserved the slot and the arena bytes, and has not published them.
+    #[inline]
+    unsafe fn write(segment: &Segment, slot: usize, offset: usize, draft: &mut Draft<'_>, sent: Millis) {
+        match draft {
+            // SAFETY: the caller's promise.
+            Draft::Inline(body) => unsafe { segment.write_inline(slot, offset, body, sent) },
+            Draft::Own(body) => {
+                let body = body.take().unwrap_or_default();
+                let length = body.len();
+                let start = Box::into_raw(body).cast::<u8>();
+                // SAFETY: the caller's promise.
+                unsafe { segment.slots[slot].write(Entry::new(start, length, true, sent)) };
+            }
+        }
+        let slot = &segment.slots[slot];
+        match slot.state_in_hand().publish(None) {
+            Ok(transition) => slot.store(transition.next),
+            Err(refusal) => debug_assert!(false, "reserved a slot that is {refusal:?}"),
+        }
+    }
+
+    /// Sets the tokens of `count` slots from `first` on.
+    #[inline]
+    fn publish_run(self: &Arc<Self>, segment: &Segment, first: usize, count: usize, pin: &Pin<'_>) {
+        let (mut from, end) = (first, first + count);
+        while from < end {
+            let word = from / BITS;
+            let to = end.min((word + 1) * BITS);
+            let tokens = (u64::MAX >> (64 - (to - from))) << (from % BITS);
+            self.publish(segment, word, tokens, pin);
+            from = to;
+        }
+    }
+
+    /// Sets tokens in one word, and brings the word back if the head may have passed. Every way into Visible ends here.
+    #[inline]
+    pub fn publish(self: &Arc<Self>, segment: &Segment, word: usize, tokens: u64, pin: &Pin<'_>) {
+        if segment.publish(word, tokens) {
+            self.bring_back(segment, word, tokens, pin);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn bring_back(self: &Arc<Self>, segment: &Segment, word: usize, tokens: u64, pin: &Pin<'_>) {
+        // Without a hold to be had nothing in the segment is alive: our messages were received through the head,
+        // which had not gone by yet, and deleted.
+        if segment.hold() {
+            self.returned.push(segment, word, tokens, pin);
+        }
+    }
+
+    /// Goes on from a sealed segment: installs the next one, unless somebody has, and moves the tail.
+    #[cold]
+    #[inline(never)]
+    fn grow(self: &Arc<Self>, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<(), Full> {
+        // Acquire: see the next segment as opened; pairs with the CAS below.
+        let mut next = sealed.header.next.load(Ordering::Acquire);
+        if next.is_null() {
+            let fresh = self.fresh(sealed, now, pin)?;
+            // AcqRel: Release publishes the segment as opened; Acquire on failure sees the winner's.
+            match sealed.header.next.compare_exchange(
+                std::ptr::null_mut(),
+                fresh.as_ptr(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => next = fresh.as_ptr(),
+                Err(winner) => {
+                    next = winner;
+                    // SAFETY: no list has it; the index shows it, hence the way through the epoch.
+                    self.retire(unsafe { fresh.as_ref() }, pin);
+                }
+            }
+        }
+        self.help_tail(sealed, next);
+        Ok(())
+    }
+
+    /// Moves the tail from `sealed` to `next`, if it is still there.
+    #[inline]
+    pub fn help_tail(&self, sealed: &Segment, next: *mut Segment) {
+        let sealed = std::ptr::from_ref(sealed).cast_mut();
+        // Release: hands on the segment that we acquired or opened. Relaxed: a failure means the tail is past it.
+        let _ = self
+            .tail
+            .compare_exchange(sealed, next, Ordering::Release, Ordering::Relaxed);
+    }
+
+    /// A segment to follow `sealed`, entered in the index.
+    fn fresh(&self, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<NonNull<Segment>, Full> {
+        let (slots, bytes) = sealed.reserved();
+        // What a full segment of bodies like the last ones would take.
+        let arena = (bytes.div_ceil(slots.max(1)) * SLOTS).clamp(ARENA_BODY_MAX, SLOTS * ARENA_BODY_MAX);
+        let footprint = Segment::footprint(arena);
+        let segment = match self.pooled(footprint, pin) {
+            Some(segment) => segment,
+            None => self.allocate(arena).or_else(|full| {
+                // Over the budget: what waits for the epoch may be ripe.
+                pin.flush();
+                self.pooled(footprint, pin).ok_or(full)
+            })?,
+        };
+        // Relaxed: a counter.
+        let serial = self.serials.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: allocated or taken from the pool, and nobody has seen it.
+        unsafe { Segment::open(segment, serial, now) };
+        // SAFETY: as above. In the index before in the list: a handle made from the list must find it.
+        self.index
+            .enter(segment.as_ptr(), unsafe { segment.as_ref() }.header.number);
+        Ok(segment)
+    }
+
+    /// A spare segment of about the right size. Others on the way go back to the system: traffic has changed.
+    fn pooled(&self, footprint: usize, pin: &Pin<'_>) -> Option<NonNull<Segment>> {
+        // Bounded by what is in the pool.
+        while let Some(segment) = self.pool.take(pin) {
+            // SAFETY: taken from the pool, ours.
+            let bytes = unsafe { segment.as_ref() }.bytes();
+            self.budget.out_of_pool(bytes);
+            if (footprint..=2 * footprint).contains(&bytes) {
+                return Some(segment);
+            }
+            // SAFETY: as above.
+            let number = unsafe { segment.as_ref() }.header.number;
+            self.index.give_number_back(number);
+            // Through the epoch: another taker may still be reading its link.
+            self.budget.into_limbo(bytes);
+            let (budget, segment) = (Arc::clone(&self.budget), Retired(segment));
+            pin.defer(bytes, move || {
+                let segment = segment;
+                // SAFETY: ours since we took it, and past the grace period of those who looked.
+                unsafe { Segment::free(segment.0) };
+                budget.out_of_limbo(bytes);
+                budget.give_back(bytes);
+            });
+        }
+        None
+    }
+
+    fn allocate(&self, arena: usize) -> Result<NonNull<Segment>, Full> {
+        let footprint = Segment::footprint(arena);
+        if !self.budget.take(footprint) {
+            return Err(Full);
+        }
+        let segment = self.index.take_number(&self.budget).and_then(|number| {
+            Segment::allocate(footprint, self.number, number).or_else(|| {
+                self.index.give_number_back(number);
+                None
+            })
+        });
+        segment.ok_or_else(|| {
+            self.budget.give_back(footprint);
+            Full
+        })
+    }
+
+    /// Moves the head past a sealed segment without tokens, if another one follows.
+    ///
+    /// Returns the segment's word and tokens found on the way, if any: then the head stays.
+    pub fn pass(self: &Arc<Self>, segment: &Segment, pin: &Pin<'_>) -> Passing {
+        // Acquire: see the next segment as opened; pairs with `grow`.
+        let next = segment.header.next.load(Ordering::Acquire);
+        if next.is_null() {
+            return Passing::End;
+        }
+        for word in 0..WORDS {
+            if segment.pass(word) != 0 {
+                return Passing::Blocked;
+            }
+        }
+        // The tail must not stay behind on a segment that may be retired. (H6)
+        self.help_tail(segment, next);
+        let here = std::ptr::from_ref(segment).cast_mut();
+        // Release: hands on the next segment that we acquired; pairs with the Acquire of whoever reads `head`.
+        // Relaxed: a failure means that somebody else passed it.
+        if self
+            .head
+            .segment
+            .compare_exchange(here, next, Ordering::Release, Ordering::Relaxed)
+            .is_ok()
+        {
+            // The list's hold is the winner's to drop.
+            self.after(segment.bury(1), segment, pin);
+        }
+        Passing::Gone
+    }
+
+    /// The segment at the head.
+    #[inline]
+    pub fn first<'p>(&self, _pin: &'p Pin<'_>) -> &'p Segment {
+        // Acquire: see the segment as opened; pairs with the Release in `pass`.
+        // SAFETY: reached from `head` under the pin; a segment is retired only after `head` went past it.
+        unsafe { &*self.head.segment.load(Ordering::Acquire) }
+    }
+
+    /// Retires a segment if its life is over.
+    #[inline]
+    pub fn after(self: &Arc<Self>, life: Life, segment: &Segment, pin: &Pin<'_>) {
+        if life == Life::Over {
+            self.retire(segment, pin);
+        }
+    }
+
+    /// Retires a segment that no list has and in which nothing is alive: once, by whoever brought `live` to zero.
+    #[cold]
+    #[inline(never)]
+    fn retire(self: &Arc<Self>, segment: &Segment, pin: &Pin<'_>) {
+        self.index.leave(segment.header.number);
+        let bytes = segment.bytes();
+        self.budget.into_limbo(bytes);
+        let (partition, segment) = (Arc::clone(self), Retired(NonNull::from(segment)));
+        pin.defer(bytes, move || {
+            let segment = segment;
+            partition.recycle(segment.0);
+        });
+    }
+
+    /// A segment's grace period is over: into the pool with it, or back to the system. O(1).
+    fn recycle(&self, segment: NonNull<Segment>) {
+        // SAFETY: retired once, unreachable, past its grace period: ours.
+        let (bytes, number) = unsafe { (segment.as_ref().bytes(), segment.as_ref().header.number) };
+        self.budget.out_of_limbo(bytes);
+        self.budget.into_pool(bytes);
+        // SAFETY: as above, and we come from the epoch.
+        if let Err(segment) = unsafe { self.pool.put(segment) } {
+            self.budget.out_of_pool(bytes);
+            // SAFETY: as above; it was not put.
+            unsafe { Segment::free(segment) };
+            self.index.give_number_back(number);
+            self.budget.give_back(bytes);
+        }
+    }
+
+    /// Segments entered at the moment, for diagnosis and tests: counts of slots by phase. O(segments).
+    pub fn census(&self, pin: &Pin<'_>, mut each: impl FnMut(Word)) {
+        for number in 0..self.index.numbers() {
+            if let Some(segment) = self.index.find(number, pin) {
+                let (slots, _) = segment.reserved();
+                segment
+                    .slots
+                    .iter()
+                    .take(slots)
+                    .for_each(|slot| each(slot.state()));
+            }
+        }
+    }
+}
+
+/// What became of an attempt to move the head on.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passing {
+    /// The head is past the segment.
+    Gone,
+    /// Tokens have come up in it: look again.
+    Blocked,
+    /// Nothing follows it.
+    End,
+}
+
+impl Drop for Partition {
+    fn drop(&mut self) {
+        let (budget, entered, pooled) = (Arc::clone(&self.budget), self.index.drain(), self.pool.drain());
+        for segment in entered.into_iter().filter_map(NonNull::new) {
+            // SAFETY: `&mut self`: every operation is over, and what was retired has been through the epoch, because
+            // its closure held this partition.
+            unsafe {
+                let this = segment.as_ref();
+                let (slots, _) = this.reserved();
+                for slot in this.slots.iter().take(slots) {
+                    if !matches!(slot.state(), Word::EMPTY | Word::DEAD)
+                        && let Some(body) = slot.entry().own_allocation()
+                    {
+                        budget.give_back(body.len());
+                        drop(Box::from_raw(body));
+                    }
+                }
+                budget.give_back(this.bytes());
+                Segment::free(segment);
+            }
+        }
+        for segment in pooled {
+            // SAFETY: as above.
+            unsafe {
+                budget.out_of_pool(segment.as_ref().bytes());
+                budget.give_back(segment.as_ref().bytes());
+                Segment::free(segment);
+            }
+        }
+        budget.give_back(self.index.bytes());
+    }
+}

@@ -1,0 +1,491 @@
+//! A fixed run of slots with their ready words, live count and arena: what is reserved, published, claimed, passed and
+//! retired as one.
+//!
+//! ```text
+//!  sender's line    reserve: slots:32 | bytes:32     next     (and what never changes: serial, index, arena)
+//!  receivers' line  ready[0..4]: PASSED:1 | tokens:63
+//!  deleters' line   live: slots not dead + 1 while a list holds the segment + 1 per node on `returned`
+//!                   slots[0..252], 32 bytes each
+//!                   arena: bodies, one after the other
+//! ```
+//!
+//! Three hand-overs meet here, each on one word that both sides change by read-modify-write:
+//!
+//! * *Publish and passing* on a ready word. The head may go past a segment once each word was read with `PASSED` set
+//!   and without a token. A publisher learns from its own `fetch_or` whether `PASSED` was there before; then the head
+//!   may be gone, and it brings the word back on `returned` itself. (H1)
+//! * *Reserve and seal* on `reserve`. A reservation that overflows slots or bytes seals; exactly one sender sees the
+//!   last value within bounds, and it alone accounts for the slots nobody will use. (H5)
+//! * *Bury and hold* on `live`. Who brings it to zero retires the segment, and nobody can take a hold any more. (H6)
+
+use std::{
+    alloc::{Layout, alloc, dealloc},
+    ptr::NonNull,
+};
+
+use crossbeam_utils::CachePadded;
+
+use crate::{
+    clock::Millis,
+    config::{BITS, SEGMENT_ROUND, SLOTS, WORDS},
+    ledger::slot::{Entry, Slot},
+    sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
+};
+
+/// The mark in a ready word that the partition's head has gone by, or is about to.
+pub const PASSED: u64 = 1 << 63;
+/// The tokens of a ready word.
+pub const TOKENS: u64 = (1 << BITS) - 1;
+
+const BYTES_BITS: u32 = 32;
+const BYTES_MASK: u64 = (1 << BYTES_BITS) - 1;
+
+/// A fixed run of slots.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Segment {
+    /// The sender's line, and what is written only while one thread owns the segment.
+    pub header: CachePadded<Header>,
+    /// The receivers' line: a token per visible message, and `PASSED`.
+    pub ready: CachePadded<[AtomicU64; WORDS]>,
+    /// The deleters' line.
+    pub tally: CachePadded<Tally>,
+    /// The messages' places.
+    pub slots: [Slot; SLOTS],
+}
+
+/// What a sender touches, and what never changes between reuse and retirement.
+#[derive(Debug)]
+pub struct Header {
+    /// `slots:32 | bytes:32` claimed so far; beyond either capacity the segment is sealed.
+    pub reserve: AtomicU64,
+    /// The segment after this one in the partition's list.
+    pub next: AtomicPtr<Segment>,
+    /// Which of the partition's segments this is: never reused, guards against old handles.
+    pub serial: u64,
+    /// Its number in the partition's index; the object's own for as long as it exists.
+    pub number: u32,
+    /// The partition it belongs to.
+    pub partition: u32,
+    /// When it was put to use: no message in it was sent earlier.
+    pub opened: Millis,
+    arena: *mut u8,
+    arena_capacity: u32,
+    layout: Layout,
+}
+
+/// What deleters touch, and the pool.
+#[derive(Debug)]
+pub struct Tally {
+    /// Slots not dead, plus holds. Zero retires.
+    pub live: AtomicU32,
+    /// The next one in the pool, while this one is pooled. Apart from the header, because a thread that lost the race
+    /// for a pooled segment may still read it while the winner rewrites the header.
+    pub pooled_next: AtomicPtr<Segment>,
+}
+
+/// What came of a reservation.
+#[must_use = "reserved slots have to be published or buried"]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reservation {
+    /// `count` slots from `first` on, and their bodies' place in the arena from `offset` on.
+    Taken {
+        /// First slot.
+        first: usize,
+        /// How many slots; fewer than asked for if they did not all fit.
+        count: usize,
+        /// First byte in the arena.
+        offset: usize,
+        /// Slots that nobody will use: the caller sealed the segment and must bury them.
+        unused: u32,
+    },
+    /// Nothing: the segment was sealed before.
+    Sealed,
+}
+
+/// Whether the caller has to retire the segment.
+#[must_use = "a segment whose live count is zero has to be retired by whoever brought it there"]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// Somebody else still counts on it.
+    Goes,
+    /// The caller brought `live` to zero.
+    Over,
+}
+
+impl Segment {
+    /// Bytes of an allocation that has room for `arena` bytes of bodies.
+    #[must_use]
+    pub const fn footprint(arena: usize) -> usize {
+        (size_of::<Self>() + arena).next_multiple_of(SEGMENT_ROUND)
+    }
+
+    /// A new segment of `footprint` bytes in all, or `None` if the system has no memory.
+    ///
+    /// It belongs to the caller; [`Segment::open`] puts it to use and [`Segment::free`] gives it back.
+    pub fn allocate(footprint: usize, partition: u32, number: u32) -> Option<NonNull<Self>> {
+        debug_assert!(footprint >= size_of::<Self>());
+        let layout = Layout::from_size_align(footprint, align_of::<Self>()).ok()?;
+        // SAFETY: the layout's size is not zero.
+        let memory = NonNull::new(unsafe { alloc(layout) })?;
+        let segment = memory.cast::<Self>();
+        // SAFETY: in bounds of the allocation, which is at least as large as the header.
+        let arena = unsafe { memory.as_ptr().add(size_of::<Self>()) };
+        let header = Header {
+            reserve: AtomicU64::new(0),
+            next: AtomicPtr::new(std::ptr::null_mut()),
+            serial: 0,
+            number,
+            partition,
+            opened: Millis(0),
+            arena,
+            arena_capacity: u32::try_from(footprint - size_of::<Self>()).unwrap_or(u32::MAX),
+            layout,
+        };
+        // SAFETY: aligned by the layout, large enough, and nobody else knows of it. Field by field, so that no
+        // segment ever lies on the stack.
+        unsafe {
+            let this = segment.as_ptr();
+            (&raw mut (*this).header).write(CachePadded::new(header));
+            (&raw mut (*this).ready).write(CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0))));
+            (&raw mut (*this).tally).write(CachePadded::new(Tally {
+                live: AtomicU32::new(0),
+                pooled_next: AtomicPtr::new(std::ptr::null_mut()),
+            }));
+            let slots = (&raw mut (*this).slots).cast::<Slot>();
+            for slot in 0..SLOTS {
+                slots.add(slot).write(Slot::new());
+            }
+        }
+        Some(segment)
+    }
+
+    /// Gives a segment back to the system.
+    ///
+    /// # Safety
+    /// `segment` came from [`Segment::allocate`], and nobody can reach it any more.
+    pub unsafe fn free(segment: NonNull<Self>) {
+        // SAFETY: allocated with this layout by `allocate`, and ours alone.
+        unsafe {
+            let layout = segment.as_ref().header.layout;
+            segment.drop_in_place();
+            dealloc(segment.as_ptr().cast(), layout);
+        }
+    }
+
+    /// Makes a segment nobody can reach ready for use: empty, unsealed, held by the list it is about to join.
+    ///
+    /// The slots' words are left as they are: `Empty`, or `Dead` of the message before, which mean the same.
+    ///
+    /// # Safety
+    /// The caller has just allocated the segment or taken it from a pool, and has not shown it to anybody.
+    pub unsafe fn open(segment: NonNull<Self>, serial: u64, opened: Millis) {
+        // SAFETY: the header is the caller's alone; whoever may still look at the segment from the pool's side looks
+        // at `tally` only. `CachePadded` has its content at its own address.
+        let header = unsafe { &mut *(&raw mut (*segment.as_ptr()).header).cast::<Header>() };
+        header.serial = serial;
+        header.opened = opened;
+        // Relaxed, all of them: the segment is published by a Release afterwards (index, then `next`).
+        header.reserve.store(0, Ordering::Relaxed);
+        header.next.store(std::ptr::null_mut(), Ordering::Relaxed);
+        // SAFETY: only atomics are touched through this reference.
+        let this = unsafe { segment.as_ref() };
+        for word in this.ready.iter() {
+            word.store(0, Ordering::Relaxed);
+        }
+        this.tally.live.store(SLOTS as u32 + 1, Ordering::Relaxed);
+    }
+
+    /// Bytes of the whole allocation.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.header.layout.size()
+    }
+
+    /// Slots reserved so far, and the bytes of their bodies; slightly too large once sealed.
+    pub fn reserved(&self) -> (usize, usize) {
+        // Acquire: a sweep that came here by a claimer's due hint sees at least that claimer's slot.
+        let reserve = self.header.reserve.load(Ordering::Acquire);
+        (
+            SLOTS.min((reserve >> BYTES_BITS) as usize),
+            (reserve & BYTES_MASK) as usize,
+        )
+    }
+
+    /// Whether no sender can reserve here any more.
+    #[inline]
+    pub fn is_sealed(&self) -> bool {
+        // Relaxed: sealed once, sealed for ever; an old value only delays the passing.
+        !self.in_bounds(self.header.reserve.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn in_bounds(&self, reserve: u64) -> bool {
+        (reserve >> BYTES_BITS) < SLOTS as u64
+            && (reserve & BYTES_MASK) <= u64::from(self.header.arena_capacity)
+    }
+
+    /// Reserves slots for bodies that take `lengths` bytes of the arena each, as many of them as fit.
+    #[inline]
+    pub fn reserve(&self, lengths: &[u32]) -> Reservation {
+        let bytes: u64 = lengths.iter().copied().map(u64::from).sum();
+        // The look before keeps the counters from running over while many senders meet a sealed segment: at most one
+        // addition per thread goes beyond the bounds. A sealed segment stays sealed, so an old value costs an RMW.
+        if self.is_sealed() {
+            return Reservation::Sealed;
+        }
+        // Relaxed: only divides slots and bytes among senders; their content is published by the ready words.
+        let before = self
+            .header
+            .reserve
+            .fetch_add((lengths.len() as u64) << BYTES_BITS | bytes, Ordering::Relaxed);
+        if !self.in_bounds(before) {
+            return Reservation::Sealed;
+        }
+        let (first, offset) = ((before >> BYTES_BITS) as usize, (before & BYTES_MASK) as usize);
+        let slots_left = SLOTS - first;
+        let bytes_left = u64::from(self.header.arena_capacity) - offset as u64;
+        if lengths.len() <= slots_left && bytes <= bytes_left {
+            return Reservation::Taken {
+                first,
+                count: lengths.len(),
+                offset,
+                unused: 0,
+            };
+        }
+        // The last value within bounds: this sender sealed the segment.
+        let mut count = 0;
+        let mut used = 0;
+        for &length in lengths.iter().take(slots_left) {
+            used += u64::from(length);
+            if used > bytes_left {
+                break;
+            }
+            count += 1;
+        }
+        Reservation::Taken {
+            first,
+            count,
+            offset,
+            unused: (slots_left - count) as u32,
+        }
+    }
+
+    /// Copies a body into the arena and writes its slot's entry.
+    ///
+    /// # Safety
+    /// The caller reserved `slot` and the arena bytes from `offset` on for this body, and has not published it.
+    #[inline]
+    pub unsafe fn write_inline(&self, slot: usize, offset: usize, body: &[u8], sent: Millis) {
+        debug_assert!(offset + body.len() <= self.header.arena_capacity as usize);
+        // SAFETY: the reservation gave these bytes of the arena, and this slot, to the caller alone.
+        unsafe {
+            let place = self.header.arena.add(offset);
+            std::ptr::copy_nonoverlapping(body.as_ptr(), place, body.len());
+            self.slots[slot].write(Entry::new(place, body.len(), false, sent));
+        }
+    }
+
+    /// Sets tokens in a ready word: the messages can be received from now on.
+    ///
+    /// Returns whether the head may have passed; the caller must then bring the word back on `returned`.
+    #[inline]
+    #[must_use = "a word that was passed has to be brought back"]
+    pub fn publish(&self, word: usize, tokens: u64) -> bool {
+        debug_assert_eq!(tokens & !TOKENS, 0);
+        // Release: entry, body and state become visible to the claimer; pairs with the Acquire of `take` and
+        // `take_one`. An RMW, so that earlier publishers' releases survive it and so that it and `pass` see each other
+        // in one order; never a load before it.
+        let before = self.ready[word].fetch_or(tokens, Ordering::Release);
+        debug_assert_eq!(before & tokens, 0, "a token was set twice");
+        before & PASSED != 0
+    }
+
+    /// Takes up to `want` of the tokens in `among`; the caller then owns those slots until it stores their states.
+    #[inline]
+    #[must_use = "whoever holds a token has to store the slot's next state"]
+    pub fn take(&self, word: usize, among: u64, want: usize) -> u64 {
+        // Relaxed: the CAS decides.
+        let mut present = self.ready[word].load(Ordering::Relaxed);
+        // Progress: a failed CAS means that another thread published or claimed in this word.
+        loop {
+            let tokens = lowest(present & among & TOKENS, want);
+            if tokens == 0 {
+                return 0;
+            }
+            // Acquire: see what the publishers wrote before their Release in `publish`. Nothing is released here; the
+            // RMW keeps the publishers' release sequences alive.
+            match self.ready[word].compare_exchange_weak(
+                present,
+                present & !tokens,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return tokens,
+                Err(newer) => present = newer,
+            }
+        }
+    }
+
+    /// Takes one slot's token, if it is there.
+    #[must_use = "whoever holds a token has to store the slot's next state"]
+    pub fn take_one(&self, slot: usize) -> bool {
+        let token = 1 << (slot % BITS);
+        // Acquire: as in `take`.
+        self.ready[slot / BITS].fetch_and(!token, Ordering::Acquire) & token != 0
+    }
+
+    /// Marks a ready word as passed; returns the tokens that were in it at that instant. The head may go past only
+    /// if there were none: whoever sets one later sees the mark and brings the word back.
+    pub fn pass(&self, word: usize) -> u64 {
+        // AcqRel: one order with `publish` on this word. Acquire: tokens seen here may be claimed. Release: nothing
+        // rests on it today; the passer's view of the list goes with the head's own CAS.
+        self.ready[word].fetch_or(PASSED, Ordering::AcqRel) & TOKENS
+    }
+
+    /// Counts `slots` dead, or a hold dropped.
+    #[inline]
+    pub fn bury(&self, slots: u32) -> Life {
+        // AcqRel: Release so that everything done with these slots comes before the retirement, Acquire so that the
+        // one who reaches zero has seen it all. Pairs with itself.
+        let before = self.tally.live.fetch_sub(slots, Ordering::AcqRel);
+        debug_assert!(before >= slots, "a slot was buried twice");
+        if before == slots { Life::Over } else { Life::Goes }
+    }
+
+    /// Takes a hold that keeps the segment from being retired; `false` if that has been decided already, and then
+    /// there is nothing alive in it.
+    #[must_use = "without a hold the segment must not be put on a list"]
+    pub fn hold(&self) -> bool {
+        // Relaxed: the CAS decides.
+        let mut live = self.tally.live.load(Ordering::Relaxed);
+        // Progress: a failed CAS means that another thread buried or held.
+        while live != 0 {
+            // Relaxed: taking a hold publishes nothing and rests on nothing but the count; dropping it is AcqRel.
+            match self
+                .tally
+                .live
+                .compare_exchange_weak(live, live + 1, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return true,
+                Err(newer) => live = newer,
+            }
+        }
+        false
+    }
+}
+
+/// The lowest `want` bits of `bits`.
+#[inline]
+pub fn lowest(bits: u64, want: usize) -> u64 {
+    if want >= bits.count_ones() as usize {
+        return bits;
+    }
+    let mut rest = bits;
+    for _ in 0..want {
+        rest &= rest - 1;
+    }
+    bits & !rest
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn with_segment(footprint: usize, test: impl FnOnce(&Segment)) {
+        let segment = Segment::allocate(footprint, 0, 0).expect("memory");
+        // SAFETY: ours alone.
+        unsafe { Segment::open(segment, 1, Millis(0)) };
+        // SAFETY: as above.
+        test(unsafe { segment.as_ref() });
+        // SAFETY: nobody else knows of it.
+        unsafe { Segment::free(segment) };
+    }
+
+    #[test]
+    fn lowest_takes_from_the_bottom() {
+        assert_eq!(lowest(0b1011_0100, 2), 0b0001_0100);
+        assert_eq!(lowest(0b1011_0100, 9), 0b1011_0100);
+        assert_eq!(lowest(0b1011_0100, 0), 0);
+        assert_eq!(lowest(0, 3), 0);
+        assert_eq!(lowest(u64::MAX, 64), u64::MAX);
+    }
+
+    #[test]
+    fn layout_is_what_the_budget_assumes() {
+        assert_eq!(size_of::<Segment>(), 3 * 128 + 32 * 252);
+        // 252 bodies of 64 bytes and their segment fill six pages exactly.
+        assert_eq!(Segment::footprint(252 * 64), 24 * 1024);
+    }
+
+    #[test]
+    fn slots_run_out_and_the_last_sender_accounts_for_none() {
+        with_segment(Segment::footprint(64 * SLOTS), |segment| {
+            for first in 0..SLOTS {
+                let taken = Reservation::Taken {
+                    first,
+                    count: 1,
+                    offset: first * 64,
+                    unused: 0,
+                };
+                assert_eq!(segment.reserve(&[64]), taken);
+            }
+            assert!(segment.is_sealed());
+            assert_eq!(segment.reserve(&[64]), Reservation::Sealed);
+        });
+    }
+
+    #[test]
+    fn a_batch_across_the_end_is_split() {
+        with_segment(Segment::footprint(64 * SLOTS), |segment| {
+            for _ in 0..25 {
+                let _ = segment.reserve(&[1; 10]);
+            }
+            let taken = Reservation::Taken {
+                first: 250,
+                count: 2,
+                offset: 250,
+                unused: 0,
+            };
+            assert_eq!(segment.reserve(&[1; 10]), taken);
+            assert_eq!(segment.reserve(&[1]), Reservation::Sealed);
+        });
+    }
+
+    #[test]
+    fn bytes_run_out_and_the_crosser_buries_the_rest() {
+        with_segment(Segment::footprint(4096), |segment| {
+            let capacity = segment.header.arena_capacity;
+            assert_eq!(
+                segment.reserve(&[capacity - 10]),
+                Reservation::Taken {
+                    first: 0,
+                    count: 1,
+                    offset: 0,
+                    unused: 0
+                }
+            );
+            // Three of five bodies fit; two slots are used, the rest are nobody's.
+            let taken = Reservation::Taken {
+                first: 1,
+                count: 3,
+                offset: capacity as usize - 10,
+                unused: SLOTS as u32 - 4,
+            };
+            assert_eq!(segment.reserve(&[3, 3, 4, 1, 1]), taken);
+            assert!(segment.is_sealed());
+            assert_eq!(segment.reserve(&[0]), Reservation::Sealed);
+        });
+    }
+
+    #[test]
+    fn life_ends_once() {
+        with_segment(Segment::footprint(64), |segment| {
+            assert!(segment.hold());
+            assert_eq!(segment.bury(SLOTS as u32), Life::Goes);
+            assert_eq!(segment.bury(1), Life::Goes);
+            assert_eq!(segment.bury(1), Life::Over);
+            assert!(!segment.hold());
+        });
+    }
+}

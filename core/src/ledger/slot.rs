@@ -1,0 +1,216 @@
+//! One message's place: its state word and its entry. The only place that reads or writes an entry or a body.
+
+use crate::{
+    clock::Millis,
+    ledger::state::Word,
+    sync::{AtomicU64, Ordering, UnsafeCell},
+};
+
+/// One message's place in a segment: 32 bytes.
+///
+/// Access rules:
+/// 1. `entry` and the body it points to are written by the sender that reserved the slot, before it sets the slot's
+///    ready bit; never again until the segment is reused after its grace period.
+/// 2. They are read by whoever took the slot's token (the claim's Acquire pairs with the publish's Release), and by
+///    whoever was handed the slot by such a one, for as long as the epoch is pinned.
+/// 3. `state` is written as `state.rs` says of each transition.
+/// 4. `received` is written by the token's holder, before the state word that makes the receive known.
+#[derive(Debug)]
+#[repr(C, align(32))]
+pub struct Slot {
+    state: AtomicU64,
+    received: AtomicU64,
+    entry: UnsafeCell<Entry>,
+}
+
+/// What a sender writes about a message, once.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// The body's first byte, in the segment's arena or in an allocation of its own.
+    body: *const u8,
+    /// `own allocation:1 | spare:1 | length:21 | sent_ms:41`.
+    meta: u64,
+}
+
+const SENT_BITS: u32 = 41;
+const LENGTH_BITS: u32 = 21;
+const OWN_ALLOCATION: u64 = 1 << 63;
+
+// The longest body's length fits, and the clock's last moment.
+const _: () = assert!(crate::config::BODY_MAX < 1 << LENGTH_BITS);
+const _: () = assert!(Millis::MAX.as_millis() < 1 << SENT_BITS);
+// The figure the memory budget of the README rests on.
+const _: () = assert!(cfg!(loom) || size_of::<Slot>() == 32);
+
+impl Entry {
+    /// An entry for a body of `length` bytes at `body`; `own` if the body has an allocation of its own.
+    #[inline]
+    pub fn new(body: *const u8, length: usize, own: bool, sent: Millis) -> Self {
+        debug_assert!(length < 1 << LENGTH_BITS);
+        let own = if own { OWN_ALLOCATION } else { 0 };
+        Self {
+            body,
+            meta: own | (length as u64) << SENT_BITS | sent.as_millis(),
+        }
+    }
+
+    /// The body's length in bytes.
+    #[inline]
+    pub fn length(self) -> usize {
+        (self.meta >> SENT_BITS) as usize & ((1 << LENGTH_BITS) - 1)
+    }
+
+    /// When the message was sent.
+    #[inline]
+    pub fn sent(self) -> Millis {
+        Millis::new(self.meta & ((1 << SENT_BITS) - 1))
+    }
+
+    /// The body's own allocation, if it has one.
+    #[inline]
+    pub fn own_allocation(self) -> Option<*mut [u8]> {
+        (self.meta & OWN_ALLOCATION != 0)
+            .then(|| std::ptr::slice_from_raw_parts_mut(self.body.cast_mut(), self.length()))
+    }
+
+    /// The body.
+    ///
+    /// # Safety
+    /// 1. The entry was read under rule 2 of [`Slot`].
+    /// 2. The caller stays pinned for `'p`.
+    #[inline]
+    pub unsafe fn body<'p>(self) -> &'p [u8] {
+        // SAFETY: the sender wrote `length` bytes at `body` before it published (rule 1), the reader saw that (1), and
+        // neither arena nor own allocation is freed or reused before every thread pinned now has unpinned (2).
+        unsafe { std::slice::from_raw_parts(self.body, self.length()) }
+    }
+}
+
+/// When a message was received, in milliseconds after it was sent: first time and last time.
+///
+/// 32 bits each: 49 days, beyond the longest retention. Stored plus one, so that zero says never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    first: u32,
+    last: u32,
+}
+
+impl Received {
+    const NEVER: Self = Self { first: 0, last: 0 };
+
+    fn from_bits(bits: u64) -> Self {
+        Self {
+            first: bits as u32,
+            last: (bits >> 32) as u32,
+        }
+    }
+
+    fn to_bits(self) -> u64 {
+        u64::from(self.last) << 32 | u64::from(self.first)
+    }
+
+    /// When the message was first received.
+    pub fn first(self, sent: Millis) -> Option<Millis> {
+        (self.first > 0).then(|| sent.after(u64::from(self.first) - 1))
+    }
+
+    /// When the message was last received.
+    pub fn last(self, sent: Millis) -> Option<Millis> {
+        (self.last > 0).then(|| sent.after(u64::from(self.last) - 1))
+    }
+}
+
+impl Slot {
+    /// A slot without a message.
+    pub fn new() -> Self {
+        Self {
+            state: AtomicU64::new(Word::EMPTY.to_bits()),
+            received: AtomicU64::new(Received::NEVER.to_bits()),
+            entry: UnsafeCell::new(Entry {
+                body: std::ptr::null(),
+                meta: 0,
+            }),
+        }
+    }
+
+    /// The state word.
+    #[inline]
+    pub fn state(&self) -> Word {
+        // Acquire: what the writer of this state did before it (the receive times, the entry) is visible to whoever
+        // acts on it. Pairs with the Release of `store` and `swap_state`.
+        Word::from_bits(self.state.load(Ordering::Acquire))
+    }
+
+    /// The state word, for the holder of the token.
+    #[inline]
+    pub fn state_in_hand(&self) -> Word {
+        // Relaxed: the token came by an Acquire RMW on the ready word, from somebody who stored this state before.
+        Word::from_bits(self.state.load(Ordering::Relaxed))
+    }
+
+    /// Writes a state as reserver or holder of the token.
+    #[inline]
+    pub fn store(&self, next: Word) {
+        // Release: whoever acts on this state sees the receive times stored before it. Pairs with `state`.
+        self.state.store(next.to_bits(), Ordering::Release);
+    }
+
+    /// Writes `next` if the state still is `present`; otherwise says what it is now.
+    #[inline]
+    pub fn swap_state(&self, present: Word, next: Word) -> Result<(), Word> {
+        // AcqRel: as `state` and `store`; the failure's Acquire lets the loser judge the newer word.
+        self.state
+            .compare_exchange(
+                present.to_bits(),
+                next.to_bits(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
+            .map(drop)
+            .map_err(Word::from_bits)
+    }
+
+    /// Writes the entry of a message about to be published.
+    ///
+    /// # Safety
+    /// The caller has reserved the slot and not yet set its ready bit (rule 1).
+    #[inline]
+    pub unsafe fn write(&self, entry: Entry) {
+        // Relaxed: nobody looks before the publish, whose Release covers it.
+        self.received.store(Received::NEVER.to_bits(), Ordering::Relaxed);
+        // SAFETY: by reservation this thread alone may touch the cell until it publishes.
+        self.entry.with_mut(|cell| unsafe { cell.write(entry) });
+    }
+
+    /// The entry.
+    ///
+    /// # Safety
+    /// The caller holds or held the slot's token, or was handed the slot by one who did, and is still pinned (rule 2).
+    #[inline]
+    pub unsafe fn entry(&self) -> Entry {
+        // SAFETY: written before the publish that the token's Acquire has seen; not written again while pinned.
+        self.entry.with(|cell| unsafe { cell.read() })
+    }
+
+    /// When the message was received so far.
+    #[inline]
+    pub fn received(&self) -> Received {
+        // Relaxed: ordered by the state word; see `set_received`.
+        Received::from_bits(self.received.load(Ordering::Relaxed))
+    }
+
+    /// Notes a receive at `now` of a message sent at `sent`; for the holder of the token, before it stores the state.
+    #[inline]
+    pub fn set_received(&self, receives_before: u32, sent: Millis, now: Millis) {
+        let at = now.as_millis().saturating_sub(sent.as_millis()).saturating_add(1);
+        let at = u32::try_from(at).unwrap_or(u32::MAX);
+        let first = if receives_before == 0 {
+            at
+        } else {
+            self.received().first
+        };
+        // Relaxed: made visible by the Release store of the state word that follows.
+        self.received
+            .store(Received { first, last: at }.to_bits(), Ordering::Relaxed);
+    }
+}

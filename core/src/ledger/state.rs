@@ -1,0 +1,546 @@
+//! The slot's word and its transitions: the truth about one message, without atomics.
+//!
+//! ```text
+//!  63       61 60                41 40                                        0
+//! ┌───────────┬────────────────────┬───────────────────────────────────────────┐
+//! │ phase   3 │ receives        20 │ due_ms                                 41 │
+//! └───────────┴────────────────────┴───────────────────────────────────────────┘
+//!
+//!                publish                claim (token)
+//!      Empty ──────────────▶ Visible ───────────────────▶ InFlight
+//!        │                    ▲   │  ◀─────────────────── │  ▲  │
+//!        │ publish(due)       │   │    due, release       └──┘  │
+//!        ▼            due     │   │    (owes the token)  extend │
+//!      Delayed ───────────────┘   ▼                             ▼
+//!        └───────────────────▶   Dead   ◀───────────────────────┘
+//!              discard       delete, discard       delete, discard
+//! ```
+//!
+//! Every event is a function from the present word to the next one, with what its caller owes afterwards, or the
+//! reason why not. Who may write the answer is part of it: by compare-and-swap, or as holder of the slot's token.
+
+use std::fmt;
+
+use crate::clock::Millis;
+
+const DUE_BITS: u32 = 41;
+const RECEIVES_BITS: u32 = 20;
+const PHASE_BITS: u32 = 3;
+const RECEIVES_SHIFT: u32 = DUE_BITS;
+const PHASE_SHIFT: u32 = DUE_BITS + RECEIVES_BITS;
+const DUE_MASK: u64 = (1 << DUE_BITS) - 1;
+
+// The three fields fill the word, and the clock's last moment is the last that fits.
+const _: () = assert!(DUE_BITS + RECEIVES_BITS + PHASE_BITS == 64);
+const _: () = assert!(Millis::MAX.as_millis() == DUE_MASK);
+
+/// Largest receive count a word can hold. The count stops there (it would take a million receives of one message),
+/// and handles of receives beyond it cannot be told apart: each acts on a message its holder did receive.
+pub const RECEIVES_MAX: u32 = (1 << RECEIVES_BITS) - 1;
+
+/// Where a message is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Phase {
+    /// No message has been published here.
+    Empty = 0,
+    /// Published, not to be received before its due moment.
+    Delayed = 1,
+    /// To be received by whoever takes its token.
+    Visible = 2,
+    /// Leased until its due moment.
+    InFlight = 3,
+    /// Gone for good.
+    Dead = 4,
+}
+
+/// A slot's state word: phase, receive count, due moment.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Word(u64);
+
+/// What an allowed event leads to.
+#[must_use = "the next word has to be written, and what is owed has to be done"]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transition {
+    /// The word to write.
+    pub next: Word,
+    /// Who may write it.
+    pub by: By,
+    /// What the writer must do afterwards.
+    pub owed: Owed,
+}
+
+/// Who may write a transition's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The sender that reserved the slot, before it publishes: a plain store.
+    Reservation,
+    /// The holder of the slot's token, who won its ready bit: a plain store.
+    Token,
+    /// Anybody, by compare-and-swap from the word that was judged.
+    Cas,
+}
+
+/// What the writer of a transition owes afterwards.
+#[must_use = "an obligation forgotten strands a message or leaks a segment"]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owed {
+    /// Set the slot's ready bit: the message has become visible.
+    Token,
+    /// Lower the segment's due hint to this moment.
+    Alarm(Millis),
+    /// Count the slot dead in its segment.
+    Burial,
+}
+
+/// Why an event is not allowed on a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// No message was ever published in the slot.
+    Empty,
+    /// The slot already holds a message.
+    Occupied,
+    /// The message is dead.
+    Dead,
+    /// The message is delayed.
+    Delayed,
+    /// The message is in flight.
+    InFlight,
+    /// The message is visible: its lease is over, or it never had one.
+    Visible,
+    /// The lease of this handle is over although nobody has swept it up yet.
+    LeaseOver,
+    /// The message has been received again since: the handle is of an older lease.
+    ReceivedAgain,
+    /// The handle is of a receive that has not happened.
+    Unknown,
+    /// The due moment has not come.
+    NotDue(Millis),
+}
+
+impl Word {
+    /// The word of a slot without a message.
+    pub const EMPTY: Self = Self(0);
+    /// The word of a slot whose message is gone.
+    pub const DEAD: Self = Self((Phase::Dead as u64) << PHASE_SHIFT);
+
+    const fn new(phase: Phase, receives: u32, due: Millis) -> Self {
+        debug_assert!(receives <= RECEIVES_MAX);
+        debug_assert!(due.0 <= DUE_MASK);
+        Self((phase as u64) << PHASE_SHIFT | (receives as u64) << RECEIVES_SHIFT | due.0)
+    }
+
+    /// The word as stored.
+    #[inline]
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// A stored word.
+    #[inline]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// Where the message is in its life.
+    #[inline]
+    pub const fn phase(self) -> Phase {
+        match self.0 >> PHASE_SHIFT {
+            0 => Phase::Empty,
+            1 => Phase::Delayed,
+            2 => Phase::Visible,
+            3 => Phase::InFlight,
+            _ => Phase::Dead,
+        }
+    }
+
+    /// How often the message has been received.
+    #[inline]
+    pub const fn receives(self) -> u32 {
+        (self.0 >> RECEIVES_SHIFT) as u32 & RECEIVES_MAX
+    }
+
+    /// When the lease or the delay ends; zero in the other phases.
+    #[inline]
+    pub const fn due(self) -> Millis {
+        Millis(self.0 & DUE_MASK)
+    }
+
+    /// A sender publishes a message, at once or from `delayed_until` on.
+    #[inline]
+    pub fn publish(self, delayed_until: Option<Millis>) -> Result<Transition, Refusal> {
+        match self.phase() {
+            // A slot of a reused segment still says Dead of the message before.
+            Phase::Empty | Phase::Dead => {
+                let (next, owed) = match delayed_until {
+                    None => (Self::new(Phase::Visible, 0, Millis(0)), Owed::Token),
+                    Some(due) => (Self::new(Phase::Delayed, 0, due), Owed::Alarm(due)),
+                };
+                Ok(Transition {
+                    next,
+                    by: By::Reservation,
+                    owed,
+                })
+            }
+            Phase::Delayed | Phase::Visible | Phase::InFlight => Err(Refusal::Occupied),
+        }
+    }
+
+    /// The holder of the token leases the message until `due`, or with `None` receives it and leaves it visible.
+    #[inline]
+    pub fn claim(self, due: Option<Millis>) -> Result<Transition, Refusal> {
+        match self.phase() {
+            Phase::Visible => {
+                let receives = if self.receives() < RECEIVES_MAX {
+                    self.receives() + 1
+                } else {
+                    RECEIVES_MAX
+                };
+                let (next, owed) = match due {
+                    Some(due) => (Self::new(Phase::InFlight, receives, due), Owed::Alarm(due)),
+                    None => (Self::new(Phase::Visible, receives, Millis(0)), Owed::Token),
+                };
+                Ok(Transition {
+                    next,
+                    by: By::Token,
+                    owed,
+                })
+            }
+            phase => Err(Refusal::of(phase)),
+        }
+    }
+
+    /// The holder of the handle of receive number `receives` deletes the message.
+    ///
+    /// Also after its lease is over, as long as nobody received the message again (standard queues).
+    #[inline]
+    pub fn delete(self, receives: u32) -> Result<Transition, Refusal> {
+        let by = match self.phase() {
+            Phase::InFlight => By::Cas,
+            Phase::Visible => By::Token,
+            phase => return Err(Refusal::of(phase)),
+        };
+        self.is_newest(receives)?;
+        Ok(Transition {
+            next: Self::DEAD,
+            by,
+            owed: Owed::Burial,
+        })
+    }
+
+    /// The holder of the lease moves its end to `due`.
+    #[inline]
+    pub fn extend(self, receives: u32, due: Millis, now: Millis) -> Result<Transition, Refusal> {
+        self.is_leased(receives, now)?;
+        let next = Self::new(Phase::InFlight, self.receives(), due);
+        Ok(Transition {
+            next,
+            by: By::Cas,
+            owed: Owed::Alarm(due),
+        })
+    }
+
+    /// The holder of the lease gives it up: the message becomes visible at once.
+    #[inline]
+    pub fn release(self, receives: u32, now: Millis) -> Result<Transition, Refusal> {
+        self.is_leased(receives, now)?;
+        Ok(Transition {
+            next: self.visible_again(),
+            by: By::Cas,
+            owed: Owed::Token,
+        })
+    }
+
+    /// Time has come to `now`: a lease or a delay that ends then makes the message visible.
+    #[inline]
+    pub fn due_at(self, now: Millis) -> Result<Transition, Refusal> {
+        match self.phase() {
+            Phase::InFlight | Phase::Delayed if self.due() <= now => Ok(Transition {
+                next: self.visible_again(),
+                by: By::Cas,
+                owed: Owed::Token,
+            }),
+            Phase::InFlight | Phase::Delayed => Err(Refusal::NotDue(self.due())),
+            phase => Err(Refusal::of(phase)),
+        }
+    }
+
+    /// The queue throws the message away (purge, retention, dead-lettered elsewhere).
+    #[inline]
+    pub fn discard(self) -> Result<Transition, Refusal> {
+        let by = match self.phase() {
+            Phase::Delayed | Phase::InFlight => By::Cas,
+            Phase::Visible => By::Token,
+            phase => return Err(Refusal::of(phase)),
+        };
+        Ok(Transition {
+            next: Self::DEAD,
+            by,
+            owed: Owed::Burial,
+        })
+    }
+
+    const fn visible_again(self) -> Self {
+        Self::new(Phase::Visible, self.receives(), Millis(0))
+    }
+
+    fn is_newest(self, receives: u32) -> Result<(), Refusal> {
+        match self.receives().cmp(&receives) {
+            std::cmp::Ordering::Equal if receives > 0 => Ok(()),
+            std::cmp::Ordering::Greater if receives > 0 => Err(Refusal::ReceivedAgain),
+            _ => Err(Refusal::Unknown),
+        }
+    }
+
+    fn is_leased(self, receives: u32, now: Millis) -> Result<(), Refusal> {
+        match self.phase() {
+            Phase::InFlight => {
+                self.is_newest(receives)?;
+                if self.due() <= now {
+                    Err(Refusal::LeaseOver)
+                } else {
+                    Ok(())
+                }
+            }
+            Phase::Visible => {
+                self.is_newest(receives)?;
+                Err(Refusal::Visible)
+            }
+            phase => Err(Refusal::of(phase)),
+        }
+    }
+}
+
+impl Refusal {
+    const fn of(phase: Phase) -> Self {
+        match phase {
+            Phase::Empty => Self::Empty,
+            Phase::Delayed => Self::Delayed,
+            Phase::Visible => Self::Visible,
+            Phase::InFlight => Self::InFlight,
+            Phase::Dead => Self::Dead,
+        }
+    }
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.phase())?;
+        match self.phase() {
+            Phase::Empty | Phase::Dead => Ok(()),
+            Phase::Visible => write!(f, "(receives {})", self.receives()),
+            Phase::Delayed | Phase::InFlight => {
+                write!(f, "(receives {}, due {})", self.receives(), self.due())
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const NOW: Millis = Millis(1_000);
+    const LATER: Millis = Millis(2_000);
+
+    /// All phases, with the receive counts and due moments at which something changes.
+    fn words() -> Vec<Word> {
+        let mut words = vec![Word::EMPTY, Word::DEAD];
+        for receives in [0, 1, 2, RECEIVES_MAX - 1, RECEIVES_MAX] {
+            words.push(Word::new(Phase::Visible, receives, Millis(0)));
+            for due in [
+                Millis(0),
+                Millis(NOW.0 - 1),
+                NOW,
+                Millis(NOW.0 + 1),
+                LATER,
+                Millis::MAX,
+            ] {
+                words.push(Word::new(Phase::Delayed, receives, due));
+                words.push(Word::new(Phase::InFlight, receives, due));
+            }
+        }
+        words
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Event {
+        Publish(Option<Millis>),
+        Claim(Option<Millis>),
+        Delete(u32),
+        Extend(u32, Millis),
+        Release(u32),
+        Due,
+        Discard,
+    }
+
+    fn events() -> Vec<Event> {
+        let mut events = vec![
+            Event::Publish(None),
+            Event::Publish(Some(LATER)),
+            Event::Claim(None),
+            Event::Claim(Some(LATER)),
+            Event::Due,
+            Event::Discard,
+        ];
+        for receives in [0, 1, 2, 3, RECEIVES_MAX - 1, RECEIVES_MAX] {
+            events.push(Event::Delete(receives));
+            events.push(Event::Release(receives));
+            events.extend([NOW, LATER, Millis::MAX].map(|due| Event::Extend(receives, due)));
+        }
+        events
+    }
+
+    fn apply(word: Word, event: Event) -> Result<Transition, Refusal> {
+        match event {
+            Event::Publish(due) => word.publish(due),
+            Event::Claim(due) => word.claim(due),
+            Event::Delete(receives) => word.delete(receives),
+            Event::Extend(receives, due) => word.extend(receives, due, NOW),
+            Event::Release(receives) => word.release(receives, NOW),
+            Event::Due => word.due_at(NOW),
+            Event::Discard => word.discard(),
+        }
+    }
+
+    /// The specification, written the other way round: a table of phase × event, not code per event.
+    fn expected(word: Word, event: Event) -> Result<(Phase, u32, Option<Millis>, By, Owed), Refusal> {
+        use Phase::{Dead, Delayed, Empty, InFlight, Visible};
+        let (phase, count, due) = (word.phase(), word.receives(), word.due());
+        let held = |handle: u32| match handle {
+            0 => Err(Refusal::Unknown),
+            h if h > count => Err(Refusal::Unknown),
+            h if h < count => Err(Refusal::ReceivedAgain),
+            _ => Ok(()),
+        };
+        Ok(match (phase, event) {
+            (Empty | Dead, Event::Publish(None)) => (Visible, 0, None, By::Reservation, Owed::Token),
+            (Empty | Dead, Event::Publish(Some(at))) => {
+                (Delayed, 0, Some(at), By::Reservation, Owed::Alarm(at))
+            }
+            (_, Event::Publish(_)) => return Err(Refusal::Occupied),
+
+            (Empty, _) => return Err(Refusal::Empty),
+            (Dead, _) => return Err(Refusal::Dead),
+
+            (Visible, Event::Claim(Some(at))) => (
+                InFlight,
+                (count + 1).min(RECEIVES_MAX),
+                Some(at),
+                By::Token,
+                Owed::Alarm(at),
+            ),
+            (Visible, Event::Claim(None)) => (
+                Visible,
+                (count + 1).min(RECEIVES_MAX),
+                None,
+                By::Token,
+                Owed::Token,
+            ),
+            (Visible, Event::Delete(handle)) => {
+                held(handle)?;
+                (Dead, 0, None, By::Token, Owed::Burial)
+            }
+            (Visible, Event::Extend(handle, _) | Event::Release(handle)) => {
+                held(handle)?;
+                return Err(Refusal::Visible);
+            }
+            (Visible, Event::Due) => return Err(Refusal::Visible),
+            (Visible, Event::Discard) => (Dead, 0, None, By::Token, Owed::Burial),
+
+            (InFlight, Event::Claim(_)) => return Err(Refusal::InFlight),
+            (InFlight, Event::Delete(handle)) => {
+                held(handle)?;
+                (Dead, 0, None, By::Cas, Owed::Burial)
+            }
+            (InFlight, Event::Extend(handle, at)) => {
+                held(handle)?;
+                if due <= NOW {
+                    return Err(Refusal::LeaseOver);
+                }
+                (InFlight, count, Some(at), By::Cas, Owed::Alarm(at))
+            }
+            (InFlight, Event::Release(handle)) => {
+                held(handle)?;
+                if due <= NOW {
+                    return Err(Refusal::LeaseOver);
+                }
+                (Visible, count, None, By::Cas, Owed::Token)
+            }
+            (Delayed, Event::Claim(_) | Event::Delete(_) | Event::Extend(..) | Event::Release(_)) => {
+                return Err(Refusal::Delayed);
+            }
+            (InFlight | Delayed, Event::Due) if due <= NOW => (Visible, count, None, By::Cas, Owed::Token),
+            (InFlight | Delayed, Event::Due) => return Err(Refusal::NotDue(due)),
+            (InFlight | Delayed, Event::Discard) => (Dead, 0, None, By::Cas, Owed::Burial),
+        })
+    }
+
+    #[test]
+    fn every_phase_meets_every_event() {
+        let mut checked = 0;
+        for word in words() {
+            for event in events() {
+                let got = apply(word, event)
+                    .map(|t| (t.next.phase(), t.next.receives(), t.next.due(), t.by, t.owed));
+                let want =
+                    expected(word, event).map(|(p, r, d, by, owed)| (p, r, d.unwrap_or(Millis(0)), by, owed));
+                assert_eq!(got, want, "{word:?} meets {event:?}");
+                checked += 1;
+            }
+        }
+        assert_eq!(checked, words().len() * events().len());
+        assert!(checked > 2_000, "{checked}");
+    }
+
+    #[test]
+    fn receives_never_falls_and_grows_by_one_per_claim_only() {
+        for word in words() {
+            for event in events() {
+                let Ok(t) = apply(word, event) else { continue };
+                if matches!(t.next.phase(), Phase::Dead) || matches!(event, Event::Publish(_)) {
+                    continue;
+                }
+                let grown = u32::from(matches!(event, Event::Claim(_)) && word.receives() < RECEIVES_MAX);
+                assert_eq!(
+                    t.next.receives(),
+                    word.receives() + grown,
+                    "{word:?} meets {event:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_becomes_visible_owes_its_token() {
+        for word in words() {
+            for event in events() {
+                let Ok(t) = apply(word, event) else { continue };
+                assert_eq!(
+                    t.next.phase() == Phase::Visible,
+                    t.owed == Owed::Token,
+                    "{word:?} meets {event:?}"
+                );
+                assert_eq!(
+                    t.next.phase() == Phase::Dead,
+                    t.owed == Owed::Burial,
+                    "{word:?} meets {event:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn fields_round_trip() {
+        for word in words() {
+            assert_eq!(
+                Word::new(word.phase(), word.receives(), word.due()),
+                match word.phase() {
+                    Phase::Dead => Word::DEAD,
+                    _ => word,
+                }
+            );
+            assert_eq!(Word::from_bits(word.to_bits()), word);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! An in-memory message ledger with the semantics of Amazon SQS: lock-free, partitioned per core, made to be embedded.
+//!
+//! A queue of this kind does not store messages, it keeps a ledger of each message's *state and owner*: a producer
+//! [sends](Queue::send); a consumer [receives](Queue::receive) up to 10 messages, which are then *in flight*, invisible
+//! to everybody else, for a visibility timeout; with the receipt handle it [deletes](Queue::delete) them, or
+//! [extends or gives up](Queue::change_visibility) the lease; if it does nothing, they become visible again.
+//!
+//! ```text
+//! Broker           names -> queues, memory budget, clock
+//! └─ Queue         policy: limits, where a receive looks
+//!    └─ Partition  one per core: where a core sends, and first looks to receive
+//!       └─ Segment 252 slots: four ready words, a live count, bodies; reclaimed by epochs
+//!          └─ Slot one state word = the truth about one message; one entry, written once
+//! ```
+//!
+//! # Guarantees
+//!
+//! * A message accepted is received at least once before it is gone.
+//! * At most one lease of a message is live at any time.
+//! * A receipt handle acts only on the lease it was given for.
+//! * No operation waits for another thread: no locks and no spinning in send, receive, delete and visibility changes.
+//! * Memory stays within the broker's budget: a send beyond it gets a typed answer, nothing is dropped.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//! use epoq::{Broker, QueueConfig};
+//!
+//! let broker = Broker::new();
+//! let queue = broker.create_queue("orders", QueueConfig::default())?;
+//! queue.send(b"42 apples")?;
+//!
+//! for message in queue.receive(10, Duration::from_secs(30))? {
+//!     println!("{}: {} bytes", message.message_id(), message.body().len());
+//!     queue.delete(&message.receipt_handle())?;
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Threads that do much should register a [`Worker`] and work in [turns](Worker::turn): one pin and one reading of the
+//! clock for many operations, and bodies borrowed instead of copied.
+
+mod batch;
+mod broker;
+mod budget;
+mod clock;
+mod config;
+mod delivery;
+mod error;
+mod ledger;
+mod message;
+mod queue;
+mod receipt;
+mod sync;
+mod turn;
+mod worker;
+
+pub use batch::Batch;
+pub use broker::{Broker, Builder};
+pub use budget::MemoryUse;
+pub use clock::{Clock, ManualClock, Millis};
+pub use config::QueueConfig;
+pub use delivery::{Delivery, Received};
+pub use error::{
+    BatchError, BuildError, ChangeVisibilityError, CreateQueueError, DeleteError, HandleError, NoSuchQueue,
+    ReceiveError, SendError, WorkerError,
+};
+pub use message::{Message, Sent};
+pub use queue::{Counts, Deletion, Queue, VisibilityChange};
+pub use receipt::{HandleText, MessageId, ReceiptHandle};
+pub use turn::Turn;
+pub use worker::Worker;
+
+/// The limits of messages, batches and leases.
+pub mod limits {
+    pub use crate::config::{
+        BATCH_MAX, BODY_MAX, MEMORY_LIMIT_DEFAULT, NAME_MAX, PARTITIONS_MAX, VISIBILITY_MAX,
+    };
+}
+
+/// The ledger's insides, for the models of `epoq-loom`.
+#[cfg(loom)]
+pub mod internals {
+    pub use crate::{budget::Budget, clock, config, ledger, sync};
+}

@@ -1,0 +1,444 @@
+//! The operations of a standard queue.
+
+use std::time::Duration;
+
+use super::{Deletion, Queue, VisibilityChange, stats::Stripe, steal};
+use crate::{
+    batch::Batch,
+    clock::Millis,
+    config::{ARENA_BODY_MAX, BATCH_MAX, BODY_MAX, VISIBILITY_MAX},
+    delivery::Received,
+    error::{BatchError, ChangeVisibilityError, DeleteError, ReceiveError, SendError},
+    ledger::{
+        lease::{Claims, DeletedFrom, Graves},
+        partition::{Draft, Partition},
+        segment::Segment,
+        state::Refusal,
+    },
+    message::Sent,
+    receipt::ReceiptHandle,
+    sync::Arc,
+    turn::Turn,
+};
+
+impl Queue {
+    #[inline]
+    fn stripe(&self, turn: &Turn<'_>) -> Option<&Stripe> {
+        self.inner.stats.of(turn.worker().number)
+    }
+
+    #[inline]
+    pub(crate) fn send_in(&self, turn: &Turn<'_>, body: &[u8]) -> Result<Sent<'_>, SendError> {
+        if self.is_deleted() {
+            return Err(SendError::QueueDeleted);
+        }
+        let mut draft = [self.draft(turn, body)?];
+        let lengths = [draft[0].arena_bytes()];
+        let mut sent = None;
+        self.append(turn, &mut draft, &lengths, |message| sent = Some(message));
+        sent.ok_or_else(|| self.over_budget())
+    }
+
+    pub(crate) fn send_batch_in<B: AsRef<[u8]>>(
+        &self,
+        turn: &Turn<'_>,
+        bodies: &[B],
+    ) -> Result<Batch<Result<Sent<'_>, SendError>>, BatchError> {
+        Batch::<()>::check(bodies.len())?;
+        if self.is_deleted() {
+            return Err(BatchError::QueueDeleted);
+        }
+        let length = bodies.iter().map(|body| body.as_ref().len()).sum();
+        if length > BODY_MAX {
+            return Err(BatchError::TooLong {
+                length,
+                limit: BODY_MAX,
+            });
+        }
+        // Bad entries fail alone, the others go on together.
+        let mut refused = [None; BATCH_MAX];
+        let mut drafts = arrayvec::ArrayVec::<_, BATCH_MAX>::new();
+        let mut lengths = [0; BATCH_MAX];
+        for (body, refusal) in bodies.iter().zip(&mut refused) {
+            match self.draft(turn, body.as_ref()) {
+                Ok(draft) => {
+                    if let Some(length) = lengths.get_mut(drafts.len()) {
+                        *length = draft.arena_bytes();
+                    }
+                    let full = drafts.try_push(draft).is_err();
+                    debug_assert!(!full, "checked above");
+                }
+                Err(error) => *refusal = Some(error),
+            }
+        }
+        let mut accepted = arrayvec::ArrayVec::<_, BATCH_MAX>::new();
+        let count = drafts.len();
+        self.append(turn, &mut drafts, &lengths[..count], |sent| {
+            let full = accepted.try_push(sent).is_err();
+            debug_assert!(!full, "more accepted than drafted");
+        });
+        let mut accepted = accepted.into_iter();
+        let mut results = Batch::new();
+        for refusal in refused.into_iter().take(bodies.len()) {
+            results.push(match refusal {
+                Some(error) => Err(error),
+                None => accepted.next().ok_or_else(|| self.over_budget()),
+            });
+        }
+        Ok(results)
+    }
+
+    /// Checks a body, and gives it an allocation of its own if it is large.
+    #[inline]
+    fn draft<'b>(&self, turn: &Turn<'_>, body: &'b [u8]) -> Result<Draft<'b>, SendError> {
+        let limit = self.inner.config.max_message_bytes;
+        match body.len() {
+            0 => Err(SendError::Empty),
+            length if length > limit => Err(SendError::TooLong { length, limit }),
+            length if length <= ARENA_BODY_MAX => Ok(Draft::Inline(body)),
+            _ => self.draft_large(turn, body),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn draft_large<'b>(&self, turn: &Turn<'_>, body: &[u8]) -> Result<Draft<'b>, SendError> {
+        let budget = &self.inner.shared.budget;
+        if !budget.take(body.len()) {
+            turn.pin().flush();
+            if !budget.take(body.len()) {
+                return Err(self.over_budget());
+            }
+        }
+        let mut copy = Vec::new();
+        if copy.try_reserve_exact(body.len()).is_err() {
+            budget.give_back(body.len());
+            return Err(self.over_budget());
+        }
+        copy.extend_from_slice(body);
+        Ok(Draft::Own(Some(copy.into_boxed_slice())))
+    }
+
+    /// Appends drafts at home, as many as there is memory for; `accepted` is told each.
+    #[inline]
+    fn append<'q>(
+        &'q self,
+        turn: &Turn<'_>,
+        drafts: &mut [Draft<'_>],
+        lengths: &[u32],
+        mut accepted: impl FnMut(Sent<'q>),
+    ) {
+        let mut count = 0;
+        let placed = |segment: &Segment, slot: usize| {
+            count += 1;
+            accepted(Sent {
+                queue: self,
+                partition: segment.header.partition,
+                serial: segment.header.serial,
+                slot: slot as u32,
+            });
+        };
+        let result = self
+            .home(turn)
+            .and_then(|home| home.append(drafts, lengths, turn.now(), turn.pin(), placed));
+        if let Some(stripe) = self.stripe(turn) {
+            stripe.sent.add(count);
+        }
+        if result.is_err() {
+            self.give_up(drafts);
+        }
+    }
+
+    /// Large bodies that were not accepted leave the budget.
+    #[cold]
+    fn give_up(&self, drafts: &mut [Draft<'_>]) {
+        for draft in drafts {
+            if let Draft::Own(body) = draft
+                && let Some(body) = body.take()
+            {
+                self.inner.shared.budget.give_back(body.len());
+            }
+        }
+    }
+
+    #[cold]
+    fn over_budget(&self) -> SendError {
+        let memory = self.inner.shared.budget.read();
+        SendError::OverBudget {
+            used: memory.used,
+            limit: memory.limit,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn receive_in<'t>(
+        &'t self,
+        turn: &'t Turn<'_>,
+        max: usize,
+        visibility_timeout: Duration,
+    ) -> Result<Received<'t>, ReceiveError> {
+        if !(1..=BATCH_MAX).contains(&max) {
+            return Err(ReceiveError::Max {
+                given: max,
+                limit: BATCH_MAX,
+            });
+        }
+        let Some(visibility_ms) = visibility_ms(visibility_timeout) else {
+            return Err(ReceiveError::VisibilityTimeout {
+                given: visibility_timeout,
+                limit: VISIBILITY_MAX,
+            });
+        };
+        if self.is_deleted() {
+            return Err(ReceiveError::QueueDeleted);
+        }
+        let mut receive = Receive {
+            queue: self,
+            turn,
+            max,
+            visibility_ms,
+            claims: Claims::new(),
+        };
+        receive.run();
+        Ok(Received::new(receive.claims, self))
+    }
+
+    /// Sweeps one partition until `enough` messages became visible; counts them and says how many.
+    pub(crate) fn sweep(&self, turn: &Turn<'_>, partition: &Arc<Partition>, now: Millis, enough: u32) -> u32 {
+        let swept = partition.sweep(now, enough, turn.pin());
+        if let Some(stripe) = self.stripe(turn) {
+            stripe.expired.add(u64::from(swept.expired));
+            stripe.ripened.add(u64::from(swept.ripe));
+        }
+        swept.expired + swept.ripe
+    }
+
+    #[inline]
+    pub(crate) fn delete_in(&self, turn: &Turn<'_>, handle: &ReceiptHandle) -> Result<Deletion, DeleteError> {
+        if self.is_deleted() {
+            return Err(DeleteError::QueueDeleted);
+        }
+        let mut graves = Graves::new();
+        let result = self.delete_one(turn, handle, &mut graves);
+        graves.fill(turn.pin());
+        result
+    }
+
+    #[inline]
+    pub(crate) fn delete_batch_in(
+        &self,
+        turn: &Turn<'_>,
+        handles: &[ReceiptHandle],
+    ) -> Result<Batch<Result<Deletion, DeleteError>>, BatchError> {
+        Batch::<()>::check(handles.len())?;
+        if self.is_deleted() {
+            return Err(BatchError::QueueDeleted);
+        }
+        let (mut results, mut graves) = (Batch::new(), Graves::new());
+        for handle in handles {
+            results.push(self.delete_one(turn, handle, &mut graves));
+        }
+        graves.fill(turn.pin());
+        Ok(results)
+    }
+
+    #[inline]
+    fn delete_one<'t>(
+        &'t self,
+        turn: &'t Turn<'_>,
+        handle: &ReceiptHandle,
+        graves: &mut Graves<'t>,
+    ) -> Result<Deletion, DeleteError> {
+        let partition = self.of_handle(handle).ok_or(DeleteError::Foreign)?;
+        match partition.delete(handle.place(), handle.receives(), turn.pin(), graves) {
+            Ok(from) => {
+                if let Some(stripe) = self.stripe(turn) {
+                    match from {
+                        DeletedFrom::InFlight => stripe.deleted_in_flight.add(1),
+                        DeletedFrom::Visible => stripe.deleted_visible.add(1),
+                    }
+                }
+                Ok(Deletion::Deleted)
+            }
+            Err(Refusal::Dead) => Ok(Deletion::Gone),
+            Err(Refusal::ReceivedAgain) => Ok(Deletion::ReceivedAgain),
+            Err(_) => Err(DeleteError::Foreign),
+        }
+    }
+
+    /// The partition a handle leads to, if it is of this queue.
+    #[inline]
+    fn of_handle(&self, handle: &ReceiptHandle) -> Option<&Arc<Partition>> {
+        if handle.queue != self.inner.id {
+            None
+        } else {
+            self.partition(handle.partition())
+        }
+    }
+
+    pub(crate) fn change_visibility_in(
+        &self,
+        turn: &Turn<'_>,
+        handle: &ReceiptHandle,
+        visibility_timeout: Duration,
+    ) -> Result<VisibilityChange, ChangeVisibilityError> {
+        let limit = VISIBILITY_MAX;
+        let Some(visibility_ms) = visibility_ms(visibility_timeout) else {
+            return Err(ChangeVisibilityError::VisibilityTimeout {
+                given: visibility_timeout,
+                limit,
+            });
+        };
+        if self.is_deleted() {
+            return Err(ChangeVisibilityError::QueueDeleted);
+        }
+        let partition = self.of_handle(handle).ok_or(ChangeVisibilityError::Foreign)?;
+        match partition.change_visibility(
+            handle.place(),
+            handle.receives(),
+            visibility_ms,
+            turn.reading(),
+            turn.pin(),
+        ) {
+            Ok(()) => {
+                if visibility_ms == 0
+                    && let Some(stripe) = self.stripe(turn)
+                {
+                    stripe.released.add(1);
+                }
+                Ok(VisibilityChange::Changed)
+            }
+            Err(Refusal::Visible | Refusal::LeaseOver) => Ok(VisibilityChange::LeaseOver),
+            Err(Refusal::Dead) => Err(ChangeVisibilityError::Gone),
+            Err(Refusal::ReceivedAgain) => Err(ChangeVisibilityError::ReceivedAgain),
+            Err(Refusal::NotDue(_)) => Err(ChangeVisibilityError::TotalTooLong { limit }),
+            Err(_) => Err(ChangeVisibilityError::Foreign),
+        }
+    }
+
+    pub(crate) fn change_visibility_batch_in(
+        &self,
+        turn: &Turn<'_>,
+        changes: &[(ReceiptHandle, Duration)],
+    ) -> Result<Batch<Result<VisibilityChange, ChangeVisibilityError>>, BatchError> {
+        Batch::<()>::check(changes.len())?;
+        if self.is_deleted() {
+            return Err(BatchError::QueueDeleted);
+        }
+        let mut results = Batch::new();
+        for (handle, visibility_timeout) in changes {
+            results.push(self.change_visibility_in(turn, handle, *visibility_timeout));
+        }
+        Ok(results)
+    }
+}
+
+/// One receive in the making.
+struct Receive<'t, 'w> {
+    queue: &'t Queue,
+    turn: &'t Turn<'w>,
+    max: usize,
+    visibility_ms: u64,
+    claims: Claims<'t>,
+}
+
+impl Receive<'_, '_> {
+    #[inline]
+    fn run(&mut self) {
+        let (queue, worker) = (self.queue, self.turn.worker());
+        let partitions = queue.inner.partitions.len();
+        let first = steal::first(worker, partitions, self.max, |number| {
+            queue.partition(number).map(|p| &**p)
+        });
+        self.take(first);
+        if partitions > 1 && self.claims.len() < self.max {
+            self.steal(first, partitions);
+        }
+        if let Some(stripe) = queue.stripe(self.turn) {
+            let counter = if self.visibility_ms > 0 {
+                &stripe.leased
+            } else {
+                &stripe.glimpsed
+            };
+            counter.add(self.claims.len() as u64);
+        }
+        if self.visibility_ms == 0 {
+            for claim in &self.claims {
+                if let Some(partition) = queue.partition(claim.segment.header.partition as usize) {
+                    partition.unhand(claim, self.turn.pin());
+                }
+            }
+        }
+    }
+
+    /// With something in hand, one random victim may fill it up; with nothing, every partition is looked at.
+    #[cold]
+    #[inline(never)]
+    fn steal(&mut self, first: usize, partitions: usize) {
+        if !self.claims.is_empty() {
+            return self.take(steal::other_than(first, self.turn.worker(), partitions));
+        }
+        for victim in steal::all(self.turn.worker(), partitions) {
+            if victim != first {
+                self.take(victim);
+                if !self.claims.is_empty() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Claims from one partition, and sweeps it if time has come.
+    #[inline]
+    fn take(&mut self, number: usize) {
+        let Some(partition) = self.queue.partition(number) else {
+            return;
+        };
+        self.claim(partition);
+        // After the claim: see `Reading`.
+        let now = self.turn.now();
+        if partition.is_sweep_due(now) {
+            self.sweep(partition, now);
+        }
+        if self.claims.is_empty() && partition.note_empty() {
+            self.claim(partition);
+        }
+    }
+
+    #[inline]
+    fn claim(&mut self, partition: &Arc<Partition>) {
+        let (turn, returned_first) = (self.turn, self.turn.worker().is_odd_receive());
+        partition.claim(
+            self.max,
+            self.visibility_ms,
+            returned_first,
+            turn.reading(),
+            turn.pin(),
+            &mut self.claims,
+        );
+    }
+
+    /// One segment's worth if there is something in hand already, otherwise until there is.
+    #[cold]
+    #[inline(never)]
+    fn sweep(&mut self, partition: &Arc<Partition>, now: Millis) {
+        let in_hand = !self.claims.is_empty();
+        // Bounded: each turn makes something visible that was due at `now`; others may take it, hence the loop.
+        while self.queue.sweep(self.turn, partition, now, 1) > 0 {
+            self.claim(partition);
+            if in_hand || !self.claims.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+/// A visibility timeout in milliseconds, rounded up, if it is within the limit.
+#[inline]
+fn visibility_ms(timeout: Duration) -> Option<u64> {
+    let ms = timeout
+        .as_secs()
+        .checked_mul(1000)?
+        .checked_add(u64::from(timeout.subsec_nanos().div_ceil(1_000_000)))?;
+    (ms <= VISIBILITY_MAX.as_millis() as u64).then_some(ms)
+}

@@ -1,0 +1,66 @@
+//! Which partition a receive looks at: home, an older one, then everybody else's.
+
+use crate::{clock::Millis, ledger::partition::Partition, sync::Ordering, worker::WorkerCore};
+
+/// How much older another partition's oldest message must be before a receive goes there instead of home: below
+/// that, going home is cheaper than it is unfair.
+const OLDER_BY_MS: u64 = 5;
+/// Single receives between two looks at another partition's age; batches look every time.
+const LOOK_EVERY: u32 = 8;
+/// Receives between two visits to a random partition whatever its age says, should the hint be wrong.
+const VISIT_EVERY: u32 = 64;
+
+/// The partition to look at first.
+#[inline]
+pub(crate) fn first<'q>(
+    worker: &WorkerCore,
+    partitions: usize,
+    max: usize,
+    find: impl Fn(usize) -> Option<&'q Partition>,
+) -> usize {
+    let (home, receive) = (worker.home % partitions, worker.count_receive());
+    if partitions == 1 || (max == 1 && receive % LOOK_EVERY != 0) {
+        return home;
+    }
+    let other = other_than(home, worker, partitions);
+    if receive % VISIT_EVERY == 0 {
+        return other;
+    }
+    let oldest = |partition| find(partition).map_or(Millis::NEVER.0, Partition::oldest);
+    if oldest(other).saturating_add(OLDER_BY_MS) < oldest(home) {
+        other
+    } else {
+        home
+    }
+}
+
+/// A random partition that is not `this` one; there are at least two.
+#[inline]
+pub(crate) fn other_than(this: usize, worker: &WorkerCore, partitions: usize) -> usize {
+    let other = worker.random_below(partitions - 1);
+    if other < this { other } else { other + 1 }
+}
+
+/// Every partition once, from a random one on.
+pub(crate) fn all(worker: &WorkerCore, partitions: usize) -> impl Iterator<Item = usize> {
+    let start = worker.random_below(partitions);
+    (start..partitions).chain(0..start)
+}
+
+impl Partition {
+    /// About when the oldest message to be received was sent; `NEVER` if a receiver found none.
+    #[inline]
+    pub(crate) fn oldest(&self) -> u64 {
+        // Relaxed: a hint; see `Head::oldest`.
+        self.head.oldest.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a receiver found nothing. Returns whether that is news: then a message may have come between the
+    /// look and the note, and its sender have found the hint still set; the caller looks once more.
+    #[inline]
+    pub(crate) fn note_empty(&self) -> bool {
+        // Relaxed: a hint; that a lost race leaves a message behind a wrong one is what VISIT_EVERY is for.
+        self.oldest() != Millis::NEVER.0
+            && self.head.oldest.swap(Millis::NEVER.0, Ordering::Relaxed) != Millis::NEVER.0
+    }
+}

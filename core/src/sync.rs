@@ -1,0 +1,75 @@
+//! The one door to concurrency primitives.
+//!
+//! Everything else in the crate takes its atomics, tracked cells and entropy from here, so that the very code that
+//! ships is what loom checks: `--cfg loom` swaps the primitives and nothing else. loom's interface is the reference
+//! and std imitates it ([`UnsafeCell::with`]).
+
+#![cfg_attr(
+    not(loom),
+    allow(unreachable_pub, reason = "public to the models only, see lib.rs")
+)]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the shim itself"
+)]
+
+#[cfg(loom)]
+pub use loom::{
+    cell::UnsafeCell,
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering},
+};
+#[cfg(not(loom))]
+pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+/// Shared ownership is reference counting made by others: not a hand-over of ours, so loom need not explore it.
+pub use std::sync::Arc;
+
+/// Control plane only (names to queues, worker numbers): never taken by a send, receive, delete or visibility change.
+pub use std::sync::Mutex;
+
+/// A cell whose accesses loom tracks; outside loom a plain `std::cell::UnsafeCell`.
+#[cfg(not(loom))]
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+#[cfg(not(loom))]
+impl<T> UnsafeCell<T> {
+    /// A new cell.
+    pub const fn new(value: T) -> Self {
+        Self(std::cell::UnsafeCell::new(value))
+    }
+
+    /// Gives a pointer to read through.
+    #[inline(always)]
+    pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        f(self.0.get())
+    }
+
+    /// Gives a pointer to write through.
+    #[inline(always)]
+    pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
+    }
+}
+
+/// How many cores the machine offers this process; 2 under loom.
+pub fn cores() -> usize {
+    #[cfg(loom)]
+    return 2;
+    #[cfg(not(loom))]
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// 128 bits from the system for keys and seeds nobody chose; a constant under loom.
+pub fn entropy() -> [u64; 2] {
+    #[cfg(loom)]
+    return [1, 2];
+    #[cfg(not(loom))]
+    {
+        use std::hash::{BuildHasher, RandomState};
+        // RandomState keys SipHash with entropy of the operating system, once per thread, and counts up from there.
+        [RandomState::new().hash_one(1), RandomState::new().hash_one(2)]
+    }
+}

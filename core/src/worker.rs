@@ -1,0 +1,205 @@
+//! A thread's registration with a broker: home partition, epoch handle, random numbers.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use crate::{
+    broker::Shared, clock::Reading, error::WorkerError, ledger::reclaim::Local, sync::Arc, turn::Turn,
+};
+
+/// One thread's registration with a [`Broker`](crate::Broker).
+///
+/// A worker has a home partition: the one its sends go to, and where its receives look first. Made with
+/// [`Broker::worker`](crate::Broker::worker) (homes are dealt out in turn) or
+/// [`Broker::worker_at`](crate::Broker::worker_at) (a fixed home: for a thread pinned to a core). It stays on the thread
+/// that made it, and while it lives calls on [`Queue`](crate::Queue) from that thread use it too. Threads that never
+/// register are registered by their first call.
+///
+/// ```
+/// use std::time::Duration;
+/// use epoq::{Broker, QueueConfig};
+///
+/// let broker = Broker::new();
+/// let queue = broker.create_queue("events", QueueConfig::default())?;
+/// let worker = broker.worker()?;
+/// let done = worker.turn(|turn| {
+///     turn.send(&queue, b"one")?;
+///     let received = turn.receive(&queue, 10, Duration::from_secs(30))?;
+///     for delivery in received.iter() {
+///         assert_eq!(delivery.body(), b"one");
+///         turn.delete(&queue, &delivery.receipt_handle())?;
+///     }
+///     Ok::<_, Box<dyn std::error::Error>>(received.len())
+/// })?;
+/// assert_eq!(done, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Worker {
+    core: Rc<WorkerCore>,
+}
+
+/// What a worker is made of; shared with the thread's list of workers.
+#[derive(Debug)]
+pub(crate) struct WorkerCore {
+    local: Local,
+    shared: Arc<Shared>,
+    /// Unique among the broker's living workers.
+    pub(crate) number: u32,
+    pub(crate) home: usize,
+    random: Cell<u64>,
+    receives: Cell<u32>,
+}
+
+thread_local! {
+    /// This thread's workers, the one registered last at the end.
+    static WORKERS: RefCell<Vec<Rc<WorkerCore>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Worker {
+    pub(crate) fn register(shared: &Arc<Shared>, home: Option<usize>) -> Result<Self, WorkerError> {
+        let partitions = shared.partitions;
+        let home = match home {
+            Some(given) if given >= partitions => {
+                return Err(WorkerError::NoSuchPartition { given, partitions });
+            }
+            Some(home) => home,
+            None => shared.next_home(),
+        };
+        let core = Rc::new(WorkerCore::new(shared, home));
+        // While the thread is being torn down it has no list; then this worker is used explicitly only.
+        let _ = WORKERS.try_with(|workers| workers.borrow_mut().push(Rc::clone(&core)));
+        Ok(Self { core })
+    }
+
+    /// The home partition, counted from 0.
+    #[must_use]
+    pub fn home(&self) -> usize {
+        self.core.home
+    }
+
+    /// Runs many operations under one pin and one reading of the clock: what an event loop does per wake-up, and the
+    /// fastest way to use the ledger.
+    ///
+    /// The turn's clock is read when first needed and kept: visibility timeouts count from there. While a turn lasts,
+    /// no retired memory of the broker can be freed; keep it to some microseconds, or see [`Turn::refresh`].
+    #[inline]
+    pub fn turn<R>(&self, f: impl FnOnce(&Turn<'_>) -> R) -> R {
+        f(&self.begin())
+    }
+
+    /// As [`Worker::turn`], ended by dropping the turn.
+    #[inline]
+    #[must_use]
+    pub fn begin(&self) -> Turn<'_> {
+        self.core.begin()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = WORKERS.try_with(|workers| {
+            // Taken out first: dropping a worker may free memory, which must not happen inside the borrow.
+            let mut workers = workers.try_borrow_mut().ok()?;
+            let at = workers.iter().position(|core| Rc::ptr_eq(core, &self.core))?;
+            Some(workers.remove(at))
+        });
+    }
+}
+
+impl WorkerCore {
+    fn new(shared: &Arc<Shared>, home: usize) -> Self {
+        let number = shared.take_worker_number();
+        Self {
+            local: shared.collector.register(),
+            number,
+            home,
+            // Odd and different for each worker: xorshift must not start at zero.
+            random: Cell::new((shared.seed ^ u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1),
+            receives: Cell::new(0),
+            shared: Arc::clone(shared),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn begin(&self) -> Turn<'_> {
+        Turn::new(self.local.pin(), Reading::new(&self.shared.clock), self)
+    }
+
+    #[inline]
+    pub(crate) fn pin(&self) -> crate::ledger::reclaim::Pin<'_> {
+        self.local.pin()
+    }
+
+    /// Which broker it is registered with.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// How many receives this worker has made, this one included.
+    #[inline]
+    pub(crate) fn count_receive(&self) -> u32 {
+        let receives = self.receives.get().wrapping_add(1);
+        self.receives.set(receives);
+        receives
+    }
+
+    /// Whether the present receive looks at what came back before it looks at the head.
+    #[inline]
+    pub(crate) fn is_odd_receive(&self) -> bool {
+        self.receives.get() % 2 == 1
+    }
+
+    /// A number below `below`, which is not zero. Xorshift: it only spreads receivers over partitions.
+    #[inline]
+    pub(crate) fn random_below(&self, below: usize) -> usize {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        ((u128::from(x) * below as u128) >> 64) as usize
+    }
+
+    /// Calls `f` with the calling thread's worker of this broker, registering one if there is none.
+    #[inline]
+    pub(crate) fn of_thread<R>(shared: &Arc<Shared>, f: impl FnOnce(&Self) -> R) -> R {
+        let found = WORKERS.try_with(|workers| {
+            let workers = workers.borrow();
+            workers
+                .iter()
+                .rev()
+                .find(|core| Arc::ptr_eq(&core.shared, shared))
+                .map(Rc::clone)
+        });
+        let core = match found {
+            Ok(Some(core)) => core,
+            found => Self::adopt(shared, found.is_ok()),
+        };
+        f(&core)
+    }
+
+    /// Registers the calling thread, for as long as it lives if it has a list to be put on.
+    #[cold]
+    fn adopt(shared: &Arc<Shared>, listed: bool) -> Rc<Self> {
+        let core = Rc::new(Self::new(shared, shared.next_home()));
+        if listed {
+            // Workers of brokers that nobody can use any more leave with the occasion, outside the borrow.
+            let gone: Vec<_> = WORKERS.with_borrow_mut(|workers| {
+                let gone = workers.extract_if(.., |core| core.shared.is_unused()).collect();
+                workers.push(Rc::clone(&core));
+                gone
+            });
+            drop(gone);
+        }
+        core
+    }
+}
+
+impl Drop for WorkerCore {
+    fn drop(&mut self) {
+        self.shared.give_worker_number_back(self.number);
+    }
+}

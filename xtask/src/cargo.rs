@@ -1,0 +1,144 @@
+//! Cargo calls, with the flags and the target directory each build needs.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{self, Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::steps::Outcome;
+
+/// Flags of the loom build. Models that run the collector itself need `--cfg crossbeam_loom` here, together with
+/// crossbeam-epoch's `loom` feature in the ledger's manifest; either of the two alone does not work.
+const LOOM_FLAGS: &[&str] = &["--cfg", "loom"];
+
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    root: PathBuf,
+    target: PathBuf,
+}
+
+impl Workspace {
+    /// The workspace this program belongs to.
+    pub(crate) fn find() -> Result<Self> {
+        // Cargo sets it for what it runs; the compiled-in one is for calling the binary directly.
+        let manifest =
+            env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let root = Path::new(&manifest)
+            .parent()
+            .context("xtask/ lies in the workspace root")?
+            .to_owned();
+        ensure!(
+            root.join("Cargo.toml").is_file(),
+            "no workspace in {}",
+            root.display()
+        );
+        let target = match env::var_os("CARGO_TARGET_DIR") {
+            Some(target) => path::absolute(target).context("CARGO_TARGET_DIR")?,
+            None => root.join("target"),
+        };
+        Ok(Self { root, target })
+    }
+
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Cargo, in the workspace root.
+    pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo
+            .args(arguments)
+            .current_dir(&self.root)
+            .env("CARGO_TARGET_DIR", &self.target);
+        cargo
+    }
+
+    /// Cargo for the loom build: its own flags, and its own target directory so that the two builds do not undo each other.
+    pub(crate) fn cargo_loom(&self, arguments: &[&str]) -> Command {
+        let mut cargo = self.cargo(arguments);
+        cargo.arg("--target-dir").arg(self.target.join("loom"));
+        append_flags(&mut cargo, "RUSTFLAGS", LOOM_FLAGS);
+        // Else the examples in the documentation of the runner would not be seen.
+        append_flags(&mut cargo, "RUSTDOCFLAGS", LOOM_FLAGS);
+        cargo
+    }
+
+    /// Why to skip a step whose toolchain component is not installed.
+    pub(crate) fn without_component(&self, subcommand: &str, component: &str) -> Option<Outcome> {
+        let version = self
+            .cargo(&[subcommand, "--version"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        let installed = version.is_ok_and(|status| status.success());
+        let hint = || format!("{component} is not installed (rustup component add {component})");
+        (!installed).then(|| Outcome::Skipped(hint()))
+    }
+}
+
+/// Appends to the flags that the command has in `variable`, or the caller's environment in its encoded form, which cargo
+/// prefers.
+pub(crate) fn append_flags(cargo: &mut Command, variable: &str, flags: &[&str]) {
+    let encoded = format!("CARGO_ENCODED_{variable}");
+    let (variable, separator) = match env::var_os(&encoded) {
+        Some(_) => (encoded.as_str(), "\x1f"),
+        None => (variable, " "),
+    };
+    let appended = cargo
+        .get_envs()
+        .find(|(name, _)| *name == variable)
+        .and_then(|(_, value)| value?.to_str());
+    let mut all = appended.map_or_else(|| env::var(variable).unwrap_or_default(), str::to_owned);
+    for flag in flags {
+        if !all.is_empty() {
+            all.push_str(separator);
+        }
+        all.push_str(flag);
+    }
+    cargo.env(variable, all);
+}
+
+/// Prints a command, runs it with the terminal as its own, and demands that it succeeds.
+pub(crate) fn run(command: &mut Command) -> Result<Outcome> {
+    println!("    {}", shown(command));
+    let status = command.status().context("cargo does not start")?;
+    ensure!(status.success(), "cargo {status}");
+    Ok(Outcome::Passed)
+}
+
+/// The command as one would type it.
+fn shown(command: &Command) -> String {
+    let quoted = |text: &OsStr| {
+        let text = text.to_string_lossy();
+        if text.contains([' ', '"']) {
+            format!("'{text}'")
+        } else {
+            text.into_owned()
+        }
+    };
+    let mut words: Vec<String> = command
+        .get_envs()
+        .filter(|(name, _)| *name != "CARGO_TARGET_DIR")
+        .filter_map(|(name, value)| Some(format!("{}={}", name.to_string_lossy(), quoted(value?))))
+        .collect();
+    words.push("cargo".to_owned());
+    words.extend(command.get_args().map(quoted));
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_appended_and_not_replaced() {
+        let mut cargo = Command::new("cargo");
+        cargo.env("XTASK_TEST_FLAGS", "-C debuginfo=0");
+        append_flags(&mut cargo, "XTASK_TEST_FLAGS", LOOM_FLAGS);
+        append_flags(&mut cargo, "XTASK_TEST_FLAGS", &["-D", "warnings"]);
+        let flags = cargo.get_envs().find_map(|(_, value)| value);
+        assert_eq!(flags.unwrap(), "-C debuginfo=0 --cfg loom -D warnings");
+    }
+}

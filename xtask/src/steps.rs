@@ -1,0 +1,89 @@
+//! Steps with titles, and a summary with their times.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+/// How a step ended, if not in an error.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Passed,
+    /// Could not be run here; the reason is shown in the summary.
+    Skipped(String),
+}
+
+#[derive(Debug)]
+enum Ending {
+    Passed,
+    Skipped(String),
+    Failed,
+    NotRun,
+}
+
+/// The steps of one command, in the order of running.
+#[derive(Debug)]
+pub(crate) struct Steps {
+    fail_fast: bool,
+    failed: bool,
+    finished: Vec<(String, Ending, Duration)>,
+}
+
+impl Steps {
+    /// With `fail_fast`, the steps after a failed one are not run.
+    pub(crate) fn new(fail_fast: bool) -> Self {
+        Self {
+            fail_fast,
+            failed: false,
+            finished: Vec::new(),
+        }
+    }
+
+    pub(crate) fn run(&mut self, title: &str, step: impl FnOnce() -> Result<Outcome>) {
+        if self.failed && self.fail_fast {
+            self.finished
+                .push((title.to_owned(), Ending::NotRun, Duration::ZERO));
+            return;
+        }
+        println!("\n==> {title}");
+        let start = Instant::now();
+        let ending = match step() {
+            Ok(Outcome::Passed) => Ending::Passed,
+            Ok(Outcome::Skipped(reason)) => {
+                println!("    skipped: {reason}");
+                Ending::Skipped(reason)
+            }
+            Err(error) => {
+                println!("    FAILED: {error:#}");
+                self.failed = true;
+                Ending::Failed
+            }
+        };
+        self.finished
+            .push((title.to_owned(), ending, start.elapsed()));
+    }
+
+    /// Prints the summary; whether no step failed.
+    pub(crate) fn finish(self) -> bool {
+        println!("\n==> summary");
+        let width = self
+            .finished
+            .iter()
+            .map(|(title, ..)| title.len())
+            .max()
+            .unwrap_or(0);
+        for (title, ending, time) in &self.finished {
+            let seconds = time.as_secs_f64();
+            let (word, reason) = match ending {
+                Ending::Passed => ("passed", String::new()),
+                Ending::Skipped(reason) => ("skipped", format!("  {reason}")),
+                Ending::Failed => ("FAILED", String::new()),
+                Ending::NotRun => ("not run", String::new()),
+            };
+            println!("    {title:width$}  {word:7}  {seconds:6.1} s{reason}");
+        }
+        let total: Duration = self.finished.iter().map(|(_, _, time)| *time).sum();
+        let verdict = if self.failed { "FAILED" } else { "passed" };
+        println!("    {verdict} in {:.1} s", total.as_secs_f64());
+        !self.failed
+    }
+}
