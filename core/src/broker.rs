@@ -276,7 +276,11 @@ impl Builder {
 
     fn make(self) -> Broker {
         // A plain static: under loom an atomic of loom's cannot be one, and this is a counter of brokers.
-        #[allow(clippy::disallowed_types, reason = "a static counter, never part of a model")]
+        #[allow(
+            unused_qualifications,
+            clippy::disallowed_types,
+            reason = "a static counter, never part of a model"
+        )]
         static BROKERS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
         let keys = self.seed.map_or_else(sync::entropy, |seed| [seed, !seed]);
         let users = Arc::new(());

@@ -1,4 +1,8 @@
 //! The memory budget of a broker: what is used, what waits for the epoch, and where it ends.
+#![cfg_attr(
+    not(loom),
+    allow(unreachable_pub, reason = "public to the models only, see lib.rs")
+)]
 
 use crossbeam_utils::CachePadded;
 
@@ -31,7 +35,9 @@ pub struct MemoryUse {
 // Relaxed throughout: counters on their own, no memory is handed over by them. Sums may lag on the high side only,
 // because memory is counted before it is allocated and until after it is freed.
 impl Budget {
-    pub(crate) fn new(limit: u64) -> Self {
+    /// A budget of `limit` bytes, nothing used.
+    #[must_use]
+    pub fn new(limit: u64) -> Self {
         let zero = || CachePadded::new(AtomicU64::new(0));
         Self {
             limit,
@@ -63,30 +69,25 @@ impl Budget {
     }
 
     /// Counts `bytes` of the used ones as waiting for the epoch.
-    pub(crate) fn into_limbo(&self, bytes: usize) {
+    pub(crate) fn enter_limbo(&self, bytes: usize) {
         self.limbo.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Counts `bytes` as through with waiting.
-    pub(crate) fn out_of_limbo(&self, bytes: usize) {
+    pub(crate) fn leave_limbo(&self, bytes: usize) {
         let before = self.limbo.fetch_sub(bytes as u64, Ordering::Relaxed);
         debug_assert!(before >= bytes as u64, "more memory left limbo than entered");
     }
 
     /// Counts `bytes` of the used ones as pooled.
-    pub(crate) fn into_pool(&self, bytes: usize) {
+    pub(crate) fn enter_pool(&self, bytes: usize) {
         self.pooled.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Counts `bytes` as no longer pooled.
-    pub(crate) fn out_of_pool(&self, bytes: usize) {
+    pub(crate) fn leave_pool(&self, bytes: usize) {
         let before = self.pooled.fetch_sub(bytes as u64, Ordering::Relaxed);
         debug_assert!(before >= bytes as u64, "more memory left the pool than entered");
-    }
-
-    /// The limit in bytes.
-    pub(crate) fn limit(&self) -> u64 {
-        self.limit
     }
 
     /// What is used now; exact when nothing runs.

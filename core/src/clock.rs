@@ -1,6 +1,10 @@
 //! The one source of time: a monotonic clock for use, a manual clock for tests.
 
 #![allow(clippy::disallowed_types, reason = "the clock itself")]
+#![cfg_attr(
+    not(loom),
+    allow(unreachable_pub, reason = "public to the models only, see lib.rs")
+)]
 
 use std::{
     cell::Cell,
@@ -21,7 +25,8 @@ impl Millis {
     /// The last moment that a slot's word can name.
     pub const MAX: Self = Self((1 << 41) - 1);
     /// "Never", as a deadline hint: later than any moment.
-    pub(crate) const NEVER: Self = Self(u64::MAX);
+    #[doc(hidden)]
+    pub const NEVER: Self = Self(u64::MAX);
 
     /// The moment `ms` milliseconds after the clock began, at most [`Millis::MAX`].
     #[must_use]
@@ -166,13 +171,15 @@ impl ManualClock {
 /// A receive asks for the time only after its claim (so that rounding and delay only lengthen a lease), and a turn
 /// shares one reading among all its operations.
 #[derive(Debug)]
-pub(crate) struct Reading<'c> {
+pub struct Reading<'c> {
     clock: &'c Clock,
     taken: Cell<Millis>,
 }
 
 impl<'c> Reading<'c> {
-    pub(crate) const fn new(clock: &'c Clock) -> Self {
+    /// A reading not taken yet.
+    #[must_use]
+    pub const fn new(clock: &'c Clock) -> Self {
         Self {
             clock,
             taken: Cell::new(Millis::NEVER),
@@ -181,7 +188,7 @@ impl<'c> Reading<'c> {
 
     /// The moment of this reading.
     #[inline]
-    pub(crate) fn now(&self) -> Millis {
+    pub fn now(&self) -> Millis {
         let taken = self.taken.get();
         if taken != Millis::NEVER {
             return taken;
@@ -192,7 +199,7 @@ impl<'c> Reading<'c> {
     }
 
     /// Forgets the reading: the next question reads the clock again.
-    pub(crate) fn forget(&self) {
+    pub fn forget(&self) {
         self.taken.set(Millis::NEVER);
     }
 }

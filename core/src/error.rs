@@ -2,6 +2,9 @@
 
 use std::{error::Error, fmt, time::Duration};
 
+const DELETED: &str = "the queue has been deleted";
+const FOREIGN_TURN: &str = "the queue is of another broker than the turn's worker";
+
 macro_rules! errors {
     ($($name:ident: $format:expr;)*) => {$(
         impl fmt::Display for $name {
@@ -83,6 +86,8 @@ pub enum SendError {
     },
     /// The queue has been deleted.
     QueueDeleted,
+    /// The queue is of another broker than the worker whose turn it is.
+    ForeignTurn,
 }
 
 /// Why a whole batch was refused; nothing of it has happened.
@@ -107,6 +112,8 @@ pub enum BatchError {
     },
     /// The queue has been deleted.
     QueueDeleted,
+    /// The queue is of another broker than the worker whose turn it is.
+    ForeignTurn,
 }
 
 /// Why nothing was received (other than that there was nothing).
@@ -129,6 +136,8 @@ pub enum ReceiveError {
     },
     /// The queue has been deleted.
     QueueDeleted,
+    /// The queue is of another broker than the worker whose turn it is.
+    ForeignTurn,
 }
 
 /// Why a text is not a receipt handle of this queue.
@@ -151,6 +160,8 @@ pub enum DeleteError {
     Foreign,
     /// The queue has been deleted.
     QueueDeleted,
+    /// The queue is of another broker than the worker whose turn it is.
+    ForeignTurn,
 }
 
 /// Why a visibility timeout was not changed.
@@ -177,6 +188,8 @@ pub enum ChangeVisibilityError {
     },
     /// The queue has been deleted.
     QueueDeleted,
+    /// The queue is of another broker than the worker whose turn it is.
+    ForeignTurn,
 }
 
 errors! {
@@ -200,20 +213,23 @@ errors! {
         SendError::Empty => f.write_str("a message body has at least 1 byte"),
         SendError::TooLong { length, limit } => write!(f, "a body of {length} bytes: the limit is {limit}"),
         SendError::OverBudget { used, limit } => write!(f, "memory budget used up: {used} of {limit} bytes"),
-        SendError::QueueDeleted => f.write_str("the queue has been deleted"),
+        SendError::QueueDeleted => f.write_str(DELETED),
+        SendError::ForeignTurn => f.write_str(FOREIGN_TURN),
     };
     BatchError: |error, f| match error {
         BatchError::Empty => f.write_str("a batch has at least 1 entry"),
         BatchError::TooMany { entries, limit } => write!(f, "a batch of {entries} entries: the limit is {limit}"),
         BatchError::TooLong { length, limit } => write!(f, "a batch of {length} bytes: the limit is {limit}"),
-        BatchError::QueueDeleted => f.write_str("the queue has been deleted"),
+        BatchError::QueueDeleted => f.write_str(DELETED),
+        BatchError::ForeignTurn => f.write_str(FOREIGN_TURN),
     };
     ReceiveError: |error, f| match error {
         ReceiveError::Max { given, limit } => write!(f, "max {given}: must be 1 to {limit}"),
         ReceiveError::VisibilityTimeout { given, limit } => {
             write!(f, "visibility timeout of {given:?}: must be 0 to {limit:?}")
         }
-        ReceiveError::QueueDeleted => f.write_str("the queue has been deleted"),
+        ReceiveError::QueueDeleted => f.write_str(DELETED),
+        ReceiveError::ForeignTurn => f.write_str(FOREIGN_TURN),
     };
     HandleError: |error, f| f.write_str(match error {
         HandleError::Malformed => "not a receipt handle",
@@ -222,7 +238,8 @@ errors! {
     });
     DeleteError: |error, f| f.write_str(match error {
         DeleteError::Foreign => "a receipt handle of another queue",
-        DeleteError::QueueDeleted => "the queue has been deleted",
+        DeleteError::QueueDeleted => DELETED,
+        DeleteError::ForeignTurn => FOREIGN_TURN,
     });
     ChangeVisibilityError: |error, f| match error {
         ChangeVisibilityError::Foreign => f.write_str("a receipt handle of another queue"),
@@ -234,6 +251,7 @@ errors! {
         ChangeVisibilityError::TotalTooLong { limit } => {
             write!(f, "the lease would last longer than {limit:?} in all")
         }
-        ChangeVisibilityError::QueueDeleted => f.write_str("the queue has been deleted"),
+        ChangeVisibilityError::QueueDeleted => f.write_str(DELETED),
+        ChangeVisibilityError::ForeignTurn => f.write_str(FOREIGN_TURN),
     };
 }

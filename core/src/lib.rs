@@ -41,17 +41,43 @@
 //! Threads that do much should register a [`Worker`] and work in [turns](Worker::turn): one pin and one reading of the
 //! clock for many operations, and bodies borrowed instead of copied.
 
+#![cfg_attr(
+    loom,
+    allow(
+        clippy::modulo_one,
+        clippy::new_without_default,
+        clippy::identity_op,
+        reason = "words of one token, and insides made public for the models"
+    )
+)]
+
+// The ledger's insides are public to the models of `epoq-loom`, and to nobody else.
 mod batch;
 mod broker;
+#[cfg(loom)]
+pub mod budget;
+#[cfg(not(loom))]
 mod budget;
+#[cfg(loom)]
+pub mod clock;
+#[cfg(not(loom))]
 mod clock;
+#[cfg(loom)]
+pub mod config;
+#[cfg(not(loom))]
 mod config;
 mod delivery;
 mod error;
+#[cfg(loom)]
+pub mod ledger;
+#[cfg(not(loom))]
 mod ledger;
 mod message;
 mod queue;
 mod receipt;
+#[cfg(loom)]
+pub mod sync;
+#[cfg(not(loom))]
 mod sync;
 mod turn;
 mod worker;
@@ -77,10 +103,4 @@ pub mod limits {
     pub use crate::config::{
         BATCH_MAX, BODY_MAX, MEMORY_LIMIT_DEFAULT, NAME_MAX, PARTITIONS_MAX, VISIBILITY_MAX,
     };
-}
-
-/// The ledger's insides, for the models of `epoq-loom`.
-#[cfg(loom)]
-pub mod internals {
-    pub use crate::{budget::Budget, clock, config, ledger, sync};
 }

@@ -20,7 +20,42 @@ pub use loom::{
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering},
 };
 #[cfg(not(loom))]
-pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+pub use std::sync::atomic::Ordering;
+
+/// std's atomics under names of our own, so that clippy can refuse std's everywhere else.
+#[cfg(not(loom))]
+macro_rules! atomics {
+    ($($name:ident $(<$of:ident>)? holds $value:ty;)*) => {$(
+        #[doc = concat!("`std::sync::atomic::", stringify!($name), "`.")]
+        #[derive(Debug, Default)]
+        #[repr(transparent)]
+        pub struct $name $(<$of>)? (std::sync::atomic::$name $(<$of>)?);
+
+        impl $(<$of>)? $name $(<$of>)? {
+            /// A new atomic.
+            #[inline(always)]
+            pub const fn new(value: $value) -> Self {
+                Self(std::sync::atomic::$name::new(value))
+            }
+        }
+
+        impl $(<$of>)? std::ops::Deref for $name $(<$of>)? {
+            type Target = std::sync::atomic::$name $(<$of>)?;
+            #[inline(always)]
+            fn deref(&self) -> &Self::Target {
+                &self.0
+            }
+        }
+    )*};
+}
+
+#[cfg(not(loom))]
+atomics! {
+    AtomicBool holds bool;
+    AtomicU32 holds u32;
+    AtomicU64 holds u64;
+    AtomicPtr<T> holds *mut T;
+}
 
 /// Shared ownership is reference counting made by others: not a hand-over of ours, so loom need not explore it.
 pub use std::sync::Arc;

@@ -58,7 +58,7 @@ impl<'w> Turn<'w> {
     /// Deliveries borrowed from the turn must be gone, which the compiler sees to.
     pub fn refresh(&mut self) {
         self.reading.forget();
-        self.pin = self.worker.pin();
+        self.pin.repin();
     }
 
     /// As [`Queue::send`].

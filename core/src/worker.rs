@@ -128,14 +128,10 @@ impl WorkerCore {
         Turn::new(self.local.pin(), Reading::new(&self.shared.clock), self)
     }
 
+    /// Whether it is registered with this broker: its pins protect no other's memory.
     #[inline]
-    pub(crate) fn pin(&self) -> crate::ledger::reclaim::Pin<'_> {
-        self.local.pin()
-    }
-
-    /// Which broker it is registered with.
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.shared, shared)
     }
 
     /// How many receives this worker has made, this one included.

@@ -77,8 +77,8 @@ impl<T: Default> Chunks<T> {
             // Acquire: as in `get`.
             let first = root.load(Ordering::Acquire);
             let number = if chunk == 0 { 0 } else { length(chunk) };
-            // SAFETY: as in `get`.
             (!first.is_null()).then(|| {
+                // SAFETY: as in `get`.
                 (number, unsafe {
                     std::slice::from_raw_parts(first, length(chunk))
                 })

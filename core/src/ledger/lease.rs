@@ -368,13 +368,13 @@ impl Partition {
         // SAFETY: it owns the body, whose message is dead.
         unsafe impl Send for Retired {}
         let bytes = body.len();
-        self.budget.into_limbo(bytes);
+        self.budget.enter_limbo(bytes);
         let (body, budget) = (Retired(body), Arc::clone(&self.budget));
         pin.defer(bytes, move || {
             let body = body;
             // SAFETY: made by `Box::into_raw`; the one who made its message dead retired it, once.
             drop(unsafe { Box::from_raw(body.0) });
-            budget.out_of_limbo(bytes);
+            budget.leave_limbo(bytes);
             budget.give_back(bytes);
         });
     }

@@ -122,11 +122,6 @@ impl Partition {
         Ok(partition)
     }
 
-    /// Its number in the queue.
-    pub fn number(&self) -> u32 {
-        self.number
-    }
-
     /// Appends messages in order, as many as there is memory for: `placed` is told each one's segment and slot.
     #[inline]
     pub fn append<'p>(
@@ -298,7 +293,7 @@ impl Partition {
         while let Some(segment) = self.pool.take(pin) {
             // SAFETY: taken from the pool, ours.
             let bytes = unsafe { segment.as_ref() }.bytes();
-            self.budget.out_of_pool(bytes);
+            self.budget.leave_pool(bytes);
             if (footprint..=2 * footprint).contains(&bytes) {
                 return Some(segment);
             }
@@ -306,13 +301,13 @@ impl Partition {
             let number = unsafe { segment.as_ref() }.header.number;
             self.index.give_number_back(number);
             // Through the epoch: another taker may still be reading its link.
-            self.budget.into_limbo(bytes);
+            self.budget.enter_limbo(bytes);
             let (budget, segment) = (Arc::clone(&self.budget), Retired(segment));
             pin.defer(bytes, move || {
                 let segment = segment;
                 // SAFETY: ours since we took it, and past the grace period of those who looked.
                 unsafe { Segment::free(segment.0) };
-                budget.out_of_limbo(bytes);
+                budget.leave_limbo(bytes);
                 budget.give_back(bytes);
             });
         }
@@ -389,7 +384,7 @@ impl Partition {
     fn retire(self: &Arc<Self>, segment: &Segment, pin: &Pin<'_>) {
         self.index.leave(segment.header.number);
         let bytes = segment.bytes();
-        self.budget.into_limbo(bytes);
+        self.budget.enter_limbo(bytes);
         let (partition, segment) = (Arc::clone(self), Retired(NonNull::from(segment)));
         pin.defer(bytes, move || {
             let segment = segment;
@@ -401,11 +396,11 @@ impl Partition {
     fn recycle(&self, segment: NonNull<Segment>) {
         // SAFETY: retired once, unreachable, past its grace period: ours.
         let (bytes, number) = unsafe { (segment.as_ref().bytes(), segment.as_ref().header.number) };
-        self.budget.out_of_limbo(bytes);
-        self.budget.into_pool(bytes);
+        self.budget.leave_limbo(bytes);
+        self.budget.enter_pool(bytes);
         // SAFETY: as above, and we come from the epoch.
         if let Err(segment) = unsafe { self.pool.put(segment) } {
-            self.budget.out_of_pool(bytes);
+            self.budget.leave_pool(bytes);
             // SAFETY: as above; it was not put.
             unsafe { Segment::free(segment) };
             self.index.give_number_back(number);
@@ -464,7 +459,7 @@ impl Drop for Partition {
         for segment in pooled {
             // SAFETY: as above.
             unsafe {
-                budget.out_of_pool(segment.as_ref().bytes());
+                budget.leave_pool(segment.as_ref().bytes());
                 budget.give_back(segment.as_ref().bytes());
                 Segment::free(segment);
             }

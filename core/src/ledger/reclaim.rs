@@ -104,6 +104,11 @@ mod imp {
             }
         }
 
+        /// Lets go and pins anew, unless this worker has another pin.
+        pub fn repin(&mut self) {
+            self.guard.repin();
+        }
+
         /// Hands what this worker has retired to the collector, and frees what is ripe.
         #[cold]
         #[inline(never)]
@@ -201,6 +206,9 @@ mod imp {
                 graves.push(Box::new(free));
             }
         }
+
+        /// Nothing to do.
+        pub fn repin(&mut self) {}
 
         /// Nothing to do.
         pub fn flush(&self) {}

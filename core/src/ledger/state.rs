@@ -266,6 +266,13 @@ impl Word {
     }
 
     /// The queue throws the message away (purge, retention, dead-lettered elsewhere).
+    #[cfg_attr(
+        not(any(test, loom)),
+        expect(
+            dead_code,
+            reason = "part of the machine; retention, purge and dead letters call it"
+        )
+    )]
     #[inline]
     pub fn discard(self) -> Result<Transition, Refusal> {
         let by = match self.phase() {

@@ -22,6 +22,15 @@ use crate::{
 };
 
 impl Queue {
+    /// Refuses calls on a deleted queue, and turns of another broker's worker, whose pin would protect nothing here.
+    #[inline]
+    fn admit<E>(&self, turn: &Turn<'_>, deleted: E, foreign: E) -> Result<(), E> {
+        if !turn.worker().is_of(&self.inner.shared) {
+            return Err(foreign);
+        }
+        if self.is_deleted() { Err(deleted) } else { Ok(()) }
+    }
+
     #[inline]
     fn stripe(&self, turn: &Turn<'_>) -> Option<&Stripe> {
         self.inner.stats.of(turn.worker().number)
@@ -29,9 +38,7 @@ impl Queue {
 
     #[inline]
     pub(crate) fn send_in(&self, turn: &Turn<'_>, body: &[u8]) -> Result<Sent<'_>, SendError> {
-        if self.is_deleted() {
-            return Err(SendError::QueueDeleted);
-        }
+        self.admit(turn, SendError::QueueDeleted, SendError::ForeignTurn)?;
         let mut draft = [self.draft(turn, body)?];
         let lengths = [draft[0].arena_bytes()];
         let mut sent = None;
@@ -45,9 +52,7 @@ impl Queue {
         bodies: &[B],
     ) -> Result<Batch<Result<Sent<'_>, SendError>>, BatchError> {
         Batch::<()>::check(bodies.len())?;
-        if self.is_deleted() {
-            return Err(BatchError::QueueDeleted);
-        }
+        self.admit(turn, BatchError::QueueDeleted, BatchError::ForeignTurn)?;
         let length = bodies.iter().map(|body| body.as_ref().len()).sum();
         if length > BODY_MAX {
             return Err(BatchError::TooLong {
@@ -189,9 +194,7 @@ impl Queue {
                 limit: VISIBILITY_MAX,
             });
         };
-        if self.is_deleted() {
-            return Err(ReceiveError::QueueDeleted);
-        }
+        self.admit(turn, ReceiveError::QueueDeleted, ReceiveError::ForeignTurn)?;
         let mut receive = Receive {
             queue: self,
             turn,
@@ -215,9 +218,7 @@ impl Queue {
 
     #[inline]
     pub(crate) fn delete_in(&self, turn: &Turn<'_>, handle: &ReceiptHandle) -> Result<Deletion, DeleteError> {
-        if self.is_deleted() {
-            return Err(DeleteError::QueueDeleted);
-        }
+        self.admit(turn, DeleteError::QueueDeleted, DeleteError::ForeignTurn)?;
         let mut graves = Graves::new();
         let result = self.delete_one(turn, handle, &mut graves);
         graves.fill(turn.pin());
@@ -231,9 +232,7 @@ impl Queue {
         handles: &[ReceiptHandle],
     ) -> Result<Batch<Result<Deletion, DeleteError>>, BatchError> {
         Batch::<()>::check(handles.len())?;
-        if self.is_deleted() {
-            return Err(BatchError::QueueDeleted);
-        }
+        self.admit(turn, BatchError::QueueDeleted, BatchError::ForeignTurn)?;
         let (mut results, mut graves) = (Batch::new(), Graves::new());
         for handle in handles {
             results.push(self.delete_one(turn, handle, &mut graves));
@@ -289,9 +288,11 @@ impl Queue {
                 limit,
             });
         };
-        if self.is_deleted() {
-            return Err(ChangeVisibilityError::QueueDeleted);
-        }
+        self.admit(
+            turn,
+            ChangeVisibilityError::QueueDeleted,
+            ChangeVisibilityError::ForeignTurn,
+        )?;
         let partition = self.of_handle(handle).ok_or(ChangeVisibilityError::Foreign)?;
         match partition.change_visibility(
             handle.place(),
@@ -322,9 +323,7 @@ impl Queue {
         changes: &[(ReceiptHandle, Duration)],
     ) -> Result<Batch<Result<VisibilityChange, ChangeVisibilityError>>, BatchError> {
         Batch::<()>::check(changes.len())?;
-        if self.is_deleted() {
-            return Err(BatchError::QueueDeleted);
-        }
+        self.admit(turn, BatchError::QueueDeleted, BatchError::ForeignTurn)?;
         let mut results = Batch::new();
         for (handle, visibility_timeout) in changes {
             results.push(self.change_visibility_in(turn, handle, *visibility_timeout));
