@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::{
     clock::Millis,
+    ledger::segment::Segment,
     queue::Queue,
     receipt::{MessageId, ReceiptHandle},
 };
@@ -11,13 +12,24 @@ use crate::{
 /// A message that has been accepted. From now on it is received at least once before it is gone.
 #[derive(Clone, Copy)]
 pub struct Sent<'q> {
-    pub(crate) queue: &'q Queue,
-    pub(crate) partition: u32,
-    pub(crate) serial: u64,
-    pub(crate) slot: u32,
+    queue: &'q Queue,
+    partition: u32,
+    serial: u64,
+    slot: u32,
 }
 
-impl Sent<'_> {
+impl<'q> Sent<'q> {
+    #[inline]
+    pub(crate) fn new(queue: &'q Queue, segment: &Segment, slot: usize) -> Self {
+        let header = &segment.header;
+        Self {
+            queue,
+            partition: header.partition,
+            serial: header.serial,
+            slot: slot as u32,
+        }
+    }
+
     /// The message's id; computed when asked for (about 20 ns).
     #[must_use]
     pub fn message_id(&self) -> MessageId {

@@ -134,12 +134,16 @@ impl WorkerCore {
         Arc::ptr_eq(&self.shared, shared)
     }
 
-    /// How many receives this worker has made, this one included.
+    /// Counts a receive.
     #[inline]
-    pub(crate) fn count_receive(&self) -> u32 {
-        let receives = self.receives.get().wrapping_add(1);
-        self.receives.set(receives);
-        receives
+    pub(crate) fn count_receive(&self) {
+        self.receives.set(self.receives.get().wrapping_add(1));
+    }
+
+    /// How many receives this worker has made, the present one included.
+    #[inline]
+    pub(crate) fn receives(&self) -> u32 {
+        self.receives.get()
     }
 
     /// Whether the present receive looks at what came back before it looks at the head.

@@ -17,7 +17,8 @@ const _: () = assert!(cfg!(loom) || CHUNKS_CAPACITY >= 1 << crate::config::INDEX
 
 /// A growing table of `T`, each element made by `T::default` with its whole chunk.
 pub struct Chunks<T> {
-    chunks: [AtomicPtr<T>; CHUNKS],
+    /// The chunks' first elements; null while there is none.
+    pub chunks: [AtomicPtr<T>; CHUNKS],
 }
 
 /// Chunk 0 has the numbers below FIRST, chunk c > 0 those from FIRST << (c - 1) to twice that.
@@ -54,10 +55,17 @@ impl<T: Default> Chunks<T> {
 
     /// The element of `number`, whose chunk is made if need be; `None` beyond the table's capacity.
     /// `bytes` is told how much memory a new chunk takes.
+    #[inline]
     pub fn get_or_grow(&self, number: usize, bytes: impl FnOnce(usize)) -> Option<&T> {
-        if let Some(element) = self.get(number) {
-            return Some(element);
+        match self.get(number) {
+            Some(element) => Some(element),
+            None => self.grow(number, bytes),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&self, number: usize, bytes: impl FnOnce(usize)) -> Option<&T> {
         let (chunk, _) = place(number);
         let root = self.chunks.get(chunk)?;
         let made: Box<[T]> = (0..length(chunk)).map(|_| T::default()).collect();

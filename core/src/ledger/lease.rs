@@ -110,11 +110,11 @@ impl Partition {
         pin: &'p Pin<'_>,
         claims: &mut Claims<'p>,
     ) {
-        if returned_first {
+        if returned_first && !self.returned.is_empty(pin) {
             self.claim_returned(want, visibility_ms, reading, pin, claims);
-            self.claim_head(want, visibility_ms, reading, pin, claims);
-        } else {
-            self.claim_head(want, visibility_ms, reading, pin, claims);
+        }
+        self.claim_head(want, visibility_ms, reading, pin, claims);
+        if claims.len() < want && !self.returned.is_empty(pin) {
             self.claim_returned(want, visibility_ms, reading, pin, claims);
         }
     }
@@ -148,7 +148,8 @@ impl Partition {
     }
 
     /// Claims through the nodes of `returned`, taking off those that are done.
-    #[inline]
+    #[cold]
+    #[inline(never)]
     pub fn claim_returned<'p>(
         self: &Arc<Self>,
         want: usize,
@@ -344,7 +345,7 @@ impl Partition {
 
     /// Lowers the segment's due hint, after the leases were stored, and the partition's next look if need be.
     #[inline]
-    fn set_alarm(&self, segment: &Segment, due: Millis) {
+    pub fn set_alarm(&self, segment: &Segment, due: Millis) {
         if let Some(hint) = self.index.hint(segment.header.number) {
             hint.lower(due);
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::sync::{AtomicPtr, Ordering};
 
 /// Empty, or a value for good.
-pub struct Once<T>(AtomicPtr<T>);
+pub struct Once<T>(pub AtomicPtr<T>);
 
 impl<T> Once<T> {
     /// Nothing in it.

@@ -166,11 +166,40 @@ impl Partition {
                 Reservation::Sealed => self.grow(segment, sent, pin)?,
             }
         }
-        // Relaxed: a hint; see `Head::oldest`.
-        if self.head.oldest.load(Ordering::Relaxed) == Millis::NEVER.0 {
-            self.head.oldest.store(sent.0, Ordering::Relaxed);
-        }
+        self.note_sent(sent);
         Ok(())
+    }
+
+    /// Appends one message whose body goes into the arena: [`Partition::append`] without what only batches need.
+    #[inline]
+    pub fn append_one<'p>(
+        self: &Arc<Self>,
+        body: &[u8],
+        sent: Millis,
+        pin: &'p Pin<'_>,
+    ) -> Result<(&'p Segment, usize), Full> {
+        // Progress: as in `append`.
+        loop {
+            // Acquire, SAFETY: as in `append`.
+            let segment: &'p Segment = unsafe { &*self.tail.load(Ordering::Acquire) };
+            match segment.reserve(&[body.len() as u32]) {
+                Reservation::Taken {
+                    first,
+                    count: 1,
+                    offset,
+                    ..
+                } => {
+                    // SAFETY: slot and bytes were reserved by us, and are published only below.
+                    unsafe { segment.write_inline(first, offset, body, sent) };
+                    Self::make_visible(segment, first);
+                    self.publish(segment, first / BITS, 1 << (first % BITS), pin);
+                    self.note_sent(sent);
+                    return Ok((segment, first));
+                }
+                Reservation::Taken { unused, .. } => self.after(segment.bury(unused), segment, pin),
+                Reservation::Sealed => self.grow(segment, sent, pin)?,
+            }
+        }
     }
 
     /// # Safety
@@ -188,10 +217,25 @@ impl Partition {
                 unsafe { segment.slots[slot].write(Entry::new(start, length, true, sent)) };
             }
         }
+        Self::make_visible(segment, slot);
+    }
+
+    /// Stores the state of a slot reserved by the caller, whose entry is written and which is about to be published.
+    #[inline]
+    fn make_visible(segment: &Segment, slot: usize) {
         let slot = &segment.slots[slot];
         match slot.state_in_hand().publish(None) {
             Ok(transition) => slot.store(transition.next),
             Err(refusal) => debug_assert!(false, "reserved a slot that is {refusal:?}"),
+        }
+    }
+
+    /// There is something to receive again, if a receiver had noted that there is not.
+    #[inline]
+    fn note_sent(&self, sent: Millis) {
+        // Relaxed: a hint; see `Head::oldest`.
+        if self.head.oldest.load(Ordering::Relaxed) == Millis::NEVER.0 {
+            self.head.oldest.store(sent.0, Ordering::Relaxed);
         }
     }
 
@@ -218,7 +262,7 @@ impl Partition {
 
     #[cold]
     #[inline(never)]
-    fn bring_back(self: &Arc<Self>, segment: &Segment, word: usize, tokens: u64, pin: &Pin<'_>) {
+    pub fn bring_back(self: &Arc<Self>, segment: &Segment, word: usize, tokens: u64, pin: &Pin<'_>) {
         // Without a hold to be had nothing in the segment is alive: our messages were received through the head,
         // which had not gone by yet, and deleted.
         if segment.hold() {
@@ -229,7 +273,7 @@ impl Partition {
     /// Goes on from a sealed segment: installs the next one, unless somebody has, and moves the tail.
     #[cold]
     #[inline(never)]
-    fn grow(self: &Arc<Self>, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<(), Full> {
+    pub fn grow(self: &Arc<Self>, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<(), Full> {
         // Acquire: see the next segment as opened; pairs with the CAS below.
         let mut next = sealed.header.next.load(Ordering::Acquire);
         if next.is_null() {
@@ -264,7 +308,7 @@ impl Partition {
     }
 
     /// A segment to follow `sealed`, entered in the index.
-    fn fresh(&self, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<NonNull<Segment>, Full> {
+    pub fn fresh(&self, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<NonNull<Segment>, Full> {
         let (slots, bytes) = sealed.reserved();
         // What a full segment of bodies like the last ones would take.
         let arena = (bytes.div_ceil(slots.max(1)) * SLOTS).clamp(ARENA_BODY_MAX, SLOTS * ARENA_BODY_MAX);
@@ -381,7 +425,7 @@ impl Partition {
     /// Retires a segment that no list has and in which nothing is alive: once, by whoever brought `live` to zero.
     #[cold]
     #[inline(never)]
-    fn retire(self: &Arc<Self>, segment: &Segment, pin: &Pin<'_>) {
+    pub fn retire(self: &Arc<Self>, segment: &Segment, pin: &Pin<'_>) {
         self.index.leave(segment.header.number);
         let bytes = segment.bytes();
         self.budget.enter_limbo(bytes);

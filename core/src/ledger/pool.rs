@@ -14,7 +14,8 @@ use crate::{
 /// Segments past their grace period that nobody can reach.
 #[derive(Debug)]
 pub struct Pool {
-    top: AtomicPtr<Segment>,
+    /// The segment on top.
+    pub top: AtomicPtr<Segment>,
     /// Segments in it; may lag on either side by as many threads as are busy with it.
     count: AtomicU32,
 }

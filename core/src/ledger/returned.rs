@@ -19,20 +19,24 @@ use crate::{
 /// A peekable queue of words to look at again.
 #[derive(Debug)]
 pub struct Returned {
-    head: CachePadded<AtomicPtr<Node>>,
-    tail: CachePadded<AtomicPtr<Node>>,
+    /// The dummy in front of the first node.
+    pub head: CachePadded<AtomicPtr<Node>>,
+    /// The last node or one before it; may lag, is helped.
+    pub tail: CachePadded<AtomicPtr<Node>>,
     budget: Arc<Budget>,
 }
 
 /// Some tokens of one ready word.
 #[derive(Debug)]
 pub struct Node {
-    segment: *const Segment,
+    /// The segment, kept by the hold the node stands for.
+    pub segment: *const Segment,
     /// Which ready word of the segment.
     pub word: usize,
     /// Tokens not yet seen claimed through this node.
     pub tokens: AtomicU64,
-    next: AtomicPtr<Node>,
+    /// The node behind it.
+    pub next: AtomicPtr<Node>,
 }
 
 // SAFETY: a node is moved between threads only by the queue's Release/Acquire pairs; the segment it points to is kept
@@ -113,6 +117,12 @@ impl Returned {
                 }
             }
         }
+    }
+
+    /// Whether there is nothing in it.
+    #[inline]
+    pub fn is_empty(&self, pin: &Pin<'_>) -> bool {
+        self.peek(pin).is_none()
     }
 
     /// The node at the front.

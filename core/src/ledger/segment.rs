@@ -254,6 +254,15 @@ impl Segment {
             };
         }
         // The last value within bounds: this sender sealed the segment.
+        self.cross(lengths, first, offset)
+    }
+
+    /// What of a reservation that sealed the segment still fits.
+    #[cold]
+    #[inline(never)]
+    fn cross(&self, lengths: &[u32], first: usize, offset: usize) -> Reservation {
+        let slots_left = SLOTS - first;
+        let bytes_left = u64::from(self.header.arena_capacity) - offset as u64;
         let mut count = 0;
         let mut used = 0;
         for &length in lengths.iter().take(slots_left) {
@@ -281,7 +290,7 @@ impl Segment {
         // SAFETY: the reservation gave these bytes of the arena, and this slot, to the caller alone.
         unsafe {
             let place = self.header.arena.add(offset);
-            std::ptr::copy_nonoverlapping(body.as_ptr(), place, body.len());
+            copy(body, place);
             self.slots[slot].write(Entry::new(place, body.len(), false, sent));
         }
     }
@@ -375,14 +384,45 @@ impl Segment {
     }
 }
 
+/// Copies a body, without a call where it is small: a call to the system's copy costs more than 64 bytes do.
+///
+/// # Safety
+/// `to` has room for the body and does not overlap it.
+#[inline(always)]
+unsafe fn copy(body: &[u8], to: *mut u8) {
+    let (from, length) = (body.as_ptr(), body.len());
+    // SAFETY: both ends of a range of 16 to 64 bytes are copied in two halves that may overlap each other, each within
+    // the range; otherwise as promised by the caller.
+    unsafe {
+        if (32..=64).contains(&length) {
+            to.cast::<[u8; 32]>()
+                .write_unaligned(from.cast::<[u8; 32]>().read_unaligned());
+            let last = length - 32;
+            to.add(last)
+                .cast::<[u8; 32]>()
+                .write_unaligned(from.add(last).cast::<[u8; 32]>().read_unaligned());
+        } else if (16..32).contains(&length) {
+            to.cast::<[u8; 16]>()
+                .write_unaligned(from.cast::<[u8; 16]>().read_unaligned());
+            let last = length - 16;
+            to.add(last)
+                .cast::<[u8; 16]>()
+                .write_unaligned(from.add(last).cast::<[u8; 16]>().read_unaligned());
+        } else {
+            std::ptr::copy_nonoverlapping(from, to, length);
+        }
+    }
+}
+
 /// The lowest `want` bits of `bits`.
 #[inline]
 pub fn lowest(bits: u64, want: usize) -> u64 {
-    if want >= bits.count_ones() as usize {
-        return bits;
-    }
+    // At most ten turns; counting the bits first costs more where the compiler may not use an instruction for it.
     let mut rest = bits;
     for _ in 0..want {
+        if rest == 0 {
+            return bits;
+        }
         rest &= rest - 1;
     }
     bits & !rest

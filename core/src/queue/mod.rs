@@ -315,7 +315,7 @@ impl Queue {
     /// The partition a worker sends to.
     #[inline]
     fn home(&self, turn: &Turn<'_>) -> Result<&Arc<Partition>, Full> {
-        let home = turn.worker().home % self.inner.partitions.len();
+        let home = turn.worker().home;
         match self.partition(home) {
             Some(partition) => Ok(partition),
             None => self.open_partition(home, turn),

@@ -39,6 +39,24 @@ impl Queue {
     #[inline]
     pub(crate) fn send_in(&self, turn: &Turn<'_>, body: &[u8]) -> Result<Sent<'_>, SendError> {
         self.admit(turn, SendError::QueueDeleted, SendError::ForeignTurn)?;
+        if (1..=ARENA_BODY_MAX.min(self.inner.config.max_message_bytes)).contains(&body.len()) {
+            let Ok((segment, slot)) = self
+                .home(turn)
+                .and_then(|home| home.append_one(body, turn.now(), turn.pin()))
+            else {
+                return Err(self.over_budget());
+            };
+            if let Some(stripe) = self.stripe(turn) {
+                stripe.sent.add(1);
+            }
+            return Ok(Sent::new(self, segment, slot));
+        }
+        self.send_large(turn, body)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_large(&self, turn: &Turn<'_>, body: &[u8]) -> Result<Sent<'_>, SendError> {
         let mut draft = [self.draft(turn, body)?];
         let lengths = [draft[0].arena_bytes()];
         let mut sent = None;
@@ -136,12 +154,7 @@ impl Queue {
         let mut count = 0;
         let placed = |segment: &Segment, slot: usize| {
             count += 1;
-            accepted(Sent {
-                queue: self,
-                partition: segment.header.partition,
-                serial: segment.header.serial,
-                slot: slot as u32,
-            });
+            accepted(Sent::new(self, segment, slot));
         };
         let result = self
             .home(turn)
@@ -346,6 +359,7 @@ impl Receive<'_, '_> {
     fn run(&mut self) {
         let (queue, worker) = (self.queue, self.turn.worker());
         let partitions = queue.inner.partitions.len();
+        worker.count_receive();
         let first = steal::first(worker, partitions, self.max, |number| {
             queue.partition(number).map(|p| &**p)
         });

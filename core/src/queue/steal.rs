@@ -18,7 +18,7 @@ pub(crate) fn first<'q>(
     max: usize,
     find: impl Fn(usize) -> Option<&'q Partition>,
 ) -> usize {
-    let (home, receive) = (worker.home % partitions, worker.count_receive());
+    let (home, receive) = (worker.home, worker.receives());
     if partitions == 1 || (max == 1 && receive % LOOK_EVERY != 0) {
         return home;
     }
