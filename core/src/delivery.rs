@@ -22,8 +22,17 @@ pub struct Received<'t> {
 
 impl<'t> Received<'t> {
     #[inline]
-    pub(crate) fn new(claims: Claims<'t>, queue: &'t Queue) -> Self {
-        Self { claims, queue }
+    pub(crate) fn new(queue: &'t Queue) -> Self {
+        Self {
+            claims: Claims::new(),
+            queue,
+        }
+    }
+
+    /// Where to put what is claimed.
+    #[inline]
+    pub(crate) fn claims(&mut self) -> &mut Claims<'t> {
+        &mut self.claims
     }
 
     /// How many.

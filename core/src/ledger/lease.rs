@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 
 use crate::{
     clock::{Millis, Reading},
-    config::{BATCH_MAX, BITS, RETURNED_VISITS, SLOTS, VISIBILITY_MAX, WORDS},
+    config::{BATCH_MAX, BITS, RETURNED_VISITS, VISIBILITY_MAX, WORDS},
     ledger::{
         partition::{Partition, Passing},
         reclaim::Pin,
@@ -60,7 +60,7 @@ impl Claim<'_> {
     /// Its slot.
     #[inline]
     pub fn place(&self) -> &Slot {
-        &self.segment.slots[self.slot as usize % SLOTS]
+        self.segment.slot(self.slot)
     }
 }
 

@@ -257,6 +257,13 @@ impl Segment {
         self.cross(lengths, first, offset)
     }
 
+    /// A slot by its number, which must be one.
+    #[inline]
+    pub fn slot(&self, number: u32) -> &Slot {
+        debug_assert!((number as usize) < SLOTS);
+        &self.slots[(number as usize).min(SLOTS - 1)]
+    }
+
     /// What of a reservation that sealed the segment still fits.
     #[cold]
     #[inline(never)]
@@ -314,14 +321,12 @@ impl Segment {
     #[inline]
     #[must_use = "whoever holds a token has to store the slot's next state"]
     pub fn take(&self, word: usize, among: u64, want: usize) -> u64 {
+        let among = among & TOKENS;
         // Relaxed: the CAS decides.
         let mut present = self.ready[word].load(Ordering::Relaxed);
         // Progress: a failed CAS means that another thread published or claimed in this word.
-        loop {
-            let tokens = lowest(present & among & TOKENS, want);
-            if tokens == 0 {
-                return 0;
-            }
+        while present & among != 0 {
+            let tokens = lowest(present & among, want);
             // Acquire: see what the publishers wrote before their Release in `publish`. Nothing is released here; the
             // RMW keeps the publishers' release sequences alive.
             match self.ready[word].compare_exchange_weak(
@@ -334,6 +339,7 @@ impl Segment {
                 Err(newer) => present = newer,
             }
         }
+        0
     }
 
     /// Takes one slot's token, if it is there.
@@ -417,6 +423,9 @@ unsafe fn copy(body: &[u8], to: *mut u8) {
 /// The lowest `want` bits of `bits`.
 #[inline]
 pub fn lowest(bits: u64, want: usize) -> u64 {
+    if want == 1 {
+        return bits & bits.wrapping_neg();
+    }
     // At most ten turns; counting the bits first costs more where the compiler may not use an instruction for it.
     let mut rest = bits;
     for _ in 0..want {

@@ -154,6 +154,12 @@ impl Word {
         }
     }
 
+    /// Whether the message is there, without decoding the rest.
+    #[inline]
+    const fn is(self, phase: Phase) -> bool {
+        self.0 >> PHASE_SHIFT == phase as u64
+    }
+
     /// How often the message has been received.
     #[inline]
     pub const fn receives(self) -> u32 {
@@ -169,45 +175,41 @@ impl Word {
     /// A sender publishes a message, at once or from `delayed_until` on.
     #[inline]
     pub fn publish(self, delayed_until: Option<Millis>) -> Result<Transition, Refusal> {
-        match self.phase() {
-            // A slot of a reused segment still says Dead of the message before.
-            Phase::Empty | Phase::Dead => {
-                let (next, owed) = match delayed_until {
-                    None => (Self::new(Phase::Visible, 0, Millis(0)), Owed::Token),
-                    Some(due) => (Self::new(Phase::Delayed, 0, due), Owed::Alarm(due)),
-                };
-                Ok(Transition {
-                    next,
-                    by: By::Reservation,
-                    owed,
-                })
-            }
-            Phase::Delayed | Phase::Visible | Phase::InFlight => Err(Refusal::Occupied),
+        // A slot of a reused segment still says Dead of the message before.
+        if !(self.is(Phase::Empty) || self.is(Phase::Dead)) {
+            return Err(Refusal::Occupied);
         }
+        let (next, owed) = match delayed_until {
+            None => (Self::new(Phase::Visible, 0, Millis(0)), Owed::Token),
+            Some(due) => (Self::new(Phase::Delayed, 0, due), Owed::Alarm(due)),
+        };
+        Ok(Transition {
+            next,
+            by: By::Reservation,
+            owed,
+        })
     }
 
     /// The holder of the token leases the message until `due`, or with `None` receives it and leaves it visible.
     #[inline]
     pub fn claim(self, due: Option<Millis>) -> Result<Transition, Refusal> {
-        match self.phase() {
-            Phase::Visible => {
-                let receives = if self.receives() < RECEIVES_MAX {
-                    self.receives() + 1
-                } else {
-                    RECEIVES_MAX
-                };
-                let (next, owed) = match due {
-                    Some(due) => (Self::new(Phase::InFlight, receives, due), Owed::Alarm(due)),
-                    None => (Self::new(Phase::Visible, receives, Millis(0)), Owed::Token),
-                };
-                Ok(Transition {
-                    next,
-                    by: By::Token,
-                    owed,
-                })
-            }
-            phase => Err(Refusal::of(phase)),
+        if !self.is(Phase::Visible) {
+            return Err(Refusal::of(self.phase()));
         }
+        let receives = if self.receives() < RECEIVES_MAX {
+            self.receives() + 1
+        } else {
+            RECEIVES_MAX
+        };
+        let (next, owed) = match due {
+            Some(due) => (Self::new(Phase::InFlight, receives, due), Owed::Alarm(due)),
+            None => (Self::new(Phase::Visible, receives, Millis(0)), Owed::Token),
+        };
+        Ok(Transition {
+            next,
+            by: By::Token,
+            owed,
+        })
     }
 
     /// The holder of the handle of receive number `receives` deletes the message.
@@ -215,10 +217,12 @@ impl Word {
     /// Also after its lease is over, as long as nobody received the message again (standard queues).
     #[inline]
     pub fn delete(self, receives: u32) -> Result<Transition, Refusal> {
-        let by = match self.phase() {
-            Phase::InFlight => By::Cas,
-            Phase::Visible => By::Token,
-            phase => return Err(Refusal::of(phase)),
+        let by = if self.is(Phase::InFlight) {
+            By::Cas
+        } else if self.is(Phase::Visible) {
+            By::Token
+        } else {
+            return Err(Refusal::of(self.phase()));
         };
         self.is_newest(receives)?;
         Ok(Transition {
@@ -291,11 +295,14 @@ impl Word {
         Self::new(Phase::Visible, self.receives(), Millis(0))
     }
 
+    #[inline]
     fn is_newest(self, receives: u32) -> Result<(), Refusal> {
-        match self.receives().cmp(&receives) {
-            std::cmp::Ordering::Equal if receives > 0 => Ok(()),
-            std::cmp::Ordering::Greater if receives > 0 => Err(Refusal::ReceivedAgain),
-            _ => Err(Refusal::Unknown),
+        if self.receives() == receives && receives > 0 {
+            Ok(())
+        } else if self.receives() > receives && receives > 0 {
+            Err(Refusal::ReceivedAgain)
+        } else {
+            Err(Refusal::Unknown)
         }
     }
 

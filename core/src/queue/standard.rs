@@ -208,15 +208,16 @@ impl Queue {
             });
         };
         self.admit(turn, ReceiveError::QueueDeleted, ReceiveError::ForeignTurn)?;
-        let mut receive = Receive {
+        let mut received = Received::new(self);
+        Receive {
             queue: self,
             turn,
             max,
             visibility_ms,
-            claims: Claims::new(),
-        };
-        receive.run();
-        Ok(Received::new(receive.claims, self))
+            claims: received.claims(),
+        }
+        .run();
+        Ok(received)
     }
 
     /// Sweeps one partition until `enough` messages became visible; counts them and says how many.
@@ -346,15 +347,15 @@ impl Queue {
 }
 
 /// One receive in the making.
-struct Receive<'t, 'w> {
+struct Receive<'r, 't, 'w> {
     queue: &'t Queue,
     turn: &'t Turn<'w>,
     max: usize,
     visibility_ms: u64,
-    claims: Claims<'t>,
+    claims: &'r mut Claims<'t>,
 }
 
-impl Receive<'_, '_> {
+impl Receive<'_, '_, '_> {
     #[inline]
     fn run(&mut self) {
         let (queue, worker) = (self.queue, self.turn.worker());
@@ -376,7 +377,7 @@ impl Receive<'_, '_> {
             counter.add(self.claims.len() as u64);
         }
         if self.visibility_ms == 0 {
-            for claim in &self.claims {
+            for claim in self.claims.iter() {
                 if let Some(partition) = queue.partition(claim.segment.header.partition as usize) {
                     partition.unhand(claim, self.turn.pin());
                 }
@@ -427,7 +428,7 @@ impl Receive<'_, '_> {
             returned_first,
             turn.reading(),
             turn.pin(),
-            &mut self.claims,
+            self.claims,
         );
     }
 
