@@ -43,7 +43,9 @@ impl Millis {
     /// This moment and `ms` milliseconds more, at most [`Millis::MAX`].
     #[must_use]
     pub(crate) const fn after(self, ms: u64) -> Self {
-        Self::new(self.0.saturating_add(ms))
+        // Two numbers far below 2^63: a moment, and what a caller has checked against a limit of hours.
+        debug_assert!(self.0 <= Self::MAX.0 && ms <= Self::MAX.0);
+        Self::new(self.0 + ms)
     }
 
     /// How long it is from `earlier` to here; zero if `earlier` is later.
@@ -154,7 +156,7 @@ impl ManualClock {
         let _ = self
             .now_ms
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
-                Some(Millis(now).after(by).0)
+                Some(Millis::new(now.saturating_add(by)).0)
             });
     }
 
@@ -193,6 +195,12 @@ impl<'c> Reading<'c> {
         if taken != Millis::NEVER {
             return taken;
         }
+        self.take()
+    }
+
+    /// Out of line: the registers it takes are dear where it is asked for.
+    #[inline(never)]
+    fn take(&self) -> Millis {
         let now = self.clock.now();
         self.taken.set(now);
         now

@@ -81,6 +81,11 @@ pub struct Delivery<'t> {
 
 impl<'t> Delivery<'t> {
     #[inline]
+    pub(crate) fn new(claim: Claim<'t>, queue: &'t Queue) -> Self {
+        Self { claim, queue }
+    }
+
+    #[inline]
     fn entry(&self) -> Entry {
         // SAFETY: this receive held the slot's token, and the turn it borrows from is still pinned.
         unsafe { self.claim.place().entry() }

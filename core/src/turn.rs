@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     batch::Batch,
     clock::{Millis, Reading},
-    delivery::Received,
+    delivery::{Delivery, Received},
     error::{BatchError, ChangeVisibilityError, DeleteError, ReceiveError, SendError},
     ledger::reclaim::Pin,
     message::Sent,
@@ -95,6 +95,19 @@ impl<'w> Turn<'w> {
         visibility_timeout: Duration,
     ) -> Result<Received<'t>, ReceiveError> {
         queue.receive_in(self, max, visibility_timeout)
+    }
+
+    /// As [`Turn::receive`] of one message: the fastest way to get a single one.
+    ///
+    /// # Errors
+    /// Those of [`Queue::receive`].
+    #[inline]
+    pub fn receive_one<'t>(
+        &'t self,
+        queue: &'t Queue,
+        visibility_timeout: Duration,
+    ) -> Result<Option<Delivery<'t>>, ReceiveError> {
+        queue.receive_one_in(self, visibility_timeout)
     }
 
     /// As [`Queue::delete`].

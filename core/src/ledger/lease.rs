@@ -29,6 +29,50 @@ pub struct Claim<'p> {
 /// The claims of one receive.
 pub type Claims<'p> = ArrayVec<Claim<'p>, BATCH_MAX>;
 
+/// Where a receive puts its claims: many, or one, for which the compiler can leave out all that only many need.
+pub trait Hand<'p> {
+    /// How many more it takes, of `want` in all.
+    fn room(&self, want: usize) -> usize;
+    /// Takes one more; never more than were asked for.
+    fn put(&mut self, claim: Claim<'p>);
+    /// Shows each one.
+    fn each(&self, show: impl FnMut(&Claim<'p>));
+}
+
+impl<'p> Hand<'p> for Claims<'p> {
+    #[inline(always)]
+    fn room(&self, want: usize) -> usize {
+        want - self.len()
+    }
+
+    #[inline]
+    fn put(&mut self, claim: Claim<'p>) {
+        let full = self.try_push(claim).is_err();
+        debug_assert!(!full, "claimed more than was asked for");
+    }
+
+    fn each(&self, show: impl FnMut(&Claim<'p>)) {
+        self.iter().for_each(show);
+    }
+}
+
+impl<'p> Hand<'p> for Option<Claim<'p>> {
+    #[inline(always)]
+    fn room(&self, _one: usize) -> usize {
+        usize::from(self.is_none())
+    }
+
+    #[inline]
+    fn put(&mut self, claim: Claim<'p>) {
+        debug_assert!(self.is_none(), "claimed more than was asked for");
+        *self = Some(claim);
+    }
+
+    fn each(&self, show: impl FnMut(&Claim<'p>)) {
+        self.iter().for_each(show);
+    }
+}
+
 /// Where a handle says that its message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Place {
@@ -100,7 +144,7 @@ impl Partition {
     /// from the head first, then from the other.
     ///
     /// `visibility_ms` = 0 receives without leasing: the caller owes [`Partition::unhand`] for each such claim.
-    #[inline]
+    #[inline(always)]
     pub fn claim<'p>(
         self: &Arc<Self>,
         want: usize,
@@ -108,37 +152,41 @@ impl Partition {
         returned_first: bool,
         reading: &Reading<'_>,
         pin: &'p Pin<'_>,
-        claims: &mut Claims<'p>,
+        claims: &mut impl Hand<'p>,
     ) {
         if returned_first && !self.returned.is_empty(pin) {
             self.claim_returned(want, visibility_ms, reading, pin, claims);
         }
         self.claim_head(want, visibility_ms, reading, pin, claims);
-        if claims.len() < want && !self.returned.is_empty(pin) {
+        if claims.room(want) > 0 && !self.returned.is_empty(pin) {
             self.claim_returned(want, visibility_ms, reading, pin, claims);
         }
     }
 
     /// Claims from the head, which moves on past segments without tokens.
-    #[inline]
+    #[inline(always)]
     pub fn claim_head<'p>(
         self: &Arc<Self>,
         want: usize,
         visibility_ms: u64,
         reading: &Reading<'_>,
         pin: &'p Pin<'_>,
-        claims: &mut Claims<'p>,
+        claims: &mut impl Hand<'p>,
     ) {
         // Progress: each turn but the last moves the head on, or finds a token that another thread has just set.
-        while claims.len() < want {
+        while claims.room(want) > 0 {
             let segment = self.first(pin);
             for word in 0..WORDS {
-                let tokens = segment.take(word, u64::MAX, want - claims.len());
-                if tokens != 0 {
-                    self.lease(segment, word, tokens, visibility_ms, reading, claims);
-                    if claims.len() >= want {
-                        return;
-                    }
+                if segment.tokens(word) == 0 {
+                    continue;
+                }
+                let tokens = segment.take(word, u64::MAX, claims.room(want));
+                if tokens == 0 {
+                    continue;
+                }
+                self.lease(segment, word, tokens, visibility_ms, reading, claims);
+                if claims.room(want) == 0 {
+                    return;
                 }
             }
             if !segment.is_sealed() || self.pass(segment, pin) == Passing::End {
@@ -156,10 +204,10 @@ impl Partition {
         visibility_ms: u64,
         reading: &Reading<'_>,
         pin: &'p Pin<'_>,
-        claims: &mut Claims<'p>,
+        claims: &mut impl Hand<'p>,
     ) {
         for _ in 0..RETURNED_VISITS {
-            if claims.len() >= want {
+            if claims.room(want) == 0 {
                 return;
             }
             let Some(node) = self.returned.peek(pin) else {
@@ -169,8 +217,8 @@ impl Partition {
             // Acquire: tokens named by the node were set before it was pushed.
             let named = node.tokens.load(Ordering::Acquire);
             if named != 0 {
-                let asked = lowest(named, want - claims.len());
-                let tokens = segment.take(node.word, asked, want - claims.len());
+                let asked = lowest(named, claims.room(want));
+                let tokens = segment.take(node.word, asked, claims.room(want));
                 if tokens != 0 {
                     self.lease(segment, node.word, tokens, visibility_ms, reading, claims);
                 }
@@ -188,7 +236,7 @@ impl Partition {
 
     /// Stores the leases of tokens just taken, and sets the alarm. Cannot panic, allocate or call foreign code: a
     /// message whose token is lost here would be lost for good. (H12)
-    #[inline]
+    #[inline(always)]
     fn lease<'p>(
         &self,
         segment: &'p Segment,
@@ -196,7 +244,7 @@ impl Partition {
         tokens: u64,
         visibility_ms: u64,
         reading: &Reading<'_>,
-        claims: &mut Claims<'p>,
+        claims: &mut impl Hand<'p>,
     ) {
         // After the claim, and rounded up by one: errors only lengthen the lease. (H11)
         let now = reading.now();
@@ -223,8 +271,7 @@ impl Partition {
                 slot: at as u32,
                 receives: next.receives(),
             };
-            let full = claims.try_push(claim).is_err();
-            debug_assert!(!full, "claimed more than was asked for");
+            claims.put(claim);
         }
         if let Some(due) = due {
             self.set_alarm(segment, due);
@@ -346,9 +393,7 @@ impl Partition {
     /// Lowers the segment's due hint, after the leases were stored, and the partition's next look if need be.
     #[inline]
     pub fn set_alarm(&self, segment: &Segment, due: Millis) {
-        if let Some(hint) = self.index.hint(segment.header.number) {
-            hint.lower(due);
-        }
+        segment.hint().lower(due);
         self.look_by(due);
     }
 

@@ -6,7 +6,7 @@
 //!    └─ Slot  one state word; one entry
 //! ```
 //!
-//! Modules use only modules above them in this list: `state`, `slot`, `segment`, `chunks`, `once`, `reclaim`, `index`, `pool`,
+//! Modules use only modules above them in this list: `state`, `slot`, `hint`, `segment`, `chunks`, `once`, `reclaim`, `index`, `pool`,
 //! `returned`, `partition`, `lease`, `expiry`.
 #![cfg_attr(
     not(loom),
@@ -15,6 +15,7 @@
 
 pub mod chunks;
 pub mod expiry;
+pub mod hint;
 pub mod index;
 pub mod lease;
 pub mod once;

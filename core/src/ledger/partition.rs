@@ -260,6 +260,7 @@ impl Partition {
         }
     }
 
+    /// Brings a passed word back on `returned`, unless nothing in the segment is alive.
     #[cold]
     #[inline(never)]
     pub fn bring_back(self: &Arc<Self>, segment: &Segment, word: usize, tokens: u64, pin: &Pin<'_>) {
@@ -364,7 +365,9 @@ impl Partition {
             return Err(Full);
         }
         let segment = self.index.take_number(&self.budget).and_then(|number| {
-            Segment::allocate(footprint, self.number, number).or_else(|| {
+            let hint = NonNull::from(self.index.hint(number)?);
+            // SAFETY: hints live as long as the index, and segments are freed before it.
+            unsafe { Segment::allocate(footprint, self.number, number, hint) }.or_else(|| {
                 self.index.give_number_back(number);
                 None
             })

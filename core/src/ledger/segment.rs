@@ -28,7 +28,10 @@ use crossbeam_utils::CachePadded;
 use crate::{
     clock::Millis,
     config::{BITS, SEGMENT_ROUND, SLOTS, WORDS},
-    ledger::slot::{Entry, Slot},
+    ledger::{
+        hint::Hint,
+        slot::{Entry, Slot},
+    },
     sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
 };
 
@@ -69,6 +72,7 @@ pub struct Header {
     pub partition: u32,
     /// When it was put to use: no message in it was sent earlier.
     pub opened: Millis,
+    hint: NonNull<Hint>,
     arena: *mut u8,
     arena_capacity: u32,
     layout: Layout,
@@ -123,7 +127,15 @@ impl Segment {
     /// A new segment of `footprint` bytes in all, or `None` if the system has no memory.
     ///
     /// It belongs to the caller; [`Segment::open`] puts it to use and [`Segment::free`] gives it back.
-    pub fn allocate(footprint: usize, partition: u32, number: u32) -> Option<NonNull<Self>> {
+    ///
+    /// # Safety
+    /// `hint` outlives the segment.
+    pub unsafe fn allocate(
+        footprint: usize,
+        partition: u32,
+        number: u32,
+        hint: NonNull<Hint>,
+    ) -> Option<NonNull<Self>> {
         debug_assert!(footprint >= size_of::<Self>());
         let layout = Layout::from_size_align(footprint, align_of::<Self>()).ok()?;
         // SAFETY: the layout's size is not zero.
@@ -138,6 +150,7 @@ impl Segment {
             number,
             partition,
             opened: Millis(0),
+            hint,
             arena,
             arena_capacity: u32::try_from(footprint - size_of::<Self>()).unwrap_or(u32::MAX),
             layout,
@@ -194,6 +207,13 @@ impl Segment {
             word.store(0, Ordering::Relaxed);
         }
         this.tally.live.store(SLOTS as u32 + 1, Ordering::Relaxed);
+    }
+
+    /// When something in it is due; lies in the partition's index.
+    #[inline]
+    pub fn hint(&self) -> &Hint {
+        // SAFETY: outlives the segment, as promised to `allocate`.
+        unsafe { self.header.hint.as_ref() }
     }
 
     /// Bytes of the whole allocation.
@@ -315,6 +335,13 @@ impl Segment {
         let before = self.ready[word].fetch_or(tokens, Ordering::Release);
         debug_assert_eq!(before & tokens, 0, "a token was set twice");
         before & PASSED != 0
+    }
+
+    /// The tokens of a word as they look at the moment.
+    #[inline]
+    pub fn tokens(&self, word: usize) -> u64 {
+        // Relaxed: `take` decides.
+        self.ready[word].load(Ordering::Relaxed) & TOKENS
     }
 
     /// Takes up to `want` of the tokens in `among`; the caller then owns those slots until it stores their states.
@@ -442,7 +469,9 @@ mod tests {
     use super::*;
 
     fn with_segment(footprint: usize, test: impl FnOnce(&Segment)) {
-        let segment = Segment::allocate(footprint, 0, 0).expect("memory");
+        let hint = Hint::default();
+        // SAFETY: the hint stands in this frame, the segment is freed below.
+        let segment = unsafe { Segment::allocate(footprint, 0, 0, NonNull::from(&hint)) }.expect("memory");
         // SAFETY: ours alone.
         unsafe { Segment::open(segment, 1, Millis(0)) };
         // SAFETY: as above.

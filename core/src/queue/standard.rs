@@ -7,10 +7,10 @@ use crate::{
     batch::Batch,
     clock::Millis,
     config::{ARENA_BODY_MAX, BATCH_MAX, BODY_MAX, VISIBILITY_MAX},
-    delivery::Received,
+    delivery::{Delivery, Received},
     error::{BatchError, ChangeVisibilityError, DeleteError, ReceiveError, SendError},
     ledger::{
-        lease::{Claims, DeletedFrom, Graves},
+        lease::{DeletedFrom, Graves, Hand},
         partition::{Draft, Partition},
         segment::Segment,
         state::Refusal,
@@ -201,13 +201,7 @@ impl Queue {
                 limit: BATCH_MAX,
             });
         }
-        let Some(visibility_ms) = visibility_ms(visibility_timeout) else {
-            return Err(ReceiveError::VisibilityTimeout {
-                given: visibility_timeout,
-                limit: VISIBILITY_MAX,
-            });
-        };
-        self.admit(turn, ReceiveError::QueueDeleted, ReceiveError::ForeignTurn)?;
+        let visibility_ms = self.admit_receive(turn, visibility_timeout)?;
         let mut received = Received::new(self);
         Receive {
             queue: self,
@@ -218,6 +212,34 @@ impl Queue {
         }
         .run();
         Ok(received)
+    }
+
+    #[inline]
+    pub(crate) fn receive_one_in<'t>(
+        &'t self,
+        turn: &'t Turn<'_>,
+        visibility_timeout: Duration,
+    ) -> Result<Option<Delivery<'t>>, ReceiveError> {
+        let visibility_ms = self.admit_receive(turn, visibility_timeout)?;
+        let mut claim = None;
+        Receive {
+            queue: self,
+            turn,
+            max: 1,
+            visibility_ms,
+            claims: &mut claim,
+        }
+        .run();
+        Ok(claim.map(|claim| Delivery::new(claim, self)))
+    }
+
+    #[inline]
+    fn admit_receive(&self, turn: &Turn<'_>, visibility_timeout: Duration) -> Result<u64, ReceiveError> {
+        self.admit(turn, ReceiveError::QueueDeleted, ReceiveError::ForeignTurn)?;
+        visibility_ms(visibility_timeout).ok_or(ReceiveError::VisibilityTimeout {
+            given: visibility_timeout,
+            limit: VISIBILITY_MAX,
+        })
     }
 
     /// Sweeps one partition until `enough` messages became visible; counts them and says how many.
@@ -347,16 +369,16 @@ impl Queue {
 }
 
 /// One receive in the making.
-struct Receive<'r, 't, 'w> {
+struct Receive<'r, 't, 'w, H> {
     queue: &'t Queue,
     turn: &'t Turn<'w>,
     max: usize,
     visibility_ms: u64,
-    claims: &'r mut Claims<'t>,
+    claims: &'r mut H,
 }
 
-impl Receive<'_, '_, '_> {
-    #[inline]
+impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
+    #[inline(always)]
     fn run(&mut self) {
         let (queue, worker) = (self.queue, self.turn.worker());
         let partitions = queue.inner.partitions.len();
@@ -365,7 +387,7 @@ impl Receive<'_, '_, '_> {
             queue.partition(number).map(|p| &**p)
         });
         self.take(first);
-        if partitions > 1 && self.claims.len() < self.max {
+        if partitions > 1 && self.claims.room(self.max) > 0 {
             self.steal(first, partitions);
         }
         if let Some(stripe) = queue.stripe(self.turn) {
@@ -374,28 +396,33 @@ impl Receive<'_, '_, '_> {
             } else {
                 &stripe.glimpsed
             };
-            counter.add(self.claims.len() as u64);
+            counter.add((self.max - self.claims.room(self.max)) as u64);
         }
         if self.visibility_ms == 0 {
-            for claim in self.claims.iter() {
+            self.claims.each(|claim| {
                 if let Some(partition) = queue.partition(claim.segment.header.partition as usize) {
                     partition.unhand(claim, self.turn.pin());
                 }
-            }
+            });
         }
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.claims.room(self.max) == self.max
     }
 
     /// With something in hand, one random victim may fill it up; with nothing, every partition is looked at.
     #[cold]
     #[inline(never)]
     fn steal(&mut self, first: usize, partitions: usize) {
-        if !self.claims.is_empty() {
-            return self.take(steal::other_than(first, self.turn.worker(), partitions));
+        if !self.is_empty() {
+            return self.visit(steal::other_than(first, self.turn.worker(), partitions));
         }
         for victim in steal::all(self.turn.worker(), partitions) {
             if victim != first {
-                self.take(victim);
-                if !self.claims.is_empty() {
+                self.visit(victim);
+                if !self.is_empty() {
                     return;
                 }
             }
@@ -403,7 +430,7 @@ impl Receive<'_, '_, '_> {
     }
 
     /// Claims from one partition, and sweeps it if time has come.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, number: usize) {
         let Some(partition) = self.queue.partition(number) else {
             return;
@@ -414,12 +441,25 @@ impl Receive<'_, '_, '_> {
         if partition.is_sweep_due(now) {
             self.sweep(partition, now);
         }
-        if self.claims.is_empty() && partition.note_empty() {
-            self.claim(partition);
+        if self.is_empty() && partition.note_empty() {
+            self.claim_again(partition);
         }
     }
 
-    #[inline]
+    /// As `take`, for where it need not be inlined.
+    #[inline(never)]
+    fn visit(&mut self, number: usize) {
+        self.take(number);
+    }
+
+    /// As `claim`, for where it need not be inlined.
+    #[cold]
+    #[inline(never)]
+    fn claim_again(&mut self, partition: &Arc<Partition>) {
+        self.claim(partition);
+    }
+
+    #[inline(always)]
     fn claim(&mut self, partition: &Arc<Partition>) {
         let (turn, returned_first) = (self.turn, self.turn.worker().is_odd_receive());
         partition.claim(
@@ -436,11 +476,11 @@ impl Receive<'_, '_, '_> {
     #[cold]
     #[inline(never)]
     fn sweep(&mut self, partition: &Arc<Partition>, now: Millis) {
-        let in_hand = !self.claims.is_empty();
+        let in_hand = !self.is_empty();
         // Bounded: each turn makes something visible that was due at `now`; others may take it, hence the loop.
         while self.queue.sweep(self.turn, partition, now, 1) > 0 {
-            self.claim(partition);
-            if in_hand || !self.claims.is_empty() {
+            self.claim_again(partition);
+            if in_hand || !self.is_empty() {
                 return;
             }
         }

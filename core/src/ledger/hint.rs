@@ -1,0 +1,43 @@
+//! When something in a segment is due, as far as anybody needs to know.
+
+use crate::{
+    clock::Millis,
+    sync::{AtomicU64, Ordering},
+};
+
+/// The earliest moment at which something in the segment may be due; `NEVER` if nothing is.
+///
+/// May be too low (costs one sweep), never too high but for a claimer or sweeper that has not finished (I5).
+#[derive(Debug)]
+pub struct Hint(AtomicU64);
+
+impl Default for Hint {
+    fn default() -> Self {
+        Self(AtomicU64::new(Millis::NEVER.0))
+    }
+}
+
+impl Hint {
+    /// Lowers the hint to `due`. A claimer does it after it stored its leases, always: looking first whether the hint
+    /// is low enough already would lose the deadline to a sweep that has taken the hint and passed our slot. (H4)
+    #[inline]
+    pub fn lower(&self, due: Millis) {
+        // AcqRel: Release so that the sweep which takes this hint sees our leases; Acquire so that ours, if it comes
+        // after a sweep's `take`, keeps the order of that word. Pairs with `take`.
+        self.0.fetch_min(due.0, Ordering::AcqRel);
+    }
+
+    /// Takes the hint off, before looking at the leases; what remains is put back with [`Hint::lower`].
+    pub fn take(&self) -> Millis {
+        // AcqRel: Acquire sees the leases of every claimer that lowered it before; Release orders this before theirs
+        // that come later. Pairs with `lower`.
+        Millis(self.0.swap(Millis::NEVER.0, Ordering::AcqRel))
+    }
+
+    /// The hint as it stands.
+    #[inline]
+    pub fn look(&self) -> Millis {
+        // Relaxed: only says where to look; `take` synchronises.
+        Millis(self.0.load(Ordering::Relaxed))
+    }
+}
