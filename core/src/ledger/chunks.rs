@@ -1,6 +1,6 @@
 //! A table that grows in chunks and never moves: look-up is two loads, growing is one compare-and-swap.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use crate::sync::{AtomicPtr, Ordering};
 
@@ -19,6 +19,8 @@ const _: () = assert!(cfg!(loom) || CHUNKS_CAPACITY >= 1 << crate::config::INDEX
 pub struct Chunks<T> {
     /// The chunks' first elements; null while there is none.
     pub chunks: [AtomicPtr<T>; CHUNKS],
+    /// Shared and sent as its elements may be.
+    elements: PhantomData<T>,
 }
 
 /// Chunk 0 has the numbers below FIRST, chunk c > 0 those from FIRST << (c - 1) to twice that.
@@ -40,6 +42,7 @@ impl<T: Default> Chunks<T> {
     pub fn new() -> Self {
         Self {
             chunks: std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut())),
+            elements: PhantomData,
         }
     }
 
