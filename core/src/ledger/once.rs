@@ -1,16 +1,16 @@
 //! A place for one boxed value, filled at most once, by whoever comes first, without anybody waiting.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use crate::sync::{AtomicPtr, Ordering};
 
-/// Empty, or a value for good.
-pub struct Once<T>(pub AtomicPtr<T>);
+/// Empty, or a value for good. Shared and sent as the value may be.
+pub struct Once<T>(pub AtomicPtr<T>, PhantomData<T>);
 
 impl<T> Once<T> {
     /// Nothing in it.
     pub fn new() -> Self {
-        Self(AtomicPtr::new(std::ptr::null_mut()))
+        Self(AtomicPtr::new(std::ptr::null_mut()), PhantomData)
     }
 
     /// The value, if it is there.
