@@ -234,6 +234,31 @@ impl Partition {
         }
     }
 
+    /// Claims one message from the segment at the head, if it is as simple as that: what most receives of one message
+    /// come to. `None` says nothing about whether there is one.
+    #[inline(always)]
+    pub fn claim_first<'p>(
+        &self,
+        visibility_ms: u64,
+        reading: &Reading<'_>,
+        pin: &'p Pin<'_>,
+    ) -> Option<Claim<'p>> {
+        let segment = self.first(pin);
+        for word in 0..WORDS {
+            let tokens = segment.take(word, u64::MAX, 1);
+            if tokens != 0 {
+                let at = word * BITS + tokens.trailing_zeros() as usize;
+                // As in `lease`.
+                let now = reading.now();
+                let due = (visibility_ms > 0).then(|| now.after(visibility_ms + 1));
+                let (claim, sent) = self.lease_slot(segment, at, due, now)?;
+                self.note_leases(segment, due, sent);
+                return Some(claim);
+            }
+        }
+        None
+    }
+
     /// Stores the leases of tokens just taken, and sets the alarm. Cannot panic, allocate or call foreign code: a
     /// message whose token is lost here would be lost for good. (H12)
     #[inline(always)]
@@ -249,30 +274,51 @@ impl Partition {
         // After the claim, and rounded up by one: errors only lengthen the lease. (H11)
         let now = reading.now();
         let due = (visibility_ms > 0).then(|| now.after(visibility_ms + 1));
-        let mut sent = Millis(0);
+        let mut last = Millis(0);
         let mut rest = tokens;
         while rest != 0 {
             let at = word * BITS + rest.trailing_zeros() as usize;
             rest &= rest - 1;
-            let Some(slot) = segment.slots.get(at) else {
-                continue;
-            };
-            let state = slot.state_in_hand();
-            let Ok(Transition { next, .. }) = state.claim(due) else {
-                debug_assert!(false, "a token on a slot that is {state:?}");
-                continue;
-            };
-            // SAFETY: we hold the token.
-            sent = unsafe { slot.entry() }.sent();
-            slot.set_received(state.receives(), sent, now);
-            slot.store(next);
-            let claim = Claim {
+            if let Some((claim, sent)) = self.lease_slot(segment, at, due, now) {
+                last = sent;
+                claims.put(claim);
+            }
+        }
+        self.note_leases(segment, due, last);
+    }
+
+    /// Stores the lease of one slot whose token we hold; also says when its message was sent.
+    #[inline(always)]
+    fn lease_slot<'p>(
+        &self,
+        segment: &'p Segment,
+        at: usize,
+        due: Option<Millis>,
+        now: Millis,
+    ) -> Option<(Claim<'p>, Millis)> {
+        let slot = segment.slots.get(at)?;
+        let state = slot.state_in_hand();
+        let Ok(Transition { next, .. }) = state.claim(due) else {
+            debug_assert!(false, "a token on a slot that is {state:?}");
+            return None;
+        };
+        // SAFETY: we hold the token.
+        let sent = unsafe { slot.entry() }.sent();
+        slot.set_received(state.receives(), sent, now);
+        slot.store(next);
+        Some((
+            Claim {
                 segment,
                 slot: at as u32,
                 receives: next.receives(),
-            };
-            claims.put(claim);
-        }
+            },
+            sent,
+        ))
+    }
+
+    /// After leases were stored: sets the alarm, and notes about how old the partition's oldest message is.
+    #[inline(always)]
+    fn note_leases(&self, segment: &Segment, due: Option<Millis>, sent: Millis) {
         if let Some(due) = due {
             self.set_alarm(segment, due);
         }

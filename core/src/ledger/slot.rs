@@ -202,8 +202,11 @@ impl Slot {
     /// Notes a receive at `now` of a message sent at `sent`; for the holder of the token, before it stores the state.
     #[inline]
     pub fn set_received(&self, receives_before: u32, sent: Millis, now: Millis) {
-        let at = now.as_millis().saturating_sub(sent.as_millis()).saturating_add(1);
-        let at = u32::try_from(at).unwrap_or(u32::MAX);
+        let at = now
+            .as_millis()
+            .saturating_sub(sent.as_millis())
+            .min(u64::from(u32::MAX) - 1) as u32
+            + 1;
         let first = if receives_before == 0 {
             at
         } else {

@@ -10,7 +10,7 @@ use crate::{
     delivery::{Delivery, Received},
     error::{BatchError, ChangeVisibilityError, DeleteError, ReceiveError, SendError},
     ledger::{
-        lease::{DeletedFrom, Graves, Hand},
+        lease::{Claim, DeletedFrom, Graves, Hand},
         partition::{Draft, Partition},
         segment::Segment,
         state::Refusal,
@@ -19,6 +19,7 @@ use crate::{
     receipt::ReceiptHandle,
     sync::Arc,
     turn::Turn,
+    worker::WorkerCore,
 };
 
 impl Queue {
@@ -202,6 +203,8 @@ impl Queue {
             });
         }
         let visibility_ms = self.admit_receive(turn, visibility_timeout)?;
+        turn.worker().count_receive();
+        let first = self.first(turn.worker(), max);
         let mut received = Received::new(self);
         Receive {
             queue: self,
@@ -210,7 +213,7 @@ impl Queue {
             visibility_ms,
             claims: received.claims(),
         }
-        .run();
+        .run(first);
         Ok(received)
     }
 
@@ -221,6 +224,28 @@ impl Queue {
         visibility_timeout: Duration,
     ) -> Result<Option<Delivery<'t>>, ReceiveError> {
         let visibility_ms = self.admit_receive(turn, visibility_timeout)?;
+        let (worker, pin) = (turn.worker(), turn.pin());
+        worker.count_receive();
+        let first = self.first(worker, 1);
+        if let Some(partition) = self.partition(first)
+            && (!worker.is_odd_receive() || partition.returned.is_empty(pin))
+            && let Some(claim) = partition.claim_first(visibility_ms, turn.reading(), pin)
+        {
+            if partition.is_sweep_due(turn.now()) {
+                self.sweep(turn, partition, turn.now(), 1);
+            }
+            self.settle(turn, visibility_ms, 1, &Some(claim));
+            return Ok(Some(Delivery::new(claim, self)));
+        }
+        Ok(self
+            .search(turn, visibility_ms, first)
+            .map(|claim| Delivery::new(claim, self)))
+    }
+
+    /// Receives one message from wherever there is one.
+    #[cold]
+    #[inline(never)]
+    fn search<'t>(&'t self, turn: &'t Turn<'_>, visibility_ms: u64, first: usize) -> Option<Claim<'t>> {
         let mut claim = None;
         Receive {
             queue: self,
@@ -229,8 +254,37 @@ impl Queue {
             visibility_ms,
             claims: &mut claim,
         }
-        .run();
-        Ok(claim.map(|claim| Delivery::new(claim, self)))
+        .run(first);
+        claim
+    }
+
+    /// The partition to look at first.
+    #[inline]
+    fn first(&self, worker: &WorkerCore, max: usize) -> usize {
+        let partitions = self.inner.partitions.len();
+        steal::first(worker, partitions, max, |number| {
+            self.partition(number).map(|p| &**p)
+        })
+    }
+
+    /// Counts what was claimed; without leases, makes it visible again.
+    #[inline(always)]
+    fn settle<'t>(&self, turn: &Turn<'_>, visibility_ms: u64, count: usize, claims: &impl Hand<'t>) {
+        if let Some(stripe) = self.stripe(turn) {
+            let counter = if visibility_ms > 0 {
+                &stripe.leased
+            } else {
+                &stripe.glimpsed
+            };
+            counter.add(count as u64);
+        }
+        if visibility_ms == 0 {
+            claims.each(|claim| {
+                if let Some(partition) = self.partition(claim.segment.header.partition as usize) {
+                    partition.unhand(claim, turn.pin());
+                }
+            });
+        }
     }
 
     #[inline]
@@ -378,33 +432,15 @@ struct Receive<'r, 't, 'w, H> {
 }
 
 impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
-    #[inline(always)]
-    fn run(&mut self) {
-        let (queue, worker) = (self.queue, self.turn.worker());
-        let partitions = queue.inner.partitions.len();
-        worker.count_receive();
-        let first = steal::first(worker, partitions, self.max, |number| {
-            queue.partition(number).map(|p| &**p)
-        });
+    fn run(&mut self, first: usize) {
+        let partitions = self.queue.inner.partitions.len();
         self.take(first);
         if partitions > 1 && self.claims.room(self.max) > 0 {
             self.steal(first, partitions);
         }
-        if let Some(stripe) = queue.stripe(self.turn) {
-            let counter = if self.visibility_ms > 0 {
-                &stripe.leased
-            } else {
-                &stripe.glimpsed
-            };
-            counter.add((self.max - self.claims.room(self.max)) as u64);
-        }
-        if self.visibility_ms == 0 {
-            self.claims.each(|claim| {
-                if let Some(partition) = queue.partition(claim.segment.header.partition as usize) {
-                    partition.unhand(claim, self.turn.pin());
-                }
-            });
-        }
+        let count = self.max - self.claims.room(self.max);
+        self.queue
+            .settle(self.turn, self.visibility_ms, count, self.claims);
     }
 
     #[inline]
