@@ -344,7 +344,12 @@ impl Partition {
         pin: &'p Pin<'_>,
         graves: &mut Graves<'p>,
     ) -> Result<DeletedFrom, Refusal> {
-        let (segment, slot) = self.find(place, pin).ok_or(Refusal::Dead)?;
+        // One segment after another in a batch: mostly the same, and what has been found under this pin stays found.
+        let segment = match graves.segment {
+            Some((at, segment)) if std::ptr::eq(at, self) && segment.header.serial == place.serial => segment,
+            _ => self.find(place, pin).ok_or(Refusal::Dead)?,
+        };
+        let slot = segment.slots.get(place.slot as usize).ok_or(Refusal::Dead)?;
         let mut state = slot.state();
         // Progress: each turn more means that another thread changed the message's state.
         let from = loop {
@@ -399,7 +404,8 @@ impl Partition {
         reading: &Reading<'_>,
         pin: &Pin<'_>,
     ) -> Result<(), Refusal> {
-        let (segment, slot) = self.find(place, pin).ok_or(Refusal::Dead)?;
+        let segment = self.find(place, pin).ok_or(Refusal::Dead)?;
+        let slot = segment.slots.get(place.slot as usize).ok_or(Refusal::Dead)?;
         let now = reading.now();
         let mut state = slot.state();
         // Progress: each turn more means that another thread changed the message's state.
@@ -444,12 +450,9 @@ impl Partition {
     }
 
     #[inline]
-    fn find<'p>(&self, place: Place, pin: &'p Pin<'_>) -> Option<(&'p Segment, &'p Slot)> {
+    fn find<'p>(&self, place: Place, pin: &'p Pin<'_>) -> Option<&'p Segment> {
         let segment = self.index.find(place.number, pin)?;
-        if segment.header.serial != place.serial {
-            return None;
-        }
-        Some((segment, segment.slots.get(place.slot as usize)?))
+        (segment.header.serial == place.serial).then_some(segment)
     }
 
     /// Frees a dead message's body of its own once nobody can be reading it.

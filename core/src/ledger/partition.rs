@@ -65,7 +65,7 @@ pub enum Draft<'b> {
     /// To be copied into the segment's arena.
     Inline(&'b [u8]),
     /// In an allocation of its own, already counted in the budget.
-    Own(Option<Box<[u8]>>),
+    Own(Box<[u8]>),
 }
 
 /// The ledger has no room, or the system has no memory: nothing more was accepted.
@@ -83,6 +83,13 @@ unsafe impl Send for Partition {}
 unsafe impl Sync for Partition {}
 
 impl Draft<'_> {
+    /// The draft, leaving an empty one.
+    #[inline]
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Inline(&[]))
+    }
+
     /// Bytes it takes of the arena.
     #[inline]
     pub fn arena_bytes(&self) -> u32 {
@@ -122,20 +129,20 @@ impl Partition {
         Ok(partition)
     }
 
-    /// Appends messages in order, as many as there is memory for: `placed` is told each one's segment and slot.
+    /// Appends messages in order, as many as there is memory for: `lengths` says how much of the arena each takes, `draft`
+    /// is asked for each in turn, `placed` is told each one's segment and slot.
     #[inline]
-    pub fn append<'p>(
+    pub fn append<'p, 'b>(
         self: &Arc<Self>,
-        drafts: &mut [Draft<'_>],
         lengths: &[u32],
+        mut draft: impl FnMut(usize) -> Draft<'b>,
         sent: Millis,
         pin: &'p Pin<'_>,
         mut placed: impl FnMut(&'p Segment, usize),
     ) -> Result<(), Full> {
-        debug_assert_eq!(drafts.len(), lengths.len());
         let mut done = 0;
         // Progress: each turn reserves at least one slot, or seals a segment, or goes on from a sealed one.
-        while done < drafts.len() {
+        while done < lengths.len() {
             // Acquire: see the segment as opened; pairs with the Release in `grow`.
             // SAFETY: reached from `tail` under the pin; a segment is retired only after `tail` went past it.
             let segment: &'p Segment = unsafe { &*self.tail.load(Ordering::Acquire) };
@@ -146,14 +153,9 @@ impl Partition {
                     mut offset,
                     unused,
                 } => {
-                    for (at, (draft, &length)) in drafts[done..]
-                        .iter_mut()
-                        .zip(&lengths[done..])
-                        .take(count)
-                        .enumerate()
-                    {
+                    for (at, &length) in lengths[done..].iter().enumerate().take(count) {
                         // SAFETY: slot and bytes were reserved by us, and are published only below.
-                        unsafe { Self::write(segment, first + at, offset, draft, sent) };
+                        unsafe { Self::write(segment, first + at, offset, draft(done + at), sent) };
                         offset += length as usize;
                         placed(segment, first + at);
                     }
@@ -205,12 +207,11 @@ impl Partition {
     /// # Safety
     /// The caller has reserved the slot and the arena bytes, and has not published them.
     #[inline]
-    unsafe fn write(segment: &Segment, slot: usize, offset: usize, draft: &mut Draft<'_>, sent: Millis) {
+    unsafe fn write(segment: &Segment, slot: usize, offset: usize, draft: Draft<'_>, sent: Millis) {
         match draft {
             // SAFETY: the caller's promise.
             Draft::Inline(body) => unsafe { segment.write_inline(slot, offset, body, sent) },
             Draft::Own(body) => {
-                let body = body.take().unwrap_or_default();
                 let length = body.len();
                 let start = Box::into_raw(body).cast::<u8>();
                 // SAFETY: the caller's promise.

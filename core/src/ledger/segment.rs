@@ -331,8 +331,9 @@ impl Segment {
         debug_assert_eq!(tokens & !TOKENS, 0);
         // Release: entry, body and state become visible to the claimer; pairs with the Acquire of `take` and
         // `take_one`. An RMW, so that earlier publishers' releases survive it and so that it and `pass` see each other
-        // in one order; never a load before it.
-        let before = self.ready[word].fetch_or(tokens, Ordering::Release);
+        // in one order; never a load before it. An addition, because bits that are clear are set by it just as well, in
+        // one instruction that cannot fail, and what was there before comes with it.
+        let before = self.ready[word].fetch_add(tokens, Ordering::Release);
         debug_assert_eq!(before & tokens, 0, "a token was set twice");
         before & PASSED != 0
     }

@@ -61,7 +61,13 @@ impl Queue {
         let mut draft = [self.draft(turn, body)?];
         let lengths = [draft[0].arena_bytes()];
         let mut sent = None;
-        self.append(turn, &mut draft, &lengths, |message| sent = Some(message));
+        self.append(
+            turn,
+            &lengths,
+            |_| draft[0].take(),
+            |message| sent = Some(message),
+        );
+        self.give_up(&mut draft);
         sent.ok_or_else(|| self.over_budget())
     }
 
@@ -79,6 +85,46 @@ impl Queue {
                 limit: BODY_MAX,
             });
         }
+        let small = 1..=ARENA_BODY_MAX.min(self.inner.config.max_message_bytes);
+        if bodies.iter().all(|body| small.contains(&body.as_ref().len())) {
+            return Ok(self.send_small(turn, bodies));
+        }
+        self.send_mixed(turn, bodies)
+    }
+
+    /// A batch whose bodies all go into the arena.
+    #[inline]
+    fn send_small<B: AsRef<[u8]>>(
+        &self,
+        turn: &Turn<'_>,
+        bodies: &[B],
+    ) -> Batch<Result<Sent<'_>, SendError>> {
+        let mut lengths = [0; BATCH_MAX];
+        for (length, body) in lengths.iter_mut().zip(bodies) {
+            *length = body.as_ref().len() as u32;
+        }
+        let mut results = Batch::new();
+        let lengths = &lengths[..bodies.len().min(BATCH_MAX)];
+        self.append(
+            turn,
+            lengths,
+            |at| Draft::Inline(bodies[at].as_ref()),
+            |sent| results.push(Ok(sent)),
+        );
+        while results.len() < bodies.len() {
+            results.push(Err(self.over_budget()));
+        }
+        results
+    }
+
+    /// A batch with large bodies, or bad ones.
+    #[cold]
+    #[inline(never)]
+    fn send_mixed<B: AsRef<[u8]>>(
+        &self,
+        turn: &Turn<'_>,
+        bodies: &[B],
+    ) -> Result<Batch<Result<Sent<'_>, SendError>>, BatchError> {
         // Bad entries fail alone, the others go on together.
         let mut refused = [None; BATCH_MAX];
         let mut drafts = arrayvec::ArrayVec::<_, BATCH_MAX>::new();
@@ -97,10 +143,16 @@ impl Queue {
         }
         let mut accepted = arrayvec::ArrayVec::<_, BATCH_MAX>::new();
         let count = drafts.len();
-        self.append(turn, &mut drafts, &lengths[..count], |sent| {
-            let full = accepted.try_push(sent).is_err();
-            debug_assert!(!full, "more accepted than drafted");
-        });
+        self.append(
+            turn,
+            &lengths[..count],
+            |at| drafts[at].take(),
+            |sent| {
+                let full = accepted.try_push(sent).is_err();
+                debug_assert!(!full, "more accepted than drafted");
+            },
+        );
+        self.give_up(&mut drafts);
         let mut accepted = accepted.into_iter();
         let mut results = Batch::new();
         for refusal in refused.into_iter().take(bodies.len()) {
@@ -140,16 +192,16 @@ impl Queue {
             return Err(self.over_budget());
         }
         copy.extend_from_slice(body);
-        Ok(Draft::Own(Some(copy.into_boxed_slice())))
+        Ok(Draft::Own(copy.into_boxed_slice()))
     }
 
     /// Appends drafts at home, as many as there is memory for; `accepted` is told each.
     #[inline]
-    fn append<'q>(
+    fn append<'q, 'b>(
         &'q self,
         turn: &Turn<'_>,
-        drafts: &mut [Draft<'_>],
         lengths: &[u32],
+        draft: impl FnMut(usize) -> Draft<'b>,
         mut accepted: impl FnMut(Sent<'q>),
     ) {
         let mut count = 0;
@@ -157,14 +209,12 @@ impl Queue {
             count += 1;
             accepted(Sent::new(self, segment, slot));
         };
-        let result = self
+        // What was not accepted for want of memory, the callers see by its missing.
+        let _ = self
             .home(turn)
-            .and_then(|home| home.append(drafts, lengths, turn.now(), turn.pin(), placed));
+            .and_then(|home| home.append(lengths, draft, turn.now(), turn.pin(), placed));
         if let Some(stripe) = self.stripe(turn) {
             stripe.sent.add(count);
-        }
-        if result.is_err() {
-            self.give_up(drafts);
         }
     }
 
@@ -172,9 +222,7 @@ impl Queue {
     #[cold]
     fn give_up(&self, drafts: &mut [Draft<'_>]) {
         for draft in drafts {
-            if let Draft::Own(body) = draft
-                && let Some(body) = body.take()
-            {
+            if let Draft::Own(body) = draft.take() {
                 self.inner.shared.budget.give_back(body.len());
             }
         }
@@ -309,13 +357,12 @@ impl Queue {
     #[inline]
     pub(crate) fn delete_in(&self, turn: &Turn<'_>, handle: &ReceiptHandle) -> Result<Deletion, DeleteError> {
         self.admit(turn, DeleteError::QueueDeleted, DeleteError::ForeignTurn)?;
-        let mut graves = Graves::new();
-        let result = self.delete_one(turn, handle, &mut graves);
-        graves.fill(turn.pin());
+        let mut round = Round::new();
+        let result = self.delete_one(turn, handle, &mut round);
+        self.end_round(turn, round);
         result
     }
 
-    #[inline]
     pub(crate) fn delete_batch_in(
         &self,
         turn: &Turn<'_>,
@@ -323,35 +370,47 @@ impl Queue {
     ) -> Result<Batch<Result<Deletion, DeleteError>>, BatchError> {
         Batch::<()>::check(handles.len())?;
         self.admit(turn, BatchError::QueueDeleted, BatchError::ForeignTurn)?;
-        let (mut results, mut graves) = (Batch::new(), Graves::new());
+        let (mut results, mut round) = (Batch::new(), Round::new());
         for handle in handles {
-            results.push(self.delete_one(turn, handle, &mut graves));
+            results.push(self.delete_one(turn, handle, &mut round));
         }
-        graves.fill(turn.pin());
+        self.end_round(turn, round);
         Ok(results)
     }
 
-    #[inline]
+    #[inline(always)]
     fn delete_one<'t>(
         &'t self,
         turn: &'t Turn<'_>,
         handle: &ReceiptHandle,
-        graves: &mut Graves<'t>,
+        round: &mut Round<'t>,
     ) -> Result<Deletion, DeleteError> {
         let partition = self.of_handle(handle).ok_or(DeleteError::Foreign)?;
-        match partition.delete(handle.place(), handle.receives(), turn.pin(), graves) {
-            Ok(from) => {
-                if let Some(stripe) = self.stripe(turn) {
-                    match from {
-                        DeletedFrom::InFlight => stripe.deleted_in_flight.add(1),
-                        DeletedFrom::Visible => stripe.deleted_visible.add(1),
-                    }
-                }
+        match partition.delete(handle.place(), handle.receives(), turn.pin(), &mut round.graves) {
+            Ok(DeletedFrom::InFlight) => {
+                round.in_flight += 1;
+                Ok(Deletion::Deleted)
+            }
+            Ok(DeletedFrom::Visible) => {
+                round.visible += 1;
                 Ok(Deletion::Deleted)
             }
             Err(Refusal::Dead) => Ok(Deletion::Gone),
             Err(Refusal::ReceivedAgain) => Ok(Deletion::ReceivedAgain),
             Err(_) => Err(DeleteError::Foreign),
+        }
+    }
+
+    #[inline(always)]
+    fn end_round<'t>(&'t self, turn: &'t Turn<'_>, mut round: Round<'t>) {
+        round.graves.fill(turn.pin());
+        if let Some(stripe) = self.stripe(turn) {
+            if round.in_flight > 0 {
+                stripe.deleted_in_flight.add(round.in_flight);
+            }
+            if round.visible > 0 {
+                stripe.deleted_visible.add(round.visible);
+            }
         }
     }
 
@@ -419,6 +478,24 @@ impl Queue {
             results.push(self.change_visibility_in(turn, handle, *visibility_timeout));
         }
         Ok(results)
+    }
+}
+
+/// The deletions of one call.
+struct Round<'t> {
+    graves: Graves<'t>,
+    in_flight: u64,
+    visible: u64,
+}
+
+impl Round<'_> {
+    #[inline]
+    const fn new() -> Self {
+        Self {
+            graves: Graves::new(),
+            in_flight: 0,
+            visible: 0,
+        }
     }
 }
 
