@@ -336,7 +336,7 @@ impl Partition {
     }
 
     /// Deletes a message by the handle of its receive number `receives`.
-    #[inline]
+    #[inline(always)]
     pub fn delete<'p>(
         self: &'p Arc<Self>,
         place: Place,

@@ -173,7 +173,7 @@ impl Partition {
     }
 
     /// Appends one message whose body goes into the arena: [`Partition::append`] without what only batches need.
-    #[inline]
+    #[inline(always)]
     pub fn append_one<'p>(
         self: &Arc<Self>,
         body: &[u8],

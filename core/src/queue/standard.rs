@@ -24,7 +24,7 @@ use crate::{
 
 impl Queue {
     /// Refuses calls on a deleted queue, and turns of another broker's worker, whose pin would protect nothing here.
-    #[inline]
+    #[inline(always)]
     fn admit<E>(&self, turn: &Turn<'_>, deleted: E, foreign: E) -> Result<(), E> {
         if !turn.worker().is_of(&self.inner.shared) {
             return Err(foreign);
@@ -32,12 +32,12 @@ impl Queue {
         if self.is_deleted() { Err(deleted) } else { Ok(()) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn stripe(&self, turn: &Turn<'_>) -> Option<&Stripe> {
         self.inner.stats.of(turn.worker().number)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn send_in(&self, turn: &Turn<'_>, body: &[u8]) -> Result<Sent<'_>, SendError> {
         self.admit(turn, SendError::QueueDeleted, SendError::ForeignTurn)?;
         if (1..=ARENA_BODY_MAX.min(self.inner.config.max_message_bytes)).contains(&body.len()) {
@@ -265,7 +265,7 @@ impl Queue {
         Ok(received)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn receive_one_in<'t>(
         &'t self,
         turn: &'t Turn<'_>,
@@ -335,7 +335,7 @@ impl Queue {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn admit_receive(&self, turn: &Turn<'_>, visibility_timeout: Duration) -> Result<u64, ReceiveError> {
         self.admit(turn, ReceiveError::QueueDeleted, ReceiveError::ForeignTurn)?;
         visibility_ms(visibility_timeout).ok_or(ReceiveError::VisibilityTimeout {
@@ -354,7 +354,7 @@ impl Queue {
         swept.expired + swept.ripe
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn delete_in(&self, turn: &Turn<'_>, handle: &ReceiptHandle) -> Result<Deletion, DeleteError> {
         self.admit(turn, DeleteError::QueueDeleted, DeleteError::ForeignTurn)?;
         let mut round = Round::new();
@@ -415,7 +415,7 @@ impl Queue {
     }
 
     /// The partition a handle leads to, if it is of this queue.
-    #[inline]
+    #[inline(always)]
     fn of_handle(&self, handle: &ReceiptHandle) -> Option<&Arc<Partition>> {
         if handle.queue != self.inner.id {
             None
