@@ -104,3 +104,8 @@ pub mod limits {
         BATCH_MAX, BODY_MAX, MEMORY_LIMIT_DEFAULT, NAME_MAX, PARTITIONS_MAX, VISIBILITY_MAX,
     };
 }
+
+/// The examples of the README compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct ReadmeExamples;
