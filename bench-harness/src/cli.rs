@@ -1,0 +1,190 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{plan::Wishes, scenario::Scenario, targets::TargetName};
+
+/// The harness of epoq: drives a message queue at full speed, and proves in the same run that nothing was lost.
+///
+/// Without a command it makes the standard run: a minute or so of scenarios and comparisons, every one of them checked.
+#[derive(Debug, Parser)]
+#[command(name = "epoq-bench", version, max_term_width = 110)]
+pub struct Cli {
+    /// What to do; the standard run if nothing is said
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Name scenarios and targets
+    List,
+    /// Measure one target in one scenario
+    Run(Run),
+    /// Measure several targets in one scenario, pass by pass in turns, and report throughput ratios
+    Compare(Compare),
+    /// The standard run
+    Standard(Standard),
+}
+
+/// `epoq-bench run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// What the threads do
+    pub scenario: Scenario,
+    /// The queue under test
+    #[arg(long, default_value = "epoq")]
+    pub target: TargetName,
+    /// How often to measure; the pass in the middle is reported
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub passes: u16,
+    /// How to measure
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// `epoq-bench compare`
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// What the threads do
+    pub scenario: Scenario,
+    /// The queues under test; the first is compared with each other
+    #[arg(long, value_delimiter = ',', required = true, value_name = "A,B,…")]
+    pub targets: Vec<TargetName>,
+    /// How often to measure each
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub passes: u16,
+    /// How to measure
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// `epoq-bench standard`
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Standard {
+    /// Stretch every measurement by this; 0.05 for a quick look, 5 for a long one
+    #[arg(long, default_value_t = 1.0, value_parser = positive::<100>)]
+    pub pace: f64,
+    /// Print one JSON object on stdout, everything else on stderr
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Default for Standard {
+    fn default() -> Self {
+        Self {
+            pace: 1.0,
+            json: false,
+        }
+    }
+}
+
+/// How to measure.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Options {
+    /// Threads, each pinned to a core; default: one for each core
+    #[arg(long, value_name = "N", value_parser = count::<1024>)]
+    pub threads: Option<usize>,
+    /// Threads that send, in pipeline and steal
+    #[arg(long, value_name = "N", value_parser = count::<1024>)]
+    pub producers: Option<usize>,
+    /// Threads that receive, in pipeline and steal
+    #[arg(long, value_name = "N", value_parser = count::<1024>)]
+    pub consumers: Option<usize>,
+    /// Messages per call, 1 to 10; default: 1
+    #[arg(long, value_name = "N", value_parser = count::<10>)]
+    pub batch: Option<usize>,
+    /// Body size, 1 byte to 1 MiB; default: 64
+    #[arg(long, value_name = "BYTES", value_parser = count::<{ 1 << 20 }>)]
+    pub body: Option<usize>,
+    /// How long to measure each pass; default: 2
+    #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = positive::<3600>)]
+    pub seconds: Option<f64>,
+    /// Messages queued before the clock starts (backlog, burst: 1 M); in pipeline and steal the most outstanding (100 k)
+    #[arg(long, value_name = "N")]
+    pub backlog: Option<u64>,
+    /// Messages received and kept before the clock starts; default in inflight: 1 M
+    #[arg(long, value_name = "N")]
+    pub in_flight: Option<u64>,
+    /// Partitions of the target, where it has them; default: the target's own choice
+    #[arg(long, value_name = "N", value_parser = count::<1024>)]
+    pub partitions: Option<usize>,
+    /// Life cycles in one turn (one pin, one clock reading), where the target has turns; default: each call its own
+    #[arg(long, value_name = "N", value_parser = count::<100_000>)]
+    pub turn: Option<usize>,
+    /// Open loop: messages arriving per second, on a schedule; latency counts from the intended time
+    #[arg(long, value_name = "OPS", allow_negative_numbers = true, value_parser = positive::<1_000_000_000>)]
+    pub rate: Option<f64>,
+    /// For bodies and whatever is random in the target; default: 1
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// How long a lease lasts, in redelivery; default: 100
+    #[arg(long, value_name = "MS")]
+    pub visibility_ms: Option<u64>,
+    /// Print one JSON object on stdout, everything else on stderr
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Options {
+    /// What they ask for.
+    pub fn wishes(&self) -> Wishes {
+        Wishes {
+            threads: self.threads,
+            producers: self.producers,
+            consumers: self.consumers,
+            batch: self.batch,
+            body_bytes: self.body,
+            seconds: self.seconds,
+            backlog: self.backlog,
+            in_flight: self.in_flight,
+            partitions: self.partitions,
+            turn: self.turn,
+            rate: self.rate,
+            seed: self.seed,
+            visibility_ms: self.visibility_ms,
+        }
+    }
+}
+
+/// 1 to `MAX`.
+fn count<const MAX: usize>(text: &str) -> Result<usize, String> {
+    let n: usize = text.parse().map_err(|_| "not a whole number".to_owned())?;
+    if (1..=MAX).contains(&n) {
+        Ok(n)
+    } else {
+        Err(format!("must be 1 to {MAX}"))
+    }
+}
+
+/// More than 0, at most `MAX`.
+fn positive<const MAX: u64>(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if value > 0.0 && value <= MAX as f64 {
+        Ok(value)
+    } else {
+        Err(format!("must be more than 0 and at most {MAX}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ranges_are_kept() {
+        assert_eq!(count::<10>("10"), Ok(10));
+        assert!(count::<10>("11").is_err() && count::<10>("0").is_err() && count::<10>("-1").is_err());
+        assert_eq!(positive::<10>("0.5"), Ok(0.5));
+        assert!(
+            positive::<10>("0").is_err() && positive::<10>("NaN").is_err() && positive::<10>("inf").is_err()
+        );
+    }
+}

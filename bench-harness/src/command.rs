@@ -1,0 +1,242 @@
+//! What the commands do: plan, execute, print.
+
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{Cli, Command, Compare, Run, Standard},
+    compare::{Experiment, Outcome, Overheads},
+    environment::{self, Machine},
+    overhead,
+    plan::Plan,
+    progress::{Bar, Progress},
+    report::{self, RunReport},
+    scenario::Scenario,
+    standard,
+    targets::TargetName,
+};
+
+/// How a command ended, if it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything that was run was verified.
+    Verified,
+    /// Something was found wrong; it was printed.
+    Failed,
+}
+
+/// Why a command did not end.
+#[derive(Debug)]
+pub enum Error {
+    /// What was asked for makes no sense.
+    Usage(String),
+    /// Something broke.
+    Broken(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Error {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+/// Does what the command line says.
+pub fn execute(cli: Cli) -> Result<Verdict, Error> {
+    match cli.command {
+        None => standard_run(Standard::default()),
+        Some(Command::Standard(options)) => standard_run(options),
+        Some(Command::List) => list(),
+        Some(Command::Run(options)) => run(&options),
+        Some(Command::Compare(options)) => compare(&options),
+    }
+}
+
+fn list() -> Result<Verdict, Error> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "Scenarios")?;
+    for &scenario in Scenario::value_variants() {
+        writeln!(out, "  {:<18} {}", scenario.name(), scenario.describe())?;
+    }
+    writeln!(out, "\nTargets")?;
+    for &target in TargetName::value_variants() {
+        writeln!(out, "  {:<18} {}", target.name(), target.describe())?;
+    }
+    Ok(Verdict::Verified)
+}
+
+fn run(options: &Run) -> Result<Verdict, Error> {
+    let experiment = Experiment {
+        plan: Plan::new(options.scenario, options.options.wishes()).map_err(Error::Usage)?,
+        targets: vec![options.target],
+        passes: options.passes.into(),
+    };
+    measure(
+        vec![experiment],
+        options.options.json,
+        |outcomes, machine, commit| {
+            RunReport::new(&outcomes[0], &outcomes[0].series[0], machine, commit).to_json()
+        },
+    )
+}
+
+fn compare(options: &Compare) -> Result<Verdict, Error> {
+    let targets = &options.targets;
+    if targets.len() < 2 {
+        return Err(Error::Usage(
+            "--targets needs at least two: the first is compared with each other".into(),
+        ));
+    }
+    if let Some(twice) = targets
+        .iter()
+        .enumerate()
+        .find_map(|(index, target)| targets[..index].contains(target).then_some(target))
+    {
+        return Err(Error::Usage(format!("--targets names {} twice", twice.name())));
+    }
+    let experiment = Experiment {
+        plan: Plan::new(options.scenario, options.options.wishes()).map_err(Error::Usage)?,
+        targets: targets.clone(),
+        passes: options.passes.into(),
+    };
+    measure(
+        vec![experiment],
+        options.options.json,
+        |outcomes, machine, commit| report::comparison_json(&outcomes[0], machine, commit),
+    )
+}
+
+fn standard_run(options: Standard) -> Result<Verdict, Error> {
+    let experiments = standard::experiments(options.pace).map_err(Error::Usage)?;
+    measure(experiments, options.json, |outcomes, machine, commit| {
+        let experiments: Vec<Value> = outcomes
+            .iter()
+            .map(|outcome| report::comparison_json(outcome, machine, commit))
+            .collect();
+        let verified = outcomes.iter().all(Outcome::verified);
+        json!({"experiments": experiments, "verified": verified, "machine": machine, "commit": commit})
+    })
+}
+
+/// Executes experiments and prints what came of them: JSON made by `to_json`, or tables.
+fn measure(
+    experiments: Vec<Experiment>,
+    as_json: bool,
+    to_json: impl FnOnce(&[Outcome], &Machine, &str) -> Value,
+) -> Result<Verdict, Error> {
+    for experiment in &experiments {
+        for target in &experiment.targets {
+            target.check(&experiment.plan).map_err(Error::Usage)?;
+        }
+    }
+    let (machine, commit) = (Machine::detect(), environment::commit());
+    let bar = Bar::new();
+    for line in preface(&experiments, &machine) {
+        bar.line(&line);
+    }
+    let mut overheads = Overheads::default();
+    let mut outcomes = Vec::new();
+    for experiment in &experiments {
+        let outcome = experiment.execute(&mut overheads, &bar)?;
+        bar.line(&report::outcome_line(&outcome));
+        outcomes.push(outcome);
+    }
+    bar.end();
+
+    let mut out = io::stdout().lock();
+    if as_json {
+        writeln!(out, "{}", to_json(&outcomes, &machine, &commit))?;
+    } else {
+        print_tables(&mut out, &outcomes, &machine, &commit)?;
+    }
+    let findings = report::finding_lines(&outcomes);
+    for finding in &findings {
+        eprintln!("WRONG: {finding}");
+    }
+    Ok(if findings.is_empty() {
+        Verdict::Verified
+    } else {
+        Verdict::Failed
+    })
+}
+
+/// What has to be said before anything is measured.
+fn preface(experiments: &[Experiment], machine: &Machine) -> Vec<String> {
+    let mut lines = vec![machine.line(), machine.build_line()];
+    if cfg!(debug_assertions) {
+        lines.push(
+            "WARNING: built with debug assertions; build with --release for figures that mean something"
+                .into(),
+        );
+    }
+    let most_threads = experiments
+        .iter()
+        .map(|experiment| experiment.plan.topology.threads())
+        .max()
+        .unwrap_or(0);
+    if most_threads > machine.cores {
+        lines.push(format!(
+            "WARNING: {} cores are fewer than {most_threads} threads; they will take turns",
+            machine.cores
+        ));
+    }
+    lines
+}
+
+fn print_tables(
+    out: &mut impl Write,
+    outcomes: &[Outcome],
+    machine: &Machine,
+    commit: &str,
+) -> io::Result<()> {
+    writeln!(out, "\n{}", machine.line())?;
+    writeln!(out, "{}", machine.build_line())?;
+    writeln!(
+        out,
+        "commit {commit}, seed {}",
+        outcomes.first().map_or(0, |outcome| outcome.plan.seed)
+    )?;
+    writeln!(out, "\n{}", report::figures_table(outcomes))?;
+    if outcomes.iter().any(|outcome| outcome.series.len() > 1) {
+        writeln!(out, "\n{}", report::ratios_table(outcomes))?;
+    }
+    let mut lines = report::memory_lines(outcomes);
+    lines.extend(report::note_lines(outcomes));
+    lines.extend(latency_lines(outcomes));
+    lines.push(format!(
+        "harness ns: of each message's time, what making, checking and accounting take, measured over a target that does next to \
+         nothing; no figure has it taken off. A clock reading costs {} ns and is taken off timed cycles.",
+        overhead::clock_cost_ns()
+    ));
+    lines.push(
+        "verified: every message sent was received by one thread and deleted exactly once, none was leased twice at a time or altered"
+            .into(),
+    );
+    writeln!(out)?;
+    for line in lines {
+        writeln!(out, "· {line}")?;
+    }
+    Ok(())
+}
+
+/// What the latency columns mean, where they mean something.
+fn latency_lines(outcomes: &[Outcome]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for series in outcomes.iter().flat_map(|outcome| &outcome.series) {
+        let pass = series.median_pass();
+        if pass.latency.samples() > 0 {
+            let line = format!("latency: {}", pass.measures.describe());
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+    }
+    lines
+}

@@ -1,0 +1,269 @@
+//! Experiments: one plan, one or more targets, several passes – interleaved, so that a machine that changes its mood between
+//! passes does so to all targets alike.
+
+use std::collections::HashMap;
+
+use crate::{overhead, plan::Plan, progress::Progress, run::Pass, targets::TargetName};
+
+/// A plan for some targets.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    /// What every pass does.
+    pub plan: Plan,
+    /// On what; ratios are of the first over each other.
+    pub targets: Vec<TargetName>,
+    /// How often.
+    pub passes: usize,
+}
+
+/// All passes of one target.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// Which target.
+    pub target: TargetName,
+    /// In the order they were made.
+    pub passes: Vec<Pass>,
+}
+
+/// What came of an experiment.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What every pass did.
+    pub plan: Plan,
+    /// By target, in the order they were named.
+    pub series: Vec<Series>,
+    /// What of each message's time is the harness's.
+    pub harness_ns: f64,
+}
+
+/// Throughput of one target over another, pass by pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ratio {
+    /// `first/other`
+    pub name: String,
+    /// One for each pass.
+    pub each: Vec<f64>,
+    /// The one in the middle.
+    pub median: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+/// Harness overheads already measured, by what they depend on.
+#[derive(Debug, Default)]
+pub struct Overheads(HashMap<(usize, usize, Option<usize>), f64>);
+
+impl Overheads {
+    fn of(&mut self, plan: &Plan) -> anyhow::Result<f64> {
+        let key = (plan.batch, plan.body_bytes, plan.turn);
+        if let Some(&known) = self.0.get(&key) {
+            return Ok(known);
+        }
+        let measured = overhead::harness_ns(plan)?;
+        self.0.insert(key, measured);
+        Ok(measured)
+    }
+}
+
+impl Experiment {
+    /// Runs all passes. Every second round goes through the targets backwards, so that none is always after the same other.
+    pub fn execute(&self, overheads: &mut Overheads, progress: &dyn Progress) -> anyhow::Result<Outcome> {
+        progress.begin("measuring the harness itself");
+        let harness_ns = overheads.of(&self.plan)?;
+        let mut series: Vec<Series> = self
+            .targets
+            .iter()
+            .map(|&target| Series {
+                target,
+                passes: Vec::new(),
+            })
+            .collect();
+        for round in 0..self.passes {
+            let mut order: Vec<usize> = (0..series.len()).collect();
+            if round % 2 == 1 {
+                order.reverse();
+            }
+            for index in order {
+                let of_passes = if self.passes > 1 {
+                    format!(" {}/{}", round + 1, self.passes)
+                } else {
+                    String::new()
+                };
+                progress.begin(&format!(
+                    "{}: {}{of_passes}",
+                    title(&self.plan),
+                    series[index].target.name()
+                ));
+                let pass = series[index].target.pass(&self.plan, progress)?;
+                series[index].passes.push(pass);
+            }
+        }
+        Ok(Outcome {
+            plan: self.plan.clone(),
+            series,
+            harness_ns,
+        })
+    }
+}
+
+impl Series {
+    /// The pass whose throughput is in the middle.
+    pub fn median_pass(&self) -> &Pass {
+        let mut by_rate: Vec<&Pass> = self.passes.iter().collect();
+        by_rate.sort_by(|a, b| a.messages_per_second().total_cmp(&b.messages_per_second()));
+        by_rate[(by_rate.len() - 1) / 2]
+    }
+
+    /// Every pass was verified.
+    pub fn verified(&self) -> bool {
+        self.passes.iter().all(Pass::verified)
+    }
+}
+
+impl Outcome {
+    /// Every pass of every target was verified.
+    pub fn verified(&self) -> bool {
+        self.series.iter().all(Series::verified)
+    }
+
+    /// The first target over each other.
+    pub fn ratios(&self) -> Vec<Ratio> {
+        let Some((first, others)) = self.series.split_first() else {
+            return Vec::new();
+        };
+        let ratio = |other: &Series| {
+            let pairs = first.passes.iter().zip(&other.passes);
+            let each = pairs
+                .map(|(first, other)| first.messages_per_second() / other.messages_per_second())
+                .collect();
+            Ratio::new(format!("{}/{}", first.target.name(), other.target.name()), each)
+        };
+        others.iter().map(ratio).collect()
+    }
+}
+
+impl Ratio {
+    fn new(name: String, each: Vec<f64>) -> Self {
+        let mut sorted = each.clone();
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        let median = if sorted.len().is_multiple_of(2) {
+            (sorted[middle - 1] + sorted[middle]) / 2.0
+        } else {
+            sorted[middle]
+        };
+        let (min, max) = (sorted[0], sorted[sorted.len() - 1]);
+        Self {
+            name,
+            each,
+            median,
+            min,
+            max,
+        }
+    }
+}
+
+/// A plan in a few words.
+pub fn title(plan: &Plan) -> String {
+    use std::fmt::Write;
+    let mut title = format!(
+        "{}, {} thread{}",
+        plan.scenario.name(),
+        plan.topology.threads(),
+        plural(plan.topology.threads())
+    );
+    if plan.topology.is_split() {
+        let _ = write!(
+            title,
+            " ({}→{})",
+            plan.topology.senders(),
+            plan.topology.receivers()
+        );
+    }
+    let _ = write!(title, ", batch {}", plan.batch);
+    if let Some(turn) = plan.turn {
+        let _ = write!(title, ", turn {turn}");
+    }
+    if plan.in_flight > 0 {
+        let _ = write!(title, ", {} in flight", thousands(plan.in_flight));
+    }
+    if plan.backlog > 0 && !plan.topology.is_split() {
+        let _ = write!(title, ", {} queued", thousands(plan.backlog));
+    }
+    if let Some(rate) = plan.rate {
+        let _ = write!(title, ", {}/s arriving", thousands(rate as u64));
+    }
+    if plan.body_bytes != 64 {
+        let _ = write!(title, ", {} bytes", plan.body_bytes);
+    }
+    title
+}
+
+const fn plural(n: usize) -> &'static str {
+    if n == 1 { "" } else { "s" }
+}
+
+/// `1000000` as `1 M`, `120000` as `120 k`.
+fn thousands(n: u64) -> String {
+    match n {
+        0 => "0".into(),
+        n if n.is_multiple_of(1_000_000) => format!("{} M", n / 1_000_000),
+        n if n.is_multiple_of(1_000) => format!("{} k", n / 1_000),
+        n => n.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{plan::Wishes, progress::Quiet, scenario::Scenario};
+
+    #[test]
+    fn the_median_of_ratios() {
+        let ratio = Ratio::new("a/b".into(), vec![3.0, 1.0, 2.0]);
+        assert_eq!((ratio.median, ratio.min, ratio.max), (2.0, 1.0, 3.0));
+        assert_eq!(Ratio::new("a/b".into(), vec![1.0, 2.0]).median, 1.5);
+    }
+
+    #[test]
+    fn passes_are_made_for_every_target() {
+        let wishes = Wishes {
+            threads: Some(2),
+            seconds: Some(0.02),
+            ..Wishes::default()
+        };
+        let plan = Plan::new(Scenario::Lifecycle, wishes).unwrap();
+        let targets = vec![TargetName::SegQueue, TargetName::Locked];
+        let outcome = Experiment {
+            plan,
+            targets,
+            passes: 3,
+        }
+        .execute(&mut Overheads::default(), &Quiet)
+        .unwrap();
+        assert!(outcome.verified());
+        assert!(outcome.series.iter().all(|series| series.passes.len() == 3));
+        let ratios = outcome.ratios();
+        assert_eq!(ratios.len(), 1);
+        assert_eq!(ratios[0].name, "seg-queue/locked");
+        assert!(ratios[0].min <= ratios[0].median && ratios[0].median <= ratios[0].max);
+    }
+
+    #[test]
+    fn titles_say_what_differs() {
+        let wishes = Wishes {
+            threads: Some(1),
+            turn: Some(64),
+            in_flight: Some(1_000_000),
+            body_bytes: Some(100),
+            ..Wishes::default()
+        };
+        let plan = Plan::new(Scenario::Inflight, wishes).unwrap();
+        assert_eq!(
+            title(&plan),
+            "inflight, 1 thread, batch 1, turn 64, 1 M in flight, 100 bytes"
+        );
+    }
+}

@@ -1,0 +1,380 @@
+//! One thread's tools during a run: prepared bodies, books, samples, and the steps of a life cycle made of a target's calls.
+
+use std::{
+    ops::Range,
+    sync::atomic::Ordering::Relaxed,
+    thread,
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+
+use crate::{
+    check::{Received, Rule, Sent, Withheld, Wrong},
+    latency::Recorder,
+    plan::Plan,
+    shared::{Phase, Shared},
+    target::{BATCH_MAX, Calls, Done, Handles, Refusal},
+    topology::Seat,
+    workload::{Id, Templates, Verifier},
+};
+
+/// The part of a run that counts, as one thread saw it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    pub(crate) start: Instant,
+    pub(crate) end: Instant,
+    pub(crate) messages: u64,
+}
+
+/// What a thread hands back.
+#[derive(Debug)]
+pub(crate) struct Record<'r> {
+    pub(crate) sent: Sent,
+    pub(crate) received: Received<'r>,
+    pub(crate) samples: Histogram<u64>,
+    pub(crate) window: Option<Window>,
+    pub(crate) empty_receives: u64,
+    pub(crate) drained: u64,
+    pub(crate) fill: Range<Instant>,
+    pub(crate) drain: Range<Instant>,
+}
+
+/// One thread's tools; `H` is the target's receipt handle.
+pub(crate) struct Hand<'r, H> {
+    pub(crate) plan: &'r Plan,
+    pub(crate) shared: &'r Shared,
+    pub(crate) seat: Seat,
+    pub(crate) recorder: Recorder,
+    pub(crate) book: Received<'r>,
+    batch: usize,
+    visibility: Duration,
+    templates: Templates,
+    sent: Sent,
+    handles: Handles<H>,
+    /// Received before the clock started, and deleted at the very end.
+    held: Vec<(Id, H)>,
+    /// Life cycles until the next one is timed.
+    until_sample: u32,
+    /// Sent minus received: what this thread could not find again, or took from others.
+    owed: i64,
+    /// Where messages come back: life cycles until the next extra receive.
+    until_extra: u64,
+    empty_receives: u64,
+    drained: u64,
+    started: Option<(Instant, u64)>,
+    window: Option<Window>,
+    more_threads_than_cores: bool,
+}
+
+impl<'r, H> Hand<'r, H> {
+    /// Calls (or life cycles) between two looks at the phase.
+    pub(crate) const CHUNK: usize = 64;
+    /// One life cycle in this many is timed.
+    const SAMPLE: u32 = 128;
+    /// A withheld message that has not come back after this and twice its lease is lost.
+    const PATIENCE: Duration = Duration::from_secs(3);
+
+    pub(crate) fn new(
+        plan: &'r Plan,
+        shared: &'r Shared,
+        withheld: &'r Withheld,
+        seat: Seat,
+        clock_cost_ns: u64,
+    ) -> Self {
+        let verifier = Verifier::new(plan.body_bytes, plan.seed);
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            plan,
+            shared,
+            seat,
+            recorder: Recorder::new(clock_cost_ns),
+            book: Received::new(plan.rule(), verifier, withheld, plan.topology.threads()),
+            batch: plan.batch,
+            visibility: plan.visibility,
+            templates: Templates::new(plan.body_bytes, plan.seed),
+            sent: Sent::new(seat.index as u16),
+            handles: Handles::new(),
+            held: Vec::new(),
+            until_sample: 0,
+            owed: 0,
+            until_extra: Plan::WITHHELD_ONE_IN,
+            empty_receives: 0,
+            drained: 0,
+            started: None,
+            window: None,
+            more_threads_than_cores: plan.topology.threads() > cores,
+        }
+    }
+
+    /// To be asked between chunks: publishes the counters, begins and ends the window, answers whether to go on.
+    pub(crate) fn goes_on(&mut self) -> bool {
+        self.publish();
+        self.book.mark_time();
+        match self.shared.phase() {
+            Phase::WarmUp => true,
+            Phase::Measure => {
+                if self.started.is_none() {
+                    self.recorder.reset();
+                    // Relaxed: the coordinator waits for the number only.
+                    self.shared.measuring.fetch_add(1, Relaxed);
+                    self.started = Some((Instant::now(), self.book.deleted_count()));
+                }
+                true
+            }
+            Phase::Stop => {
+                let end = Instant::now();
+                let messages_until = |before| self.book.deleted_count() - before;
+                self.window = self.started.map(|(start, before)| Window {
+                    start,
+                    end,
+                    messages: messages_until(before),
+                });
+                false
+            }
+        }
+    }
+
+    /// Makes this thread's counters visible to the others.
+    pub(crate) fn publish(&self) {
+        // Relaxed: one writer, and readers want no more than a recent value.
+        let counters = &self.shared.seats[self.seat.index];
+        counters.sent.store(self.sent.count(), Relaxed);
+        counters.received.store(self.book.received_count(), Relaxed);
+        counters.deleted.store(self.book.deleted_count(), Relaxed);
+    }
+
+    /// Nothing to do at the moment.
+    #[cold]
+    pub(crate) fn idle(&self) {
+        if self.more_threads_than_cores {
+            thread::yield_now();
+        } else {
+            (0..16).for_each(|_| std::hint::spin_loop());
+        }
+    }
+
+    /// The next arrival is not due yet: a short wait, since what it takes too long counts as latency.
+    #[inline]
+    pub(crate) fn wait_a_little(&self) {
+        if self.more_threads_than_cores {
+            thread::yield_now();
+        } else {
+            std::hint::spin_loop();
+        }
+    }
+
+    /// The id of the next message.
+    #[inline]
+    pub(crate) fn next_id(&self) -> Id {
+        self.sent.next()
+    }
+
+    /// One life cycle of a batch: send, receive as many, delete them. Timed now and then.
+    #[inline(always)]
+    pub(crate) fn cycle<const ONE: bool, C: Calls<Handle = H>>(&mut self, calls: &mut C) {
+        if self.until_sample == 0 {
+            self.until_sample = Self::SAMPLE - 1;
+            let start = self.recorder.start();
+            self.cycle_untimed::<ONE, C>(calls);
+            self.recorder.record_since(start);
+        } else {
+            self.until_sample -= 1;
+            self.cycle_untimed::<ONE, C>(calls);
+        }
+    }
+
+    /// A life cycle whose latency the caller measures.
+    #[inline(always)]
+    pub(crate) fn cycle_untimed<const ONE: bool, C: Calls<Handle = H>>(&mut self, calls: &mut C) {
+        let batch = self.batch::<ONE>();
+        let sent = self.send_some(calls, batch);
+        let received = self.receive(calls, batch);
+        if sent != received {
+            self.owed += sent as i64 - received as i64;
+        }
+        if received < batch {
+            self.try_again(calls, batch - received);
+        }
+        self.delete::<ONE, C>(calls);
+        if self.owed >= batch as i64 || self.plan.rule() != Rule::Exclusive {
+            self.catch_up(calls);
+        }
+    }
+
+    /// Another thread was quicker, or the target did not find what is there.
+    #[cold]
+    #[inline(never)]
+    fn try_again<C: Calls<Handle = H>>(&mut self, calls: &mut C, missing: usize) {
+        let received = self.receive(calls, missing);
+        self.owed -= received as i64;
+        self.empty_receives += u64::from(received == 0);
+    }
+
+    /// One receive more than sends: for what was missed before, and for withheld messages, which are received twice.
+    #[inline(never)]
+    fn catch_up<C: Calls<Handle = H>>(&mut self, calls: &mut C) {
+        if self.plan.rule() != Rule::Exclusive {
+            self.until_extra -= 1;
+            if self.until_extra != 0 {
+                return;
+            }
+            self.until_extra = Plan::WITHHELD_ONE_IN;
+        }
+        self.owed -= self.receive(calls, self.batch) as i64;
+        self.delete::<false, C>(calls);
+    }
+
+    /// Messages per call; `ONE` says at compile time that it is one, so that single operations pay nothing for batches.
+    #[inline(always)]
+    pub(crate) fn batch<const ONE: bool>(&self) -> usize {
+        if ONE { 1 } else { self.batch }
+    }
+
+    /// Sends one batch; answers how many were taken.
+    #[inline(always)]
+    pub(crate) fn send<const ONE: bool, C: Calls<Handle = H>>(&mut self, calls: &mut C) -> usize {
+        self.send_some(calls, self.batch::<ONE>())
+    }
+
+    #[inline(always)]
+    fn send_some<C: Calls<Handle = H>>(&mut self, calls: &mut C, n: usize) -> usize {
+        let first = self.sent.next();
+        let taken = if n == 1 {
+            Done(u16::from(calls.send(self.templates.one(first)).is_ok()))
+        } else {
+            calls.send_batch(self.templates.batch(first, n))
+        };
+        self.sent.offered(n, taken);
+        self.templates.prepare(self.sent.next(), n);
+        taken.count_of(n)
+    }
+
+    /// Receives and checks up to `max`; answers how many came.
+    #[inline(always)]
+    pub(crate) fn receive<C: Calls<Handle = H>>(&mut self, calls: &mut C, max: usize) -> usize {
+        match calls.receive(max, self.visibility, &mut self.handles, &mut self.book) {
+            Ok(received) => {
+                self.book.answered(received, max);
+                received
+            }
+            Err(Refusal(reason)) => {
+                self.book.found(Wrong::Refused, reason);
+                0
+            }
+        }
+    }
+
+    /// Deletes what was received and is to be deleted.
+    #[inline(always)]
+    pub(crate) fn delete<const ONE: bool, C: Calls<Handle = H>>(&mut self, calls: &mut C) {
+        let done = if ONE || self.handles.len() <= 1 {
+            let Some(handle) = self.handles.pop() else { return };
+            Done(u16::from(calls.delete(handle)))
+        } else {
+            calls.delete_batch(&mut self.handles)
+        };
+        self.book.deleted(done);
+    }
+
+    /// A receive came back empty.
+    #[cold]
+    pub(crate) fn note_empty(&mut self) {
+        self.empty_receives += 1;
+    }
+
+    /// Queues `count` messages, in the largest batches.
+    pub(crate) fn fill<C: Calls<Handle = H>>(&mut self, calls: &mut C, count: u64) {
+        let mut queued = 0;
+        let batch = self.plan.largest_batch() as u64;
+        while queued < count {
+            let taken = self.send_some(calls, (count - queued).min(batch) as usize);
+            if taken == 0 {
+                self.book.found(
+                    Wrong::Refused,
+                    format_args!("fill stopped after {queued} of {count} messages"),
+                );
+                return;
+            }
+            queued += taken as u64;
+        }
+    }
+
+    /// Receives `count` messages and keeps their leases.
+    pub(crate) fn hold<C: Calls<Handle = H>>(&mut self, calls: &mut C, count: u64) {
+        self.held.reserve(count as usize);
+        let mut attempts_left = 1_000_000;
+        let batch = self.plan.largest_batch() as u64;
+        while (self.held.len() as u64) < count {
+            let missing = (count - self.held.len() as u64).min(batch) as usize;
+            if self.owed < missing as i64 {
+                self.owed += self.send_some(calls, missing) as i64;
+            }
+            let received = self.receive(calls, missing);
+            self.owed -= received as i64;
+            self.held
+                .extend(self.book.take_to_delete().into_iter().zip(self.handles.drain(..)));
+            attempts_left -= i32::from(received == 0);
+            if attempts_left == 0 {
+                let held = self.held.len();
+                self.book.found(
+                    Wrong::Refused,
+                    format_args!("only {held} of {count} could be brought in flight"),
+                );
+                return;
+            }
+        }
+    }
+
+    /// After all senders have stopped: receives and deletes what is left.
+    pub(crate) fn drain<C: Calls<Handle = H>>(&mut self, calls: &mut C) {
+        let before = self.book.deleted_count();
+        let mut last_progress = Instant::now();
+        let mut empty_in_a_row = 0;
+        loop {
+            self.book.mark_time();
+            if self.receive(calls, BATCH_MAX) > 0 {
+                self.delete::<false, C>(calls);
+                self.publish();
+                last_progress = Instant::now();
+                empty_in_a_row = 0;
+                continue;
+            }
+            empty_in_a_row += 1;
+            let over = match self.plan.rule() {
+                Rule::Exclusive => empty_in_a_row >= 2,
+                Rule::ComesBack { visibility, .. } => {
+                    thread::sleep(Duration::from_millis(1));
+                    let all_deleted =
+                        self.shared.sum(|seat| &seat.deleted) >= self.shared.sum(|seat| &seat.sent);
+                    all_deleted || last_progress.elapsed() > Self::PATIENCE + 2 * visibility
+                }
+            };
+            if over {
+                break;
+            }
+        }
+        self.drained = self.book.deleted_count() - before;
+    }
+
+    /// Deletes what was held in flight all the time: the leases must still be good.
+    pub(crate) fn release<C: Calls<Handle = H>>(&mut self, calls: &mut C) {
+        for (id, handle) in std::mem::take(&mut self.held) {
+            let success = calls.delete(handle);
+            self.book.deleted_one(id, success);
+        }
+    }
+
+    pub(crate) fn into_record(self, fill: Range<Instant>, drain: Range<Instant>) -> Record<'r> {
+        Record {
+            sent: self.sent,
+            received: self.book,
+            samples: self.recorder.into_histogram(),
+            window: self.window,
+            empty_receives: self.empty_receives,
+            drained: self.drained,
+            fill,
+            drain,
+        }
+    }
+}

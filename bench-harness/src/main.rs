@@ -1,0 +1,32 @@
+//! `epoq-bench`: see the library of the same name, or `epoq-bench --help`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use epoq_bench::{
+    cli::Cli,
+    command::{self, Error, Verdict},
+    memory,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    memory::set_purge(|| {
+        // SAFETY: mimalloc allows it at any time, from any thread.
+        unsafe { libmimalloc_sys::mi_collect(true) }
+    });
+    match command::execute(Cli::parse()) {
+        Ok(Verdict::Verified) => ExitCode::SUCCESS,
+        Ok(Verdict::Failed) => ExitCode::from(1),
+        Err(Error::Usage(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::from(2)
+        }
+        Err(Error::Broken(error)) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(3)
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Resident memory, as the kernel counts it.
+
+use std::{fs, sync::OnceLock};
+
+static PURGE: OnceLock<fn()> = OnceLock::new();
+
+/// Says how to make the allocator give back what it keeps; to be called once, by the binary, which chose the allocator.
+pub fn set_purge(purge: fn()) {
+    // A second call loses; the first one was as good.
+    let _ = PURGE.set(purge);
+}
+
+/// Makes the allocator give back what it keeps, so that resident memory speaks of what is in use.
+pub fn purge() {
+    if let Some(purge) = PURGE.get() {
+        purge();
+    }
+}
+
+/// Resident bytes of this process; `None` where `/proc` does not say.
+pub fn resident_bytes() -> Option<u64> {
+    field_bytes("/proc/self/status", "VmRSS:")
+}
+
+/// Bytes that could be used without swapping; `None` where `/proc` does not say.
+pub fn available_bytes() -> Option<u64> {
+    field_bytes("/proc/meminfo", "MemAvailable:")
+}
+
+/// Bytes of the machine; `None` where `/proc` does not say.
+pub fn total_bytes() -> Option<u64> {
+    field_bytes("/proc/meminfo", "MemTotal:")
+}
+
+fn field_bytes(path: &str, field: &str) -> Option<u64> {
+    parse_field(&fs::read_to_string(path).ok()?, field)
+}
+
+/// The value of a line like `VmRSS:      1234 kB`.
+fn parse_field(text: &str, field: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// Resident memory around a fill.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Resident {
+    /// Before anything was sent.
+    pub before_bytes: u64,
+    /// With everything queued.
+    pub full_bytes: u64,
+    /// After everything was deleted and the allocator was asked to give back.
+    pub after_bytes: u64,
+}
+
+impl Resident {
+    /// What a queued message takes beyond its body.
+    pub fn bytes_per_message_beyond_body(&self, messages: u64, body_bytes: usize) -> Option<f64> {
+        let grown = self.full_bytes as f64 - self.before_bytes as f64;
+        (messages > 0).then(|| grown / messages as f64 - body_bytes as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_status_lines() {
+        assert_eq!(
+            parse_field("Name:\tx\nVmRSS:\t   12 kB\n", "VmRSS:"),
+            Some(12 * 1024)
+        );
+        assert_eq!(parse_field("VmRSS:\t garbage", "VmRSS:"), None);
+        assert_eq!(parse_field("", "VmRSS:"), None);
+    }
+
+    #[test]
+    fn beyond_the_body() {
+        let resident = Resident {
+            before_bytes: 1000,
+            full_bytes: 11_000,
+            after_bytes: 0,
+        };
+        assert_eq!(resident.bytes_per_message_beyond_body(100, 64), Some(36.0));
+        assert_eq!(resident.bytes_per_message_beyond_body(0, 64), None);
+    }
+}

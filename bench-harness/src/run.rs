@@ -1,0 +1,335 @@
+//! One pass: threads are made, pinned and filled before the clock; two barrier crossings bracket what is measured; then
+//! everything is drained and the books are settled.
+//!
+//! ```text
+//! threads      pin, session ┃        ┃ fill ┃        ┃ warm up ─ measure ─ stop ┃        ┃ drain ┃ release held leases ─ books
+//! coordinator               ┃ memory ┃      ┃ memory ┃  sleeps                  ┃ memory ┃       ┃ counts, memory, settlement
+//!                           ┃ = barrier
+//! ```
+
+use std::{
+    ops::Range,
+    process,
+    sync::atomic::Ordering::Relaxed,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, anyhow};
+
+use crate::{
+    check::{Settlement, Withheld, Wrong, settle},
+    hand::{Hand, Record, Window},
+    latency::{Latency, Measures},
+    memory::{self, Resident},
+    overhead,
+    plan::Plan,
+    progress::Progress,
+    roles,
+    scenario::Scenario,
+    shared::{Phase, Shared},
+    target::{Counts, Target, TargetConfig},
+    topology::{Role, Seat},
+};
+
+/// What one pass measured and found.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    /// The target's name.
+    pub target: &'static str,
+    /// Whether it leases; otherwise it is hand-over only.
+    pub leases: bool,
+    /// Its partitions, if it has them.
+    pub partitions: Option<usize>,
+    /// Messages deleted while measuring.
+    pub messages: u64,
+    /// From the first thread's start to the last one's end.
+    pub seconds: f64,
+    /// What the books say.
+    pub settlement: Settlement,
+    /// Latency of samples.
+    pub latency: Latency,
+    /// What that latency is.
+    pub measures: Measures,
+    /// Resident memory around the fill; meaningful in `backlog` and `burst`.
+    pub resident: Resident,
+    /// What the target itself counts as used, before the drain and after everything was deleted.
+    pub target_bytes: Option<(u64, u64)>,
+    /// Receives that found nothing.
+    pub empty_receives: u64,
+    /// Messages that were left when the senders stopped, all received and deleted afterwards.
+    pub drained: u64,
+    /// How long the fill took.
+    pub fill_seconds: f64,
+    /// How long the drain took.
+    pub drain_seconds: f64,
+}
+
+impl Pass {
+    /// Messages per second, all threads together.
+    pub fn messages_per_second(&self) -> f64 {
+        self.messages as f64 / self.seconds
+    }
+
+    /// Nothing was found wrong.
+    pub fn verified(&self) -> bool {
+        self.settlement.findings.is_empty()
+    }
+}
+
+/// What the coordinator reads between barriers, while no thread does anything.
+#[derive(Default)]
+struct Readings {
+    resident: Resident,
+    target_bytes: Option<u64>,
+}
+
+/// Runs `plan` once on a new `T`.
+pub fn pass<T: Target>(plan: &Plan, progress: &dyn Progress) -> anyhow::Result<Pass> {
+    let clock_cost_ns = overhead::clock_cost_ns();
+    let memory_limit_bytes = memory::total_bytes().unwrap_or(u64::MAX / 2);
+    let config = TargetConfig {
+        partitions: plan.partitions,
+        seed: plan.seed,
+        memory_limit_bytes,
+    };
+    let target = T::build(&config).with_context(|| format!("{} could not be built", T::NAME))?;
+    let seats = plan.topology.seats(target.partitions().unwrap_or(1));
+    let shared = Shared::new(plan);
+    let withheld = Withheld::new(if plan.scenario == Scenario::Redelivery {
+        seats.len()
+    } else {
+        0
+    });
+
+    let (readings, records) = thread::scope(|scope| {
+        let threads: Vec<_> = seats
+            .iter()
+            .map(|&seat| {
+                let (target, shared, withheld) = (&target, &shared, &withheld);
+                let body = move || {
+                    occupy(
+                        target,
+                        Hand::new(plan, shared, withheld, seat, clock_cost_ns),
+                        seat,
+                    )
+                };
+                let name = format!("{:?} {}", seat.role, seat.index).to_lowercase();
+                thread::Builder::new()
+                    .name(name)
+                    .spawn_scoped(scope, body)
+                    .expect("the system has room for a thread")
+            })
+            .collect();
+        let readings = coordinate(plan, &target, &shared, progress);
+        let records: Vec<Record<'_>> = threads
+            .into_iter()
+            .filter_map(|thread| thread.join().expect("threads abort on panic"))
+            .collect();
+        (readings, records)
+    });
+    if let Some(failure) = shared.failure.get() {
+        return Err(anyhow!("{}: {failure}", T::NAME));
+    }
+    report(plan, &target, readings, records)
+}
+
+/// A thread's whole life. `None` when a thread could not begin; then all give up together.
+fn occupy<'r, T: Target>(
+    target: &'r T,
+    mut hand: Hand<'r, <T::Session<'r> as crate::target::Calls>::Handle>,
+    seat: Seat,
+) -> Option<Record<'r>> {
+    let _guard = AbortOnPanic;
+    pin(seat.index);
+    let shared = hand.shared;
+    let session = target.session(seat.home);
+    if let Err(error) = &session {
+        // Losing the race to another failure is fine: one reason is enough.
+        let _ = shared
+            .failure
+            .set(format!("thread {} could not register: {error:#}", seat.index));
+    }
+    shared.barrier.wait();
+    if shared.failure.get().is_some() {
+        return None;
+    }
+    let mut session = session.ok()?;
+    shared.barrier.wait();
+    let begin = Instant::now();
+    hand.hold(&mut session, hand.plan.in_flight_of(&seat));
+    hand.fill(&mut session, hand.plan.backlog_of(&seat));
+    let fill = begin..Instant::now();
+    shared.barrier.wait();
+    shared.barrier.wait();
+    if hand.plan.scenario != Scenario::Burst {
+        match seat.role {
+            Role::Cycler => roles::cycler::run(&mut hand, &mut session),
+            Role::Producer => roles::producer::run(&mut hand, &mut session),
+            Role::Consumer => roles::consumer::run(&mut hand, &mut session),
+        }
+    }
+    hand.publish();
+    shared.barrier.wait();
+    shared.barrier.wait();
+    let begin = Instant::now();
+    hand.drain(&mut session);
+    let drain = begin..Instant::now();
+    shared.barrier.wait();
+    hand.release(&mut session);
+    Some(hand.into_record(fill, drain))
+}
+
+/// The other side of the barriers.
+fn coordinate<T: Target>(plan: &Plan, target: &T, shared: &Shared, progress: &dyn Progress) -> Readings {
+    let mut readings = Readings::default();
+    shared.barrier.wait();
+    if shared.failure.get().is_some() {
+        return readings;
+    }
+    memory::purge();
+    readings.resident.before_bytes = memory::resident_bytes().unwrap_or(0);
+    if plan.backlog + plan.in_flight > 0 && !plan.topology.is_split() {
+        progress.phase("filling");
+    }
+    shared.barrier.wait();
+    shared.barrier.wait();
+    readings.resident.full_bytes = memory::resident_bytes().unwrap_or(0);
+    shared.barrier.wait();
+    if plan.scenario != Scenario::Burst {
+        progress.phase("warming up");
+        thread::sleep(plan.warm_up);
+        progress.phase("measuring");
+        shared.set_phase(Phase::Measure);
+        watch(plan.duration, shared, progress);
+        shared.set_phase(Phase::Stop);
+        progress.phase("draining");
+    }
+    shared.barrier.wait();
+    readings.target_bytes = target.memory_bytes();
+    shared.barrier.wait();
+    shared.barrier.wait();
+    readings
+}
+
+/// Sleeps through the measurement, showing how it goes.
+fn watch(duration: Duration, shared: &Shared, progress: &dyn Progress) {
+    const TICK: Duration = Duration::from_millis(100);
+    const PATIENCE: Duration = Duration::from_secs(5);
+    // On a crowded machine a thread may take its time to notice; without it there would be nothing to measure.
+    let noticed = Instant::now();
+    while shared.measuring.load(Relaxed) < shared.seats.len() && noticed.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_micros(200));
+    }
+    let begin = Instant::now();
+    let before = shared.sum(|seat| &seat.deleted);
+    loop {
+        let elapsed = begin.elapsed();
+        let Some(rest) = duration.checked_sub(elapsed).filter(|rest| !rest.is_zero()) else {
+            break;
+        };
+        let deleted = shared.sum(|seat| &seat.deleted).saturating_sub(before);
+        progress.tick(
+            elapsed.as_secs_f64() / duration.as_secs_f64(),
+            deleted as f64 / elapsed.as_secs_f64().max(1e-3),
+        );
+        thread::sleep(rest.min(TICK));
+    }
+}
+
+fn report<T: Target>(
+    plan: &Plan,
+    target: &T,
+    mut readings: Readings,
+    records: Vec<Record<'_>>,
+) -> anyhow::Result<Pass> {
+    let windows: Vec<Window> = records.iter().filter_map(|record| record.window).collect();
+    // By the threads' own clocks: the coordinator may be late to notice on a crowded machine.
+    let fill_seconds = span(records.iter().map(|record| &record.fill));
+    let drain_seconds = span(records.iter().map(|record| &record.drain));
+    let empty_receives = records.iter().map(|record| record.empty_receives).sum();
+    let drained = records.iter().map(|record| record.drained).sum();
+    let (mut senders, mut receivers, mut samples) = (Vec::new(), Vec::new(), Vec::new());
+    for record in records {
+        senders.push(record.sent);
+        receivers.push(record.received);
+        samples.push(record.samples);
+    }
+    let mut settlement = settle(senders, receivers, plan.body_bytes);
+    let counts = target.counts();
+    if counts != Counts::default() {
+        let Counts { visible, in_flight } = counts;
+        settlement.findings.add_many(
+            Wrong::LeftOver,
+            visible + in_flight,
+            format_args!("{visible} visible, {in_flight} in flight"),
+        );
+    }
+    memory::purge();
+    readings.resident.after_bytes = memory::resident_bytes().unwrap_or(0);
+
+    let (messages, seconds) = if plan.scenario == Scenario::Burst {
+        (settlement.deleted, fill_seconds + drain_seconds)
+    } else {
+        let messages = windows.iter().map(|window| window.messages).sum();
+        let start = windows.iter().map(|window| window.start).min();
+        let end = windows.iter().map(|window| window.end).max();
+        let (Some(start), Some(end)) = (start, end) else {
+            return Err(anyhow!("no thread came to run within the measured time"));
+        };
+        (messages, end.duration_since(start).as_secs_f64())
+    };
+    let latency = Latency::merge(samples);
+    let measures = match (latency.samples(), plan.rate, plan.topology.is_split()) {
+        (0, ..) => Measures::Nothing,
+        (_, Some(_), _) => Measures::IntendedToDeleted,
+        (_, None, true) => Measures::SendToReceive,
+        (_, None, false) => Measures::CycleCalls,
+    };
+    Ok(Pass {
+        target: T::NAME,
+        leases: T::LEASES,
+        partitions: target.partitions(),
+        messages,
+        seconds,
+        settlement,
+        latency,
+        measures,
+        resident: readings.resident,
+        target_bytes: readings.target_bytes.zip(target.memory_bytes()),
+        empty_receives,
+        drained,
+        fill_seconds,
+        drain_seconds,
+    })
+}
+
+/// From the first start to the last end.
+fn span<'t>(times: impl Iterator<Item = &'t Range<Instant>> + Clone) -> f64 {
+    let start = times.clone().map(|time| time.start).min();
+    let end = times.map(|time| time.end).max();
+    start
+        .zip(end)
+        .map_or(0.0, |(start, end)| end.duration_since(start).as_secs_f64())
+}
+
+/// Thread `index` to core `index`, around again when there are more threads than cores.
+fn pin(index: usize) {
+    if let Some(cores) = core_affinity::get_core_ids()
+        && !cores.is_empty()
+    {
+        core_affinity::set_for_current(cores[index % cores.len()]);
+    }
+}
+
+/// The other threads would wait at a barrier for ever.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("a thread of the run panicked; giving up");
+            process::abort();
+        }
+    }
+}

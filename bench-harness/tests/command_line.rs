@@ -1,0 +1,236 @@
+//! The binary as a stranger meets it: what it prints, and how it exits.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn bench(arguments: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_epoq-bench"));
+    command
+        .args(arguments.split_whitespace())
+        .output()
+        .expect("the binary starts")
+}
+
+/// Runs it and expects exactly one JSON object on stdout.
+fn json(arguments: &str) -> Value {
+    let output = bench(arguments);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{arguments}: {}\n{errors}",
+        output.status
+    );
+    let value: Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments}: {error}\n{text}"));
+    assert!(value.is_object());
+    value
+}
+
+fn check_run(run: &Value) {
+    for field in ["scenario", "target", "commit"] {
+        assert!(run[field].is_string(), "{field}: {run}");
+    }
+    for field in ["threads", "batch", "body_bytes", "messages", "seed"] {
+        assert!(run[field].is_u64(), "{field}: {run}");
+    }
+    for field in [
+        "seconds",
+        "messages_per_second",
+        "ns_per_message_per_thread",
+        "harness_overhead_ns",
+    ] {
+        assert!(
+            run[field].as_f64().is_some_and(|value| value >= 0.0),
+            "{field}: {run}"
+        );
+    }
+    assert_eq!(run["verified"], true, "{run}");
+    for quantile in ["p50", "p90", "p99", "p99.9", "p99.99", "max"] {
+        assert!(run["latency_ns"].get(quantile).is_some(), "{quantile}: {run}");
+    }
+    assert!(
+        run["machine"]["cpu"].is_string() && run["machine"]["cores"].is_u64(),
+        "{run}"
+    );
+    let (messages, seconds) = (
+        run["messages"].as_f64().unwrap(),
+        run["seconds"].as_f64().unwrap(),
+    );
+    let rate = run["messages_per_second"].as_f64().unwrap();
+    assert!(
+        messages > 0.0 && (messages / seconds / rate - 1.0).abs() < 1e-6,
+        "{run}"
+    );
+}
+
+#[test]
+fn run_prints_one_object_for_every_target_and_scenario() {
+    let small = "--seconds 0.05 --json";
+    for target in ["epoq", "locked", "crossbeam-channel", "seg-queue"] {
+        for scenario in [
+            "lifecycle --threads 1",
+            "pipeline --threads 2",
+            "steal --threads 2 --batch 10",
+            "backlog --backlog 20000",
+        ] {
+            let run = json(&format!("run {scenario} --target {target} {small}"));
+            check_run(&run);
+            assert_eq!(run["target"], target);
+            assert_eq!(run["leases"], target == "epoq" || target == "locked");
+        }
+    }
+    for target in ["epoq", "locked"] {
+        for scenario in [
+            "inflight --in-flight 20000",
+            "redelivery --visibility-ms 20",
+            "burst --backlog 20000 --batch 10",
+        ] {
+            check_run(&json(&format!("run {scenario} --target {target} {small}")));
+        }
+    }
+}
+
+#[test]
+fn options_arrive() {
+    let run = json(
+        "run lifecycle --target epoq --threads 2 --batch 5 --body 100 --turn 8 --partitions 3 --seed 9 --seconds 0.2 --json",
+    );
+    check_run(&run);
+    for (field, value) in [
+        ("threads", 2),
+        ("batch", 5),
+        ("body_bytes", 100),
+        ("turn", 8),
+        ("partitions", 3),
+        ("seed", 9),
+    ] {
+        assert_eq!(run[field], value, "{field}");
+    }
+    let run = json("run pipeline --producers 1 --consumers 2 --rate 20000 --seconds 0.2 --json");
+    check_run(&run);
+    assert_eq!(
+        (&run["producers"], &run["consumers"], &run["threads"]),
+        (&1.into(), &2.into(), &3.into())
+    );
+    assert!(
+        run["latency_of"]
+            .as_str()
+            .unwrap()
+            .contains("coordinated omission"),
+        "{run}"
+    );
+}
+
+#[test]
+fn a_backlog_reports_bytes_per_message() {
+    let run = json("run backlog --backlog 100000 --target locked --threads 1 --seconds 0.05 --json");
+    assert!(run["bytes_per_message_beyond_body"].is_number(), "{run}");
+}
+
+#[test]
+fn compare_reports_ratios_of_the_first_over_each_other() {
+    let comparison = json(
+        "compare lifecycle --targets epoq,locked,crossbeam-channel --threads 1 --batch 10 --passes 3 --seconds 0.05 --json",
+    );
+    assert_eq!(comparison["scenario"], "lifecycle");
+    assert_eq!(comparison["passes"], 3);
+    for target in ["epoq", "locked", "crossbeam-channel"] {
+        check_run(&comparison["targets"][target]);
+    }
+    let ratios = comparison["ratios"].as_object().unwrap();
+    assert_eq!(
+        ratios.keys().collect::<Vec<_>>(),
+        ["epoq/locked", "epoq/crossbeam-channel"]
+    );
+    for ratio in ratios.values() {
+        let (min, median, max) = (
+            ratio["min"].as_f64(),
+            ratio["median"].as_f64(),
+            ratio["max"].as_f64(),
+        );
+        assert!(min <= median && median <= max && min > Some(0.0), "{ratio}");
+    }
+}
+
+#[test]
+fn tables_say_what_was_verified_and_what_has_no_lease() {
+    let output = bench("compare lifecycle --targets locked,seg-queue --passes 1 --threads 65 --seconds 0.1");
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for words in [
+        "verified",
+        "hand-over only, no lease",
+        "locked/seg-queue",
+        "for 65 threads",
+    ] {
+        assert!(text.contains(words), "{words} is missing:\n{text}");
+    }
+}
+
+#[test]
+fn list_names_everything() {
+    let text = String::from_utf8(bench("list").stdout).unwrap();
+    for name in [
+        "lifecycle",
+        "pipeline",
+        "steal",
+        "backlog",
+        "inflight",
+        "redelivery",
+        "burst",
+    ] {
+        assert!(text.contains(name), "{name}");
+    }
+    for name in ["epoq", "locked", "crossbeam-channel", "seg-queue"] {
+        assert!(text.contains(name), "{name}");
+    }
+}
+
+#[test]
+fn bad_input_gets_a_reason_and_exit_status_2() {
+    for (arguments, reason) in [
+        ("run lifecycle --batch 0", "--batch"),
+        ("run lifecycle --batch 11", "1 to 10"),
+        ("run lifecycle --threads 0", "--threads"),
+        ("run lifecycle --body 0", "--body"),
+        ("run lifecycle --body 1048577", "1048576"),
+        ("run lifecycle --body 200000 --batch 10", "together"),
+        ("run lifecycle --seconds 0", "--seconds"),
+        ("run lifecycle --rate -1", "--rate"),
+        ("run nonsense", "nonsense"),
+        ("run lifecycle --target nonsense", "nonsense"),
+        ("run", "SCENARIO"),
+        ("nonsense", "nonsense"),
+        ("run pipeline --threads 1", "at least 2"),
+        ("run lifecycle --producers 1", "--producers"),
+        ("run inflight --target crossbeam-channel", "no lease"),
+        ("run redelivery --target seg-queue", "no lease"),
+        ("run backlog --backlog 1000000000000", "MiB"),
+        ("compare inflight --targets epoq,crossbeam-channel", "no lease"),
+        ("compare lifecycle --targets epoq", "at least two"),
+        ("compare lifecycle --targets epoq,epoq", "twice"),
+        ("compare lifecycle", "--targets"),
+    ] {
+        let output = bench(arguments);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {errors}");
+        assert!(
+            errors.contains(reason),
+            "{arguments}: {reason:?} is missing:\n{errors}"
+        );
+        assert!(output.stdout.is_empty(), "{arguments}: nothing on stdout");
+    }
+}
+
+#[test]
+fn degraded_checks_are_admitted() {
+    for (body, words) in [(1, "no room for an id"), (8, "shortened tag")] {
+        let run = json(&format!(
+            "run lifecycle --target locked --threads 1 --body {body} --seconds 0.05 --json"
+        ));
+        check_run(&run);
+        assert!(run["notes"].to_string().contains(words), "{run}");
+    }
+}
