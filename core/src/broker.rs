@@ -1,13 +1,16 @@
 //! A broker: names to queues, and what all its queues share: epochs, clock, memory budget, keys.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Weak};
 
 use crate::{
     budget::{Budget, MemoryUse},
     clock::{Clock, Millis},
     config::{BODY_MAX, MEMORY_LIMIT_DEFAULT, NAME_MAX, PARTITIONS_MAX, QueueConfig},
     error::{BuildError, CreateQueueError, NoSuchQueue, WorkerError},
-    ledger::reclaim::Collector,
+    ledger::{
+        partition::Partition,
+        reclaim::{Collector, Pin},
+    },
     queue::Queue,
     receipt::{QueueId, Seal},
     sync::{self, Arc, AtomicU32, Mutex, Ordering},
@@ -57,6 +60,8 @@ pub(crate) struct Shared {
     number: u32,
     next_home: AtomicU32,
     workers: Mutex<WorkerNumbers>,
+    /// Every partition there is, to find spare segments when memory runs short.
+    all: Mutex<Vec<Weak<Partition>>>,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +95,25 @@ impl Shared {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .free
             .push(number);
+    }
+
+    /// Lists a new partition. Taken once per partition, and by `trim`, which never waits for it.
+    pub(crate) fn list(&self, partition: &Arc<Partition>) {
+        let mut all = self.all.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        all.retain(|partition| partition.strong_count() > 0);
+        all.push(Arc::downgrade(partition));
+    }
+
+    /// Memory has run short: spare segments of all partitions go back to the system, once the epoch has passed.
+    #[cold]
+    pub(crate) fn trim(&self, pin: &Pin<'_>) {
+        // If it is taken, somebody else is at it.
+        if let Ok(all) = self.all.try_lock() {
+            all.iter()
+                .filter_map(Weak::upgrade)
+                .for_each(|partition| partition.empty_pool(pin));
+        }
+        pin.flush();
     }
 
     /// Whether only workers are left of this broker.
@@ -300,6 +324,7 @@ impl Builder {
                 number: BROKERS.fetch_add(1, Ordering::Relaxed),
                 next_home: AtomicU32::new(0),
                 workers: Mutex::new(WorkerNumbers::default()),
+                all: Mutex::new(Vec::new()),
             }),
             names: Arc::new(Names {
                 queues: Mutex::new(HashMap::new()),

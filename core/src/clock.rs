@@ -17,13 +17,14 @@ use crate::sync::Arc;
 
 /// A moment: whole milliseconds since the broker's clock began.
 ///
-/// 41 bits of it fit a slot's word: 69 years. Later moments are treated as that one.
+/// 41 bits of it fit a slot's word: 69 years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Millis(pub(crate) u64);
 
 impl Millis {
-    /// The last moment that a slot's word can name.
-    pub const MAX: Self = Self((1 << 41) - 1);
+    /// The last moment a clock can show: 49 days before the last that a slot's word can name, so that every lease ends
+    /// after it began. There time stands still.
+    pub const MAX: Self = Self((1 << 41) - (1 << 32));
     /// "Never", as a deadline hint: later than any moment.
     #[doc(hidden)]
     pub const NEVER: Self = Self(u64::MAX);
@@ -40,12 +41,11 @@ impl Millis {
         self.0
     }
 
-    /// This moment and `ms` milliseconds more, at most [`Millis::MAX`].
+    /// This moment and `ms` milliseconds more, which are few against the 49 days that [`Millis::MAX`] leaves.
     #[must_use]
     pub(crate) const fn after(self, ms: u64) -> Self {
-        // Two numbers far below 2^63: a moment, and what a caller has checked against a limit of hours.
-        debug_assert!(self.0 <= Self::MAX.0 && ms <= Self::MAX.0);
-        Self::new(self.0 + ms)
+        debug_assert!(self.0 <= Self::MAX.0 && ms < 1 << 32);
+        Self(self.0 + ms)
     }
 
     /// How long it is from `earlier` to here; zero if `earlier` is later.

@@ -22,6 +22,9 @@ pub const ARENA_FIRST: usize = if cfg!(loom) { 16 } else { 4096 };
 pub const POOL_MAX: u32 = if cfg!(loom) { 1 } else { 16 };
 /// Exhausted nodes of the returned queue that one receive clears away at most.
 pub const RETURNED_VISITS: usize = 32;
+/// Segments from the head on in which a receive looks for messages never received before, when the head's has some that
+/// have come back.
+pub const NEW_SEGMENTS: usize = 8;
 /// Longest time between two looks at a partition's deadlines while it is used, in milliseconds: how late a
 /// redelivery may be when the hint of [`Partition::sweep_at`](crate::ledger::partition) lost a race.
 pub const SWEEP_PERIOD_MS: u64 = 10;

@@ -127,7 +127,7 @@ impl Partition {
         }
         for (word, &tokens) in tokens.iter().enumerate() {
             if tokens != 0 {
-                self.publish(segment, word, tokens, pin);
+                self.publish_again(segment, word, tokens, pin);
             }
         }
         next

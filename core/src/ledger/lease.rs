@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 
 use crate::{
     clock::{Millis, Reading},
-    config::{BATCH_MAX, BITS, RETURNED_VISITS, VISIBILITY_MAX, WORDS},
+    config::{BATCH_MAX, BITS, NEW_SEGMENTS, RETURNED_VISITS, VISIBILITY_MAX, WORDS},
     ledger::{
         partition::{Partition, Passing},
         reclaim::Pin,
@@ -157,6 +157,9 @@ impl Partition {
         if returned_first && !self.returned.is_empty(pin) {
             self.claim_returned(want, visibility_ms, reading, pin, claims);
         }
+        if !returned_first && self.first(pin).ready.has_returned() {
+            self.claim_new(want, visibility_ms, reading, pin, claims);
+        }
         self.claim_head(want, visibility_ms, reading, pin, claims);
         if claims.room(want) > 0 && !self.returned.is_empty(pin) {
             self.claim_returned(want, visibility_ms, reading, pin, claims);
@@ -195,6 +198,37 @@ impl Partition {
         }
     }
 
+    /// Claims messages never received before, from the head on: so that those that come back again and again, and stand
+    /// before them in the same segment, do not keep them from being received.
+    #[cold]
+    #[inline(never)]
+    pub fn claim_new<'p>(
+        self: &Arc<Self>,
+        want: usize,
+        visibility_ms: u64,
+        reading: &Reading<'_>,
+        pin: &'p Pin<'_>,
+        claims: &mut impl Hand<'p>,
+    ) {
+        let mut segment = self.first(pin);
+        for _ in 0..NEW_SEGMENTS {
+            for word in 0..WORDS {
+                let new = segment.new_tokens(word);
+                let tokens = segment.take(word, new, claims.room(want));
+                if tokens != 0 {
+                    self.lease(segment, word, tokens, visibility_ms, reading, claims);
+                }
+                if claims.room(want) == 0 {
+                    return;
+                }
+            }
+            match segment.after_this(pin) {
+                Some(next) => segment = next,
+                None => return,
+            }
+        }
+    }
+
     /// Claims through the nodes of `returned`, taking off those that are done.
     #[cold]
     #[inline(never)]
@@ -206,10 +240,11 @@ impl Partition {
         pin: &'p Pin<'_>,
         claims: &mut impl Hand<'p>,
     ) {
-        for _ in 0..RETURNED_VISITS {
-            if claims.room(want) == 0 {
-                return;
-            }
+        // With empty hands it goes on to the end: each turn strikes names or takes a node off, and to answer "empty" with
+        // something visible behind stale nodes would be wrong. With something in hand a bounded share of the work will do.
+        let mut visits = 0;
+        while claims.room(want) > 0 && (visits < RETURNED_VISITS || claims.room(want) == want) {
+            visits += 1;
             let Some(node) = self.returned.peek(pin) else {
                 return;
             };
@@ -244,6 +279,9 @@ impl Partition {
         pin: &'p Pin<'_>,
     ) -> Option<Claim<'p>> {
         let segment = self.first(pin);
+        if segment.ready.has_returned() {
+            return None;
+        }
         for word in 0..WORDS {
             let tokens = segment.take(word, u64::MAX, 1);
             if tokens != 0 {
@@ -332,7 +370,7 @@ impl Partition {
     /// Makes a message that was claimed without a lease visible again.
     pub fn unhand(self: &Arc<Self>, claim: &Claim<'_>, pin: &Pin<'_>) {
         let slot = claim.slot as usize;
-        self.publish(claim.segment, slot / BITS, 1 << (slot % BITS), pin);
+        self.publish_again(claim.segment, slot / BITS, 1 << (slot % BITS), pin);
     }
 
     /// Deletes a message by the handle of its receive number `receives`.
@@ -375,7 +413,7 @@ impl Partition {
                         }
                         Err(refusal) => {
                             let at = place.slot as usize;
-                            self.publish(segment, at / BITS, 1 << (at % BITS), pin);
+                            self.publish_again(segment, at / BITS, 1 << (at % BITS), pin);
                             return Err(refusal);
                         }
                     }
@@ -415,13 +453,10 @@ impl Partition {
                 state.release(receives, now)?
             } else {
                 let transition = state.extend(receives, due, now)?;
-                // SAFETY: as in `delete`. The receive times are of this lease or a later one; if a later one, the CAS
-                // below fails.
-                let sent = unsafe { slot.entry() }.sent();
+                // The receive times are of this lease or a later one; if a later one, the CAS below fails.
                 let latest = slot
                     .received()
-                    .last(sent)
-                    .unwrap_or(now)
+                    .last(now)
                     .after(VISIBILITY_MAX.as_millis() as u64 + 1);
                 if due > latest {
                     return Err(Refusal::NotDue(latest));
@@ -435,7 +470,7 @@ impl Partition {
         }
         if visibility_ms == 0 {
             let at = place.slot as usize;
-            self.publish(segment, at / BITS, 1 << (at % BITS), pin);
+            self.publish_again(segment, at / BITS, 1 << (at % BITS), pin);
         } else {
             self.set_alarm(segment, now.after(visibility_ms + 1));
         }

@@ -253,6 +253,13 @@ impl Partition {
         }
     }
 
+    /// As [`Partition::publish`], for messages that have been published before: receivers are told to look out for newer
+    /// ones too.
+    pub fn publish_again(self: &Arc<Self>, segment: &Segment, word: usize, tokens: u64, pin: &Pin<'_>) {
+        segment.ready.note_returned();
+        self.publish(segment, word, tokens, pin);
+    }
+
     /// Sets tokens in one word, and brings the word back if the head may have passed. Every way into Visible ends here.
     #[inline]
     pub fn publish(self: &Arc<Self>, segment: &Segment, word: usize, tokens: u64, pin: &Pin<'_>) {
@@ -349,7 +356,7 @@ impl Partition {
             // Through the epoch: another taker may still be reading its link.
             self.budget.enter_limbo(bytes);
             let (budget, segment) = (Arc::clone(&self.budget), Retired(segment));
-            pin.defer(bytes, move || {
+            pin.defer_segment(bytes, move || {
                 let segment = segment;
                 // SAFETY: ours since we took it, and past the grace period of those who looked.
                 unsafe { Segment::free(segment.0) };
@@ -358,6 +365,12 @@ impl Partition {
             });
         }
         None
+    }
+
+    /// Gives the spare segments back to the system: somebody else needs the memory.
+    pub(crate) fn empty_pool(&self, pin: &Pin<'_>) {
+        let none = self.pooled(usize::MAX / 2, pin);
+        debug_assert!(none.is_none(), "no segment is that large");
     }
 
     fn allocate(&self, arena: usize) -> Result<NonNull<Segment>, Full> {
@@ -434,7 +447,7 @@ impl Partition {
         let bytes = segment.bytes();
         self.budget.enter_limbo(bytes);
         let (partition, segment) = (Arc::clone(self), Retired(NonNull::from(segment)));
-        pin.defer(bytes, move || {
+        pin.defer_segment(bytes, move || {
             let segment = segment;
             partition.recycle(segment.0);
         });

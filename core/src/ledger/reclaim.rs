@@ -15,8 +15,6 @@ mod imp {
 
     /// Retired bytes that a worker keeps to itself at most before it hands them to the collector.
     const FLUSH_BYTES: usize = 256 * 1024;
-    /// What counts as a segment for the flush rule, and not as a node or a large body.
-    const HEAVY_BYTES: usize = 4 * 1024;
     /// Registered workers per retirement between two flushes: a flush walks over all of them.
     const LOCALS_PER_RETIRE: u32 = 32;
 
@@ -90,16 +88,24 @@ mod imp {
         #[inline]
         pub fn defer(&self, bytes: usize, free: impl FnOnce() + Send + 'static) {
             self.guard.defer(free);
-            let bytes_now = self.local.bytes.get() + bytes;
-            let retired = self.local.retired.get() + u32::from(bytes >= HEAVY_BYTES);
-            self.local.bytes.set(bytes_now);
+            let bytes = self.local.bytes.get() + bytes;
+            self.local.bytes.set(bytes);
+            if bytes >= FLUSH_BYTES {
+                self.flush();
+            }
+        }
+
+        /// As [`Pin::defer`], for a segment: it is wanted back soon.
+        ///
+        /// crossbeam keeps up to 64 closures in a bag of the thread's own. Unflushed, 64 dead segments would stay hidden
+        /// there and every new one would come cold from the system. A flush hands on a whole bag, 2 KiB, however few
+        /// closures are in it, and walks over all workers: too dear for anything smaller than a segment.
+        pub fn defer_segment(&self, bytes: usize, free: impl FnOnce() + Send + 'static) {
+            self.defer(bytes, free);
+            let retired = self.local.retired.get() + 1;
             self.local.retired.set(retired);
-            // crossbeam keeps up to 64 closures in a bag of the thread's own. Unflushed, 64 dead segments would stay
-            // hidden there and every new one would come cold from the system.
             // Relaxed: see `register`.
-            if bytes_now >= FLUSH_BYTES
-                || retired > self.local.locals.load(Ordering::Relaxed) / LOCALS_PER_RETIRE
-            {
+            if retired > self.local.locals.load(Ordering::Relaxed) / LOCALS_PER_RETIRE {
                 self.flush();
             }
         }
@@ -205,6 +211,11 @@ mod imp {
             if let Ok(mut graves) = self.collector.graves.0.lock() {
                 graves.push(Box::new(free));
             }
+        }
+
+        /// As [`Pin::defer`].
+        pub fn defer_segment(&self, bytes: usize, free: impl FnOnce() + Send + 'static) {
+            self.defer(bytes, free);
         }
 
         /// Nothing to do.

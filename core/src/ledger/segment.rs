@@ -20,6 +20,7 @@
 
 use std::{
     alloc::{Layout, alloc, dealloc},
+    ops::Deref,
     ptr::NonNull,
 };
 
@@ -30,9 +31,10 @@ use crate::{
     config::{BITS, SEGMENT_ROUND, SLOTS, WORDS},
     ledger::{
         hint::Hint,
+        reclaim::Pin,
         slot::{Entry, Slot},
     },
-    sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
+    sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering},
 };
 
 /// The mark in a ready word that the partition's head has gone by, or is about to.
@@ -50,7 +52,7 @@ pub struct Segment {
     /// The sender's line, and what is written only while one thread owns the segment.
     pub header: CachePadded<Header>,
     /// The receivers' line: a token per visible message, and `PASSED`.
-    pub ready: CachePadded<[AtomicU64; WORDS]>,
+    pub ready: CachePadded<Ready>,
     /// The deleters' line.
     pub tally: CachePadded<Tally>,
     /// The messages' places.
@@ -76,6 +78,46 @@ pub struct Header {
     arena: *mut u8,
     arena_capacity: u32,
     layout: Layout,
+}
+
+/// What receivers touch, and publishers.
+#[derive(Debug)]
+pub struct Ready {
+    words: [AtomicU64; WORDS],
+    /// Whether tokens of messages received before have been set here: a hint for receivers.
+    returned: AtomicBool,
+}
+
+impl Ready {
+    fn new() -> Self {
+        Self {
+            words: std::array::from_fn(|_| AtomicU64::new(0)),
+            returned: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether there may be tokens of messages received before.
+    #[inline]
+    pub fn has_returned(&self) -> bool {
+        // Relaxed: decides which of two orders to look in, both of which find everything.
+        self.returned.load(Ordering::Relaxed)
+    }
+
+    /// Says that there are.
+    pub fn note_returned(&self) {
+        // Relaxed, both: see `has_returned`. Looked at first, so as not to take the line from its readers for nothing.
+        if !self.has_returned() {
+            self.returned.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Deref for Ready {
+    type Target = [AtomicU64; WORDS];
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.words
+    }
 }
 
 /// What deleters touch, and the pool.
@@ -160,7 +202,7 @@ impl Segment {
         unsafe {
             let this = segment.as_ptr();
             (&raw mut (*this).header).write(CachePadded::new(header));
-            (&raw mut (*this).ready).write(CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0))));
+            (&raw mut (*this).ready).write(CachePadded::new(Ready::new()));
             (&raw mut (*this).tally).write(CachePadded::new(Tally {
                 live: AtomicU32::new(0),
                 pooled_next: AtomicPtr::new(std::ptr::null_mut()),
@@ -206,7 +248,35 @@ impl Segment {
         for word in this.ready.iter() {
             word.store(0, Ordering::Relaxed);
         }
+        this.ready.returned.store(false, Ordering::Relaxed);
         this.tally.live.store(SLOTS as u32 + 1, Ordering::Relaxed);
+    }
+
+    /// The segment that follows this one in the list.
+    pub fn after_this<'p>(&self, _pin: &'p Pin<'_>) -> Option<&'p Self> {
+        // Acquire: see the next segment as opened; pairs with the CAS of `Partition::grow`.
+        let next = self.header.next.load(Ordering::Acquire);
+        // SAFETY: reached from the head under the pin, and not retired before the head has gone past it.
+        (!next.is_null()).then(|| unsafe { &*next })
+    }
+
+    /// The tokens of a word whose messages look as if nobody had received them yet.
+    pub fn new_tokens(&self, word: usize) -> u64 {
+        let tokens = self.tokens(word);
+        let (mut new, mut rest) = (0, tokens);
+        while rest != 0 {
+            let at = word * BITS + rest.trailing_zeros() as usize;
+            let token = rest & rest.wrapping_neg();
+            rest ^= token;
+            if self
+                .slots
+                .get(at)
+                .is_some_and(|slot| slot.state().receives() == 0)
+            {
+                new |= token;
+            }
+        }
+        new
     }
 
     /// When something in it is due; lies in the partition's index.

@@ -86,37 +86,51 @@ impl Entry {
     }
 }
 
-/// When a message was received, in milliseconds after it was sent: first time and last time.
+/// When a message was received first, and when last.
 ///
-/// 32 bits each: 49 days, beyond the longest retention. Stored plus one, so that zero says never.
+/// `last:26 | first:38`. First in milliseconds after it was sent, plus one, so that zero says never: 8 years. Last as
+/// the lowest bits of the moment: it is asked for only while the lease begun then is running, which is less than 12
+/// hours, and 26 bits tell moments within 18 hours apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Received {
-    first: u32,
-    last: u32,
-}
+pub struct Received(u64);
+
+const FIRST_BITS: u32 = 38;
+const LAST_BITS: u32 = 26;
+
+// The fields fill the word, and a lease's age fits.
+const _: () = assert!(FIRST_BITS + LAST_BITS == 64);
+const _: () = assert!(crate::config::VISIBILITY_MAX.as_millis() + 1 < 1 << LAST_BITS);
 
 impl Received {
-    const NEVER: Self = Self { first: 0, last: 0 };
+    const NEVER: Self = Self(0);
+    const FIRST_MASK: u64 = (1 << FIRST_BITS) - 1;
 
-    fn from_bits(bits: u64) -> Self {
-        Self {
-            first: bits as u32,
-            last: (bits >> 32) as u32,
-        }
-    }
-
-    fn to_bits(self) -> u64 {
-        u64::from(self.last) << 32 | u64::from(self.first)
+    /// The receive times after one more receive, at `now`.
+    #[inline]
+    fn again(self, is_first: bool, sent: Millis, now: Millis) -> Self {
+        let first = if is_first {
+            let after = now.as_millis().saturating_sub(sent.as_millis()) + 1;
+            if after < Self::FIRST_MASK {
+                after
+            } else {
+                Self::FIRST_MASK
+            }
+        } else {
+            self.0 & Self::FIRST_MASK
+        };
+        Self(now.as_millis() << FIRST_BITS | first)
     }
 
     /// When the message was first received.
     pub fn first(self, sent: Millis) -> Option<Millis> {
-        (self.first > 0).then(|| sent.after(u64::from(self.first) - 1))
+        let first = self.0 & Self::FIRST_MASK;
+        (first > 0).then(|| Millis::new(sent.as_millis() + first - 1))
     }
 
-    /// When the message was last received.
-    pub fn last(self, sent: Millis) -> Option<Millis> {
-        (self.last > 0).then(|| sent.after(u64::from(self.last) - 1))
+    /// When the lease began that is still running at `now`.
+    pub fn last(self, now: Millis) -> Millis {
+        let age = now.as_millis().wrapping_sub(self.0 >> FIRST_BITS) & ((1 << LAST_BITS) - 1);
+        Millis::new(now.as_millis().saturating_sub(age))
     }
 }
 
@@ -125,7 +139,7 @@ impl Slot {
     pub fn new() -> Self {
         Self {
             state: AtomicU64::new(Word::EMPTY.to_bits()),
-            received: AtomicU64::new(Received::NEVER.to_bits()),
+            received: AtomicU64::new(Received::NEVER.0),
             entry: UnsafeCell::new(Entry {
                 body: std::ptr::null(),
                 meta: 0,
@@ -177,7 +191,7 @@ impl Slot {
     #[inline]
     pub unsafe fn write(&self, entry: Entry) {
         // Relaxed: nobody looks before the publish, whose Release covers it.
-        self.received.store(Received::NEVER.to_bits(), Ordering::Relaxed);
+        self.received.store(Received::NEVER.0, Ordering::Relaxed);
         // SAFETY: by reservation this thread alone may touch the cell until it publishes.
         self.entry.with_mut(|cell| unsafe { cell.write(entry) });
     }
@@ -196,24 +210,45 @@ impl Slot {
     #[inline]
     pub fn received(&self) -> Received {
         // Relaxed: ordered by the state word; see `set_received`.
-        Received::from_bits(self.received.load(Ordering::Relaxed))
+        Received(self.received.load(Ordering::Relaxed))
     }
 
     /// Notes a receive at `now` of a message sent at `sent`; for the holder of the token, before it stores the state.
     #[inline]
     pub fn set_received(&self, receives_before: u32, sent: Millis, now: Millis) {
-        let at = now
-            .as_millis()
-            .saturating_sub(sent.as_millis())
-            .min(u64::from(u32::MAX) - 1) as u32
-            + 1;
-        let first = if receives_before == 0 {
-            at
-        } else {
-            self.received().first
-        };
+        let received = self.received().again(receives_before == 0, sent, now);
         // Relaxed: made visible by the Release store of the state word that follows.
-        self.received
-            .store(Received { first, last: at }.to_bits(), Ordering::Relaxed);
+        self.received.store(received.0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receive_times_survive_packing() {
+        let sent = Millis::new(1 << 40);
+        let mut received = Received::NEVER;
+        assert_eq!(received.first(sent), None);
+        let mut now = sent;
+        for (count, pause) in [0, 1, 43_200_000, 1 << 26, 1 << 32, 1 << 36]
+            .into_iter()
+            .enumerate()
+        {
+            now = Millis::new(now.as_millis() + pause);
+            received = received.again(count == 0, sent, now);
+            assert_eq!(received.first(sent), Some(sent));
+            for age in [0, 1, 1000, 43_200_000] {
+                assert_eq!(received.last(Millis::new(now.as_millis() + age)), now);
+            }
+        }
+        let late = Millis::new(sent.as_millis() + (1 << 37));
+        assert_eq!(Received::NEVER.again(true, sent, late).first(sent), Some(late));
+        // Before it was sent: clocks of two cores may differ by a tick.
+        assert_eq!(
+            Received::NEVER.again(true, sent, Millis::new(5)).first(sent),
+            Some(sent)
+        );
     }
 }

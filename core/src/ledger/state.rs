@@ -30,9 +30,10 @@ const RECEIVES_SHIFT: u32 = DUE_BITS;
 const PHASE_SHIFT: u32 = DUE_BITS + RECEIVES_BITS;
 const DUE_MASK: u64 = (1 << DUE_BITS) - 1;
 
-// The three fields fill the word, and the clock's last moment is the last that fits.
+// The three fields fill the word, and a lease begun at the clock's last moment still fits.
 const _: () = assert!(DUE_BITS + RECEIVES_BITS + PHASE_BITS == 64);
-const _: () = assert!(Millis::MAX.as_millis() == DUE_MASK);
+const _: () =
+    assert!(Millis::MAX.as_millis() + (crate::config::VISIBILITY_MAX.as_millis() as u64) < DUE_MASK);
 
 /// Largest receive count a word can hold. The count stops there (it would take a million receives of one message),
 /// and handles of receives beyond it cannot be told apart: each acts on a message its holder did receive.

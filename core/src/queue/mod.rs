@@ -326,9 +326,11 @@ impl Queue {
     #[inline(never)]
     fn open_partition(&self, number: usize, turn: &Turn<'_>) -> Result<&Arc<Partition>, Full> {
         let shared = &self.inner.shared;
-        self.inner.partitions[number].get_or_try(|| {
+        let partition = self.inner.partitions[number].get_or_try(|| {
             Partition::new(number as u32, Arc::clone(&shared.budget), turn.now()).map(Arc::new)
-        })
+        })?;
+        shared.list(partition);
+        Ok(partition)
     }
 }
 

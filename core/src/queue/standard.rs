@@ -45,6 +45,7 @@ impl Queue {
                 .home(turn)
                 .and_then(|home| home.append_one(body, turn.now(), turn.pin()))
             else {
+                self.inner.shared.trim(turn.pin());
                 return Err(self.over_budget());
             };
             if let Some(stripe) = self.stripe(turn) {
@@ -181,7 +182,7 @@ impl Queue {
     fn draft_large<'b>(&self, turn: &Turn<'_>, body: &[u8]) -> Result<Draft<'b>, SendError> {
         let budget = &self.inner.shared.budget;
         if !budget.take(body.len()) {
-            turn.pin().flush();
+            self.inner.shared.trim(turn.pin());
             if !budget.take(body.len()) {
                 return Err(self.over_budget());
             }
@@ -210,9 +211,13 @@ impl Queue {
             accepted(Sent::new(self, segment, slot));
         };
         // What was not accepted for want of memory, the callers see by its missing.
-        let _ = self
+        if self
             .home(turn)
-            .and_then(|home| home.append(lengths, draft, turn.now(), turn.pin(), placed));
+            .and_then(|home| home.append(lengths, draft, turn.now(), turn.pin(), placed))
+            .is_err()
+        {
+            self.inner.shared.trim(turn.pin());
+        }
         if let Some(stripe) = self.stripe(turn) {
             stripe.sent.add(count);
         }
