@@ -134,10 +134,7 @@ pub fn twin_within<F>(timeout: Duration, name: &str, expected: &str, f: F)
 where
     F: Fn() + Send + Sync + 'static,
 {
-    assert!(
-        !expected.is_empty(),
-        "twin {name}: say which failure is expected"
-    );
+    assert!(!expected.is_empty(), "twin {name}: say which failure is expected");
     match env::var(TWIN_VARIABLE) {
         Ok(wanted) if wanted == name => explore_twin(f),
         // A child on its way to another twin of the same test.
@@ -160,14 +157,9 @@ where
             panic!("twin {name}: ended without a panic, {status}\n{output}")
         }
         Verdict::Panicked { message, .. } if !message.contains(expected) => {
-            panic!(
-                "twin {name}: failed otherwise than expected, no {expected:?} in: {message}\n{output}"
-            )
+            panic!("twin {name}: failed otherwise than expected, no {expected:?} in: {message}\n{output}")
         }
-        Verdict::Panicked {
-            executions,
-            message,
-        } => {
+        Verdict::Panicked { executions, message } => {
             let line = message.lines().next().unwrap_or_default();
             say(format_args!(
                 "twin {name}: failed as it must after {executions} executions: {line}"
@@ -257,19 +249,12 @@ impl Outcomes {
     ///
     /// When a legal outcome never came up. Not asked for below [`DEFAULT_BOUND`].
     pub fn assert_complete(&self, name: &str) {
-        let seen = self
-            .seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let counts: Vec<String> = seen
             .iter()
             .map(|(outcome, count)| format!("{outcome} × {count}"))
             .collect();
-        say(format_args!(
-            "model {name}: outcomes: {}",
-            counts.join(", ")
-        ));
+        say(format_args!("model {name}: outcomes: {}", counts.join(", ")));
         let missing: Vec<&str> = self
             .legal
             .iter()
@@ -351,9 +336,7 @@ where
             print_panic(info);
         }
     }));
-    let explored = panic::catch_unwind(AssertUnwindSafe(|| {
-        explore(preemption_bound(), &counter, f)
-    }));
+    let explored = panic::catch_unwind(AssertUnwindSafe(|| explore(preemption_bound(), &counter, f)));
     if explored.is_ok() {
         tell_parent(&Told::Survival {
             executions: counter.load(Ordering::Relaxed),
@@ -382,10 +365,7 @@ enum Told<'a> {
 fn tell_parent(told: &Told<'_>) {
     match told {
         Told::Survival { executions } => say(format_args!("\n{TWIN_MARK} survived {executions}")),
-        Told::Panic {
-            executions,
-            message,
-        } => {
+        Told::Panic { executions, message } => {
             let lines: String = message
                 .lines()
                 .map(|line| format!("\n{TWIN_MARK} | {line}"))
@@ -429,9 +409,7 @@ impl Report {
             };
         };
         // Only the first panic counts: those after it come from unwinding out of a half finished execution.
-        let (word, executions) = first
-            .split_once(' ')
-            .expect("the child tells a word and a count");
+        let (word, executions) = first.split_once(' ').expect("the child tells a word and a count");
         let executions = executions.parse().expect("the child tells a count");
         if word == "survived" {
             return Verdict::Survived { executions };

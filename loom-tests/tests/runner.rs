@@ -32,11 +32,7 @@ fn load_and_cas_of_two_threads() {
             let count = Arc::new(AtomicUsize::new(0));
             let attempt = |count: &AtomicUsize| {
                 let seen = count.load(Relaxed);
-                usize::from(
-                    count
-                        .compare_exchange(seen, seen + 1, Relaxed, Relaxed)
-                        .is_ok(),
-                )
+                usize::from(count.compare_exchange(seen, seen + 1, Relaxed, Relaxed).is_ok())
             };
             let other = thread::spawn({
                 let count = count.clone();
@@ -162,11 +158,9 @@ fn two_twins_in_one_test() {
     twin("two_twins_in_one_test, first", "the first message", || {
         panic!("the first message")
     });
-    twin(
-        "two_twins_in_one_test, second",
-        "the second message",
-        || panic!("the second message"),
-    );
+    twin("two_twins_in_one_test, second", "the second message", || {
+        panic!("the second message")
+    });
 }
 
 #[test]
@@ -201,9 +195,7 @@ fn a_twin_that_did_not_run_is_reported() {
     if std::env::var_os("EPOQ_LOOM_TWIN").is_some() {
         std::process::exit(0);
     }
-    twin("a_twin_that_did_not_run_is_reported", "any", || {
-        panic!("any")
-    });
+    twin("a_twin_that_did_not_run_is_reported", "any", || panic!("any"));
 }
 
 #[test]

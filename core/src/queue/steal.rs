@@ -5,10 +5,11 @@ use crate::{clock::Millis, ledger::partition::Partition, sync::Ordering, worker:
 /// How much older another partition's oldest message must be before a receive goes there instead of home: below
 /// that, going home is cheaper than it is unfair.
 const OLDER_BY_MS: u64 = 5;
-/// Single receives between two looks at another partition's age; batches look every time.
-const LOOK_EVERY: u32 = 8;
+/// Single receives between two looks at another partition's age; batches look every time. Odd, as is the next, so that
+/// the receives that go elsewhere are now those that look at `returned` first, now those that look at the head first.
+const LOOK_EVERY: u32 = 7;
 /// Receives between two visits to a random partition whatever its age says, should the hint be wrong.
-const VISIT_EVERY: u32 = 64;
+const VISIT_EVERY: u32 = 63;
 
 /// The partition to look at first.
 #[inline]
@@ -19,11 +20,11 @@ pub(crate) fn first<'q>(
     find: impl Fn(usize) -> Option<&'q Partition>,
 ) -> usize {
     let (home, receive) = (worker.home, worker.receives());
-    if partitions == 1 || (max == 1 && receive % LOOK_EVERY != 0) {
+    if partitions == 1 || (max == 1 && !receive.is_multiple_of(LOOK_EVERY)) {
         return home;
     }
     let other = other_than(home, worker, partitions);
-    if receive % VISIT_EVERY == 0 {
+    if receive.is_multiple_of(VISIT_EVERY) {
         return other;
     }
     let oldest = |partition| find(partition).map_or(Millis::NEVER.0, Partition::oldest);
