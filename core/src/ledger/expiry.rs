@@ -94,7 +94,7 @@ impl Partition {
         let Some(segment) = self.index.find(number, pin) else {
             return Millis::NEVER;
         };
-        let (slots, _) = segment.reserved();
+        let slots = segment.reserved();
         let mut tokens = [0; WORDS];
         let mut next = Millis::NEVER;
         for (at, slot) in segment.slots.iter().enumerate().take(slots) {

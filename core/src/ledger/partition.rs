@@ -318,9 +318,8 @@ impl Partition {
 
     /// A segment to follow `sealed`, entered in the index.
     pub fn fresh(&self, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<NonNull<Segment>, Full> {
-        let (slots, bytes) = sealed.reserved();
         // What a full segment of bodies like the last ones would take.
-        let arena = (bytes.div_ceil(slots.max(1)) * SLOTS).clamp(ARENA_BODY_MAX, SLOTS * ARENA_BODY_MAX);
+        let arena = (sealed.bytes_per_message() * SLOTS).clamp(ARENA_BODY_MAX, SLOTS * ARENA_BODY_MAX);
         let footprint = Segment::footprint(arena);
         let segment = match self.pooled(footprint, pin) {
             Some(segment) => segment,
@@ -473,7 +472,7 @@ impl Partition {
     pub fn census(&self, pin: &Pin<'_>, mut each: impl FnMut(Word)) {
         for number in 0..self.index.numbers() {
             if let Some(segment) = self.index.find(number, pin) {
-                let (slots, _) = segment.reserved();
+                let slots = segment.reserved();
                 segment
                     .slots
                     .iter()
@@ -504,7 +503,7 @@ impl Drop for Partition {
             // its closure held this partition.
             unsafe {
                 let this = segment.as_ref();
-                let (slots, _) = this.reserved();
+                let slots = this.reserved();
                 for slot in this.slots.iter().take(slots) {
                     if !matches!(slot.state(), Word::EMPTY | Word::DEAD)
                         && let Some(body) = slot.entry().own_allocation()

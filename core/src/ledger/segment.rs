@@ -292,14 +292,17 @@ impl Segment {
         self.header.layout.size()
     }
 
-    /// Slots reserved so far, and the bytes of their bodies; slightly too large once sealed.
-    pub fn reserved(&self) -> (usize, usize) {
+    /// Slots reserved so far.
+    pub fn reserved(&self) -> usize {
         // Acquire: a sweep that came here by a claimer's due hint sees at least that claimer's slot.
-        let reserve = self.header.reserve.load(Ordering::Acquire);
-        (
-            SLOTS.min((reserve >> BYTES_BITS) as usize),
-            (reserve & BYTES_MASK) as usize,
-        )
+        SLOTS.min((self.header.reserve.load(Ordering::Acquire) >> BYTES_BITS) as usize)
+    }
+
+    /// Bytes of the arena per message asked for here, rounded up.
+    pub fn bytes_per_message(&self) -> usize {
+        // Relaxed: only sizes the next segment. Both counts go on beyond the bounds together.
+        let reserve = self.header.reserve.load(Ordering::Relaxed);
+        (reserve & BYTES_MASK).div_ceil((reserve >> BYTES_BITS).max(1)) as usize
     }
 
     /// Whether no sender can reserve here any more.
