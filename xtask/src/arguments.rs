@@ -2,7 +2,9 @@
 
 use std::env;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::figures::Effort;
 
 pub(crate) const USAGE: &str = "\
 cargo xtask COMMAND
@@ -12,6 +14,8 @@ cargo xtask COMMAND
                                       only the models and twins, or those whose name contains FILTER
   ci [--no-fail-fast]                 format, clippy of the normal and the loom build, documentation, and a short run of
                                       each harness scenario, which must verify
+  figures [--seconds S] [--passes N]  measures the README's table of figures and writes it there and to results/;
+                                      some minutes, on a machine with nothing else to do
   help                                this text
 
   --bound N         preemptions loom explores per execution; otherwise LOOM_MAX_PREEMPTIONS, otherwise 2
@@ -20,7 +24,7 @@ cargo xtask COMMAND
 /// Preemptions that are always explored; 3 after touching an ordering.
 const DEFAULT_BOUND: &str = "2";
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Command {
     Test {
         bound: Option<usize>,
@@ -30,6 +34,7 @@ pub(crate) enum Command {
     Ci {
         no_fail_fast: bool,
     },
+    Figures(Effort),
     Help,
 }
 
@@ -46,6 +51,9 @@ impl Command {
         let command = arguments.next().context("a command is missing")?;
         if matches!(command.as_str(), "help" | "--help" | "-h") {
             return Ok(Self::Help);
+        }
+        if command == "figures" {
+            return Self::parse_figures(arguments);
         }
         let (takes_filter, takes_bound) = match command.as_str() {
             "test" => (false, true),
@@ -74,18 +82,34 @@ impl Command {
         }
 
         let LoomOptions {
-            bound,
-            no_fail_fast,
-            ..
+            bound, no_fail_fast, ..
         } = options;
         Ok(match command.as_str() {
-            "test" => Self::Test {
-                bound,
-                no_fail_fast,
-            },
+            "test" => Self::Test { bound, no_fail_fast },
             "loom" => Self::Loom(options),
             _ => Self::Ci { no_fail_fast },
         })
+    }
+}
+
+impl Command {
+    fn parse_figures(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut effort = Effort::default();
+        while let Some(argument) = arguments.next() {
+            let mut value = || {
+                arguments
+                    .next()
+                    .with_context(|| format!("{argument} needs a number"))
+            };
+            match argument.as_str() {
+                "--seconds" => effort.seconds = value()?,
+                "--passes" => effort.passes = value()?.parse().context("--passes needs a whole number")?,
+                "--help" | "-h" => return Ok(Self::Help),
+                _ => bail!("figures does not take {argument:?}"),
+            }
+        }
+        ensure!(effort.passes > 0, "--passes must be at least 1");
+        Ok(Self::Figures(effort))
     }
 }
 

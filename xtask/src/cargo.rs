@@ -23,8 +23,7 @@ impl Workspace {
     /// The workspace this program belongs to.
     pub(crate) fn find() -> Result<Self> {
         // Cargo sets it for what it runs; the compiled-in one is for calling the binary directly.
-        let manifest =
-            env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let root = Path::new(&manifest)
             .parent()
             .context("xtask/ lies in the workspace root")?
@@ -39,6 +38,10 @@ impl Workspace {
             None => root.join("target"),
         };
         Ok(Self { root, target })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     pub(crate) fn target(&self) -> &Path {

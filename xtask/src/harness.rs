@@ -80,14 +80,7 @@ fn scenarios(workspace: &Workspace) -> Result<Vec<String>> {
 fn names(json: &[u8]) -> Option<Vec<String>> {
     let list: Value = serde_json::from_slice(json).ok()?;
     let list = list.get("scenarios").unwrap_or(&list).as_array()?;
-    let name = |entry: &Value| {
-        Some(
-            entry
-                .as_str()
-                .or_else(|| entry.get("name")?.as_str())?
-                .to_owned(),
-        )
-    };
+    let name = |entry: &Value| Some(entry.as_str().or_else(|| entry.get("name")?.as_str())?.to_owned());
     let names: Vec<String> = list.iter().map(name).collect::<Option<_>>()?;
     (!names.is_empty()).then_some(names)
 }
@@ -114,8 +107,7 @@ fn verify(workspace: &Workspace, scenario: &str) -> Result<String> {
 
 /// The figures of a report that is exactly one JSON object and says that the run verified.
 fn verified(report: &[u8]) -> Result<String> {
-    let report: Value =
-        serde_json::from_slice(report).context("the report is not one JSON value")?;
+    let report: Value = serde_json::from_slice(report).context("the report is not one JSON value")?;
     ensure!(
         report.get("verified") == Some(&Value::Bool(true)),
         "the run did not verify"
@@ -135,15 +127,8 @@ fn verified(report: &[u8]) -> Result<String> {
     ))
 }
 
-fn harness(workspace: &Workspace, arguments: &[&str]) -> Command {
-    let mut command = workspace.cargo(&[
-        "run",
-        "--quiet",
-        "--release",
-        "--package",
-        "epoq-bench",
-        "--",
-    ]);
+pub(crate) fn harness(workspace: &Workspace, arguments: &[&str]) -> Command {
+    let mut command = workspace.cargo(&["run", "--quiet", "--release", "--package", "epoq-bench", "--"]);
     command.args(arguments);
     command
 }
@@ -178,9 +163,7 @@ mod tests {
     #[test]
     fn only_a_verified_report_passes() {
         let report = |text: &str| verified(text.as_bytes());
-        assert!(
-            report(r#"{"verified":true,"messages":7,"messages_per_second":1500000.0}"#).is_ok()
-        );
+        assert!(report(r#"{"verified":true,"messages":7,"messages_per_second":1500000.0}"#).is_ok());
         for refused in [
             "",
             "{}",

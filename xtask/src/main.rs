@@ -5,6 +5,7 @@
 
 mod arguments;
 mod cargo;
+mod figures;
 mod harness;
 mod steps;
 
@@ -42,10 +43,7 @@ fn execute(command: Command) -> Result<bool> {
             println!("{USAGE}");
             Ok(true)
         }
-        Command::Test {
-            bound,
-            no_fail_fast,
-        } => {
+        Command::Test { bound, no_fail_fast } => {
             let mut steps = Steps::new(!no_fail_fast);
             test(&workspace, &mut steps, bound, no_fail_fast);
             Ok(steps.finish())
@@ -53,6 +51,11 @@ fn execute(command: Command) -> Result<bool> {
         Command::Loom(options) => {
             let mut steps = Steps::new(true);
             steps.run(&options.title(), || models(&workspace, &options));
+            Ok(steps.finish())
+        }
+        Command::Figures(effort) => {
+            let mut steps = Steps::new(true);
+            steps.run("figures", || figures::measure(&workspace, &effort));
             Ok(steps.finish())
         }
         Command::Ci { no_fail_fast } => {
@@ -86,11 +89,7 @@ fn models(workspace: &Workspace, options: &LoomOptions) -> Result<Outcome> {
         let mut cargo = workspace.cargo_loom(&["test", "--package", "epoq-loom"]);
         // Release, but with the assertions on, which are half of what a model checks; and without link-time optimisation,
         // which each of the many test binaries would pay for anew.
-        cargo.args([
-            "--release",
-            "--config",
-            "profile.release.debug-assertions=true",
-        ]);
+        cargo.args(["--release", "--config", "profile.release.debug-assertions=true"]);
         cargo.args([
             "--config",
             "profile.release.lto=\"off\"",
@@ -109,11 +108,7 @@ fn models(workspace: &Workspace, options: &LoomOptions) -> Result<Outcome> {
             .stderr(std::process::Stdio::inherit())
             .output();
         let list = list.context("cargo does not start")?;
-        ensure!(
-            list.status.success(),
-            "the models do not build: {}",
-            list.status
-        );
+        ensure!(list.status.success(), "the models do not build: {}", list.status);
         let matching = String::from_utf8_lossy(&list.stdout)
             .lines()
             .filter(|line| line.ends_with(": test"))
@@ -143,10 +138,7 @@ fn ci(workspace: &Workspace, steps: &mut Steps) {
     });
     // The ledger's own tests are not written for loom, so only its library is built for it.
     for (title, targets) in [
-        (
-            "clippy, loom build: the ledger",
-            ["--package", "epoq", "--lib"],
-        ),
+        ("clippy, loom build: the ledger", ["--package", "epoq", "--lib"]),
         (
             "clippy, loom build: the models",
             ["--package", "epoq-loom", "--all-targets"],
@@ -176,9 +168,7 @@ fn ci(workspace: &Workspace, steps: &mut Steps) {
         cargo::append_flags(&mut cargo, "RUSTDOCFLAGS", &["-D", "warnings"]);
         steps.run(title, || run(&mut cargo));
     }
-    steps.run("harness: build", || {
-        run(&mut workspace.cargo(harness::BUILD))
-    });
+    steps.run("harness: build", || run(&mut workspace.cargo(harness::BUILD)));
     steps.run("harness: each scenario, verified", || {
         harness::verify_scenarios(workspace)
     });

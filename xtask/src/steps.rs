@@ -58,8 +58,7 @@ impl Steps {
                 Ending::Failed
             }
         };
-        self.finished
-            .push((title.to_owned(), ending, start.elapsed()));
+        self.finished.push((title.to_owned(), ending, start.elapsed()));
     }
 
     /// Prints the summary; whether no step failed.

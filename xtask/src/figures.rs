@@ -1,0 +1,287 @@
+//! The table of figures: measured by the harness, written to `results/` and into the README.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::cargo::{Workspace, run};
+use crate::harness::{BUILD, harness};
+use crate::steps::Outcome;
+
+/// How long and how often each target is run for a ratio.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Effort {
+    pub(crate) seconds: String,
+    pub(crate) passes: usize,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self {
+            seconds: "1".to_owned(),
+            passes: 7,
+        }
+    }
+}
+
+/// Ratios of targets within one comparison.
+struct Comparison {
+    what: &'static str,
+    arguments: &'static [&'static str],
+    /// Of each ratio: its name in the report, and the aim.
+    aims: &'static [(&'static str, f64)],
+}
+
+const COMPARED: &[Comparison] = &[
+    Comparison {
+        what: "life cycle, 1 thread",
+        arguments: &["lifecycle", "--threads", "1", "--batch", "1"],
+        aims: &[("epoq/crossbeam-channel", 0.6), ("epoq/locked", 1.8)],
+    },
+    Comparison {
+        what: "life cycle, 1 thread, turns of 64",
+        arguments: &["lifecycle", "--threads", "1", "--batch", "1", "--turn", "64"],
+        aims: &[("epoq/crossbeam-channel", 1.0), ("epoq/locked", 3.0)],
+    },
+    Comparison {
+        what: "life cycle, 1 thread, batches of 10",
+        arguments: &["lifecycle", "--threads", "1", "--batch", "10"],
+        aims: &[("epoq/crossbeam-channel", 2.5), ("epoq/locked", 5.0)],
+    },
+    Comparison {
+        what: "life cycle, 2 threads",
+        arguments: &["lifecycle", "--threads", "2", "--batch", "1"],
+        aims: &[("epoq/locked", 4.5)],
+    },
+    Comparison {
+        what: "life cycle, 2 threads, turns of 64",
+        arguments: &["lifecycle", "--threads", "2", "--batch", "1", "--turn", "64"],
+        aims: &[("epoq/locked", 8.0)],
+    },
+    Comparison {
+        what: "life cycle, 2 threads, batches of 10",
+        arguments: &["lifecycle", "--threads", "2", "--batch", "10"],
+        aims: &[("epoq/locked", 10.0)],
+    },
+    Comparison {
+        what: "1 M in flight, 1 thread",
+        arguments: &[
+            "inflight",
+            "--threads",
+            "1",
+            "--in-flight",
+            "1000000",
+            "--batch",
+            "1",
+        ],
+        aims: &[("epoq/locked", 12.0)],
+    },
+    Comparison {
+        what: "1 M in flight, 1 thread, batches of 10",
+        arguments: &[
+            "inflight",
+            "--threads",
+            "1",
+            "--in-flight",
+            "1000000",
+            "--batch",
+            "10",
+        ],
+        aims: &[("epoq/locked", 20.0)],
+    },
+];
+
+/// Ratios of two runs of epoq, taken in turn: the first over the second.
+const PAIRED: &[(&str, &[&str], &[&str], f64)] = &[
+    (
+        "2 threads over 1, batches of 10",
+        &["lifecycle", "--threads", "2", "--batch", "10"],
+        &["lifecycle", "--threads", "1", "--batch", "10"],
+        1.9,
+    ),
+    (
+        "10 M queued over none, batches of 10",
+        &[
+            "backlog",
+            "--threads",
+            "1",
+            "--backlog",
+            "10000000",
+            "--batch",
+            "10",
+        ],
+        &["lifecycle", "--threads", "1", "--batch", "10"],
+        0.83,
+    ),
+    (
+        "1 M in flight over none, batches of 10",
+        &[
+            "inflight",
+            "--threads",
+            "1",
+            "--in-flight",
+            "1000000",
+            "--batch",
+            "10",
+        ],
+        &["lifecycle", "--threads", "1", "--batch", "10"],
+        0.83,
+    ),
+];
+
+const BYTES: &[&str] = &[
+    "backlog",
+    "--threads",
+    "1",
+    "--backlog",
+    "10000000",
+    "--batch",
+    "10",
+];
+const BYTES_AIM: f64 = 64.0;
+
+const BEGIN: &str = "<!-- figures, written by `cargo xtask figures` -->";
+const END: &str = "<!-- end of figures -->";
+
+/// Measures everything and writes it down.
+pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome> {
+    run(&mut workspace.cargo(BUILD))?;
+    let mut rows = Vec::new();
+    let mut records = Vec::new();
+    let mut machine = Value::Null;
+
+    // Memory first: the harness has the process to itself then, and it is the longest.
+    let report = ask(workspace, "run", BYTES, &["--seconds", &effort.seconds])?;
+    let bytes = number(&report, "bytes_per_message_beyond_body")?;
+    rows.push(format!(
+        "| bytes per queued message beyond its 64, 10 M queued | – | {bytes:.1} | – | ≤ {BYTES_AIM} |"
+    ));
+    records.push(
+        json!({"what": "bytes per queued message", "measured": bytes, "aim": BYTES_AIM, "report": report}),
+    );
+
+    for Comparison {
+        what,
+        arguments,
+        aims,
+    } in COMPARED
+    {
+        let targets: Vec<&str> = aims
+            .iter()
+            .filter_map(|(ratio, _)| ratio.split('/').nth(1))
+            .collect();
+        let targets = format!("epoq,{}", targets.join(","));
+        let passes = effort.passes.to_string();
+        let options = [
+            "--targets",
+            &targets,
+            "--seconds",
+            &effort.seconds,
+            "--passes",
+            &passes,
+        ];
+        let report = ask(workspace, "compare", arguments, &options)?;
+        machine = report["targets"]["epoq"]["machine"].clone();
+        let ns = number(&report["targets"]["epoq"], "ns_per_message_per_thread")?;
+        for (ratio, aim) in *aims {
+            let found = &report["ratios"][*ratio];
+            let (median, min, max) = (
+                number(found, "median")?,
+                number(found, "min")?,
+                number(found, "max")?,
+            );
+            let against = ratio.trim_start_matches("epoq/");
+            println!("    {what}: {median:.2} × {against} ({min:.2} to {max:.2}), aim {aim}");
+            rows.push(format!(
+                "| {what} ({ns:.0} ns) | {against} | **{median:.2}** | {min:.2} – {max:.2} | ≥ {aim} |"
+            ));
+        }
+        records.push(
+            json!({"what": what, "command": ["compare", arguments, options], "aims": aims, "report": report}),
+        );
+    }
+
+    for (what, first, second, aim) in PAIRED {
+        let mut ratios = Vec::new();
+        let mut reports = Vec::new();
+        for _ in 0..effort.passes.min(5) {
+            let speed = |arguments: &[&str]| -> Result<(f64, Value)> {
+                let report = ask(workspace, "run", arguments, &["--seconds", &effort.seconds])?;
+                Ok((number(&report, "messages_per_second")?, report))
+            };
+            let ((a, of_a), (b, of_b)) = (speed(first)?, speed(second)?);
+            ratios.push(a / b);
+            reports.push(json!([of_a, of_b]));
+        }
+        ratios.sort_by(f64::total_cmp);
+        let (min, median, max) = (ratios[0], ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
+        println!("    {what}: {median:.2} ({min:.2} to {max:.2}), aim {aim}");
+        rows.push(format!(
+            "| {what} | epoq itself | **{median:.2}** | {min:.2} – {max:.2} | ≥ {aim} |"
+        ));
+        records.push(json!({"what": what, "commands": [first, second], "aim": aim,
+            "median": median, "min": min, "max": max, "reports": reports}));
+    }
+
+    let commit = records[1]["report"]["targets"]["epoq"]["commit"].clone();
+    let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
+    let table = format!(
+        "{BEGIN}\n64-byte bodies, {} × {} s per target and row, targets in turn within one process; commit {}, {}, {} cores{}, {}, \
+         {}, seed 1. Every run verified itself. Full records: [results/figures.json](results/figures.json).\n\n\
+         | epoq's throughput | over | median | range | aim |\n|---|---|---|---|---|\n{}\n{END}",
+        effort.passes,
+        effort.seconds,
+        text(&commit),
+        text(&machine["cpu"]),
+        machine["cores"],
+        if machine["virtual_machine"] == true {
+            " of a virtual machine"
+        } else {
+            ""
+        },
+        text(&machine["kernel"]),
+        text(&machine["rustc"]),
+        rows.join("\n"),
+    );
+    let results = workspace.root().join("results");
+    fs::create_dir_all(&results)?;
+    let figures = json!({"effort": {"seconds": effort.seconds, "passes": effort.passes}, "machine": machine, "figures": records});
+    fs::write(
+        results.join("figures.json"),
+        serde_json::to_string_pretty(&figures)? + "\n",
+    )?;
+    put_into(&workspace.root().join("README.md"), &table)?;
+    println!("\n{table}");
+    Ok(Outcome::Passed)
+}
+
+/// Replaces what stands between the marks.
+fn put_into(file: &Path, table: &str) -> Result<()> {
+    let text = fs::read_to_string(file)?;
+    let (before, rest) = text
+        .split_once(BEGIN)
+        .context("the README has no place for figures")?;
+    let (_, after) = rest.split_once(END).context("the README's figures have no end")?;
+    Ok(fs::write(file, format!("{before}{table}{after}"))?)
+}
+
+fn ask(workspace: &Workspace, command: &str, arguments: &[&str], options: &[&str]) -> Result<Value> {
+    let mut harness = harness(workspace, &[command]);
+    harness.args(arguments).args(options).arg("--json");
+    let output = harness.output().context("the harness does not start")?;
+    ensure!(
+        output.status.success(),
+        "{command} {} failed: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).context("the report is not one JSON value")
+}
+
+fn number(report: &Value, name: &str) -> Result<f64> {
+    report[name]
+        .as_f64()
+        .with_context(|| format!("the report has no {name}"))
+}
