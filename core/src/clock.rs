@@ -168,15 +168,20 @@ impl ManualClock {
     }
 }
 
-/// One reading of a clock, taken when first asked for and kept.
+/// One reading of a clock, taken when first asked for and kept for a while.
 ///
 /// A receive asks for the time only after its claim (so that rounding and delay only lengthen a lease), and a turn
-/// shares one reading among all its operations.
+/// shares one reading among its operations: the clock is the dearest instruction of a life cycle. After [`USES`] answers
+/// it is read anew, so that a turn that goes on does not live in the past.
 #[derive(Debug)]
 pub struct Reading<'c> {
     clock: &'c Clock,
     taken: Cell<Millis>,
+    uses_left: Cell<u32>,
 }
+
+/// Answers that one reading serves.
+pub const USES: u32 = 256;
 
 impl<'c> Reading<'c> {
     /// A reading not taken yet.
@@ -184,18 +189,21 @@ impl<'c> Reading<'c> {
     pub const fn new(clock: &'c Clock) -> Self {
         Self {
             clock,
-            taken: Cell::new(Millis::NEVER),
+            taken: Cell::new(Millis(0)),
+            uses_left: Cell::new(0),
         }
     }
 
     /// The moment of this reading.
     #[inline]
     pub fn now(&self) -> Millis {
-        let taken = self.taken.get();
-        if taken != Millis::NEVER {
-            return taken;
+        match self.uses_left.get().checked_sub(1) {
+            Some(left) => {
+                self.uses_left.set(left);
+                self.taken.get()
+            }
+            None => self.take(),
         }
-        self.take()
     }
 
     /// Out of line: the registers it takes are dear where it is asked for.
@@ -203,11 +211,12 @@ impl<'c> Reading<'c> {
     fn take(&self) -> Millis {
         let now = self.clock.now();
         self.taken.set(now);
+        self.uses_left.set(USES - 1);
         now
     }
 
     /// Forgets the reading: the next question reads the clock again.
     pub fn forget(&self) {
-        self.taken.set(Millis::NEVER);
+        self.uses_left.set(0);
     }
 }

@@ -46,7 +46,7 @@ impl<'w> Turn<'w> {
         self.worker
     }
 
-    /// The turn's moment: the clock as it was when first needed in this turn.
+    /// The turn's moment: the clock as last read in this turn.
     #[inline]
     #[must_use]
     pub fn now(&self) -> Millis {

@@ -83,7 +83,8 @@ impl Worker {
     /// Runs many operations under one pin and one reading of the clock: what an event loop does per wake-up, and the
     /// fastest way to use the ledger.
     ///
-    /// The turn's clock is read when first needed and kept: visibility timeouts count from there. While a turn lasts,
+    /// The turn's clock is read when first needed, kept, and read again after some hundred operations: visibility
+    /// timeouts count from the last reading. While a turn lasts,
     /// no retired memory of the broker can be freed; keep it to some microseconds, or see [`Turn::refresh`].
     #[inline]
     pub fn turn<R>(&self, f: impl FnOnce(&Turn<'_>) -> R) -> R {

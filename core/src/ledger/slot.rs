@@ -2,6 +2,7 @@
 
 use crate::{
     clock::Millis,
+    config::VISIBILITY_MAX,
     ledger::state::Word,
     sync::{AtomicU64, Ordering, UnsafeCell},
 };
@@ -99,7 +100,7 @@ const LAST_BITS: u32 = 26;
 
 // The fields fill the word, and a lease's age fits.
 const _: () = assert!(FIRST_BITS + LAST_BITS == 64);
-const _: () = assert!(crate::config::VISIBILITY_MAX.as_millis() + 1 < 1 << LAST_BITS);
+const _: () = assert!(VISIBILITY_MAX.as_millis() + 1 < 1 << LAST_BITS);
 
 impl Received {
     const NEVER: Self = Self(0);
@@ -130,6 +131,12 @@ impl Received {
     /// When the lease began that is still running at `now`.
     pub fn last(self, now: Millis) -> Millis {
         let age = now.as_millis().wrapping_sub(self.0 >> FIRST_BITS) & ((1 << LAST_BITS) - 1);
+        // A reading from before the claim: the difference wraps to more than the age of any lease.
+        let age = if age > VISIBILITY_MAX.as_millis() as u64 + 1 {
+            0
+        } else {
+            age
+        };
         Millis::new(now.as_millis().saturating_sub(age))
     }
 }
