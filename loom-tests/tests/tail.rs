@@ -1,0 +1,303 @@
+//! The list of segments: a sender installs the next one and swings the tail while the head goes by, and two senders
+//! install at once. (H6; I1, I6)
+//!
+//! Whoever moves the head past a segment helps the tail past it first, so that no root leads to a segment that may be
+//! retired. Of two installers one wins the CAS on `next`; the other's segment, which the index has shown, goes through the
+//! epoch.
+#![cfg(loom)]
+
+mod stage;
+
+use epoq::{
+    config::{SLOTS, WORDS},
+    ledger::{partition::Passing, reclaim::Pin},
+    sync::Ordering,
+};
+use epoq_loom::{Outcomes, model, twin};
+use loom::thread;
+use stage::{Hand, Held, LATER, Lease, Stage, assert_received};
+
+/// How a receiver gets at the next segment, and how a sender does; the broken twins replace one of them.
+type Receive = fn(&Hand) -> Option<Lease>;
+type Send = fn(&Hand, u8);
+
+/// A full segment whose messages are all dead: its life hangs on the list's hold.
+fn used_up(stage: &Stage) -> Held {
+    let hand = stage.hand();
+    let segment = hand.first();
+    for _ in 0..SLOTS {
+        hand.send(0);
+        let lease = hand.receive().expect("just sent");
+        hand.delete(&lease).expect("deleted");
+    }
+    assert_eq!(segment.live(), 1);
+    segment
+}
+
+/// Senders that have to grow the list, and a receiver that follows.
+fn growing<const SENDERS: usize>(receive: Receive) -> &'static str {
+    let stage = Stage::new();
+    let segment = used_up(&stage);
+    let bodies: [u8; SENDERS] = std::array::from_fn(|at| at as u8 + 1);
+    let senders = bodies.map(|body| {
+        let hand = stage.hand();
+        thread::spawn(move || {
+            hand.is_retired(segment);
+            hand.send(body);
+            hand.is_retired(segment);
+        })
+    });
+    let hand = stage.hand();
+    let mut leases = Vec::from_iter(receive(&hand));
+    let passed = hand.is_retired(segment);
+    let received = !leases.is_empty();
+    for sender in senders {
+        sender.join().unwrap();
+    }
+
+    leases.extend(stage.drain());
+    assert_received(&leases, &bodies);
+    assert!(hand.is_retired(segment));
+    // All that was made can be reached or was retired.
+    let made = stage.partition.index.numbers() as usize;
+    let mut reachable = 1;
+    let mut last = hand.first();
+    while !last.header.next.load(Ordering::Acquire).is_null() {
+        last = hand.next(last);
+        reachable += 1;
+    }
+    assert!(last.is(stage.partition.tail.load(Ordering::Acquire)), "tail");
+    assert_eq!(stage.segments_retired(), made - reachable, "segments retired");
+    match (passed, received, made - 2) {
+        (false, _, 0) => "received later",
+        (true, false, 0) => "passed meanwhile",
+        (true, true, 0) => "received meanwhile",
+        (.., 1) => "one made in vain",
+        (.., made) => panic!("{made} segments made"),
+    }
+}
+
+/// Two senders install the next segment at the same time.
+fn installing(send: Send) -> &'static str {
+    let stage = Stage::new();
+    let segment = used_up(&stage);
+    let other = thread::spawn({
+        let hand = stage.hand();
+        move || send(&hand, 1)
+    });
+    let hand = stage.hand();
+    send(&hand, 2);
+    other.join().unwrap();
+
+    assert_received(&stage.drain(), &[1, 2]);
+    assert!(hand.is_retired(segment));
+    match (stage.partition.index.numbers(), stage.segments_retired()) {
+        (2, 1) => "one made",
+        (3, 2) => "two made",
+        (made, retired) => panic!("{made} made, {retired} retired"),
+    }
+}
+
+/// The head's segment has a message that came back. One receiver leaves it and goes on to the next segment for a message
+/// never received, while another claims, deletes and passes.
+fn beyond_the_head(receive: fn(&Hand, Held) -> Option<Lease>) -> &'static str {
+    let stage = Stage::new();
+    let hand = stage.hand();
+    let segment = hand.first();
+    hand.send(1);
+    hand.send(2);
+    let leases = [(); 2].map(|()| hand.receive().expect("just sent"));
+    hand.delete(&leases[1]).expect("deleted");
+    hand.sweep(segment, LATER);
+    hand.send(3);
+    let next = hand.next(segment);
+    let other = thread::spawn({
+        let hand = stage.hand();
+        move || {
+            let lease = receive(&hand, next);
+            hand.is_retired(segment);
+            lease
+        }
+    });
+    let old = hand.receive_head().expect("the one that came back");
+    hand.delete(&old).expect("deleted");
+    let mut leases = vec![old];
+    leases.extend(hand.receive_head());
+    assert!(hand.is_retired(segment));
+    let there = other.join().unwrap();
+
+    leases.extend(there);
+    leases.extend(stage.drain());
+    assert_received(&leases, &[1, 3]);
+    if there.is_some() {
+        "the new one there"
+    } else {
+        "both here"
+    }
+}
+
+#[test]
+fn claim_beyond_the_head() {
+    let outcomes = Outcomes::new(&["the new one there", "both here"], &[]);
+    model("claim_beyond_the_head", 5379, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(beyond_the_head(|hand, _| hand.receive_new()))
+    });
+    outcomes.assert_complete("claim_beyond_the_head");
+}
+
+#[test]
+fn growing_and_passing() {
+    let outcomes = Outcomes::new(&["received later", "passed meanwhile", "received meanwhile"], &[]);
+    model("growing_and_passing", 28, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(growing::<1>(Hand::receive_head))
+    });
+    outcomes.assert_complete("growing_and_passing");
+}
+
+#[test]
+fn two_growing_and_passing() {
+    let outcomes = Outcomes::new(
+        &[
+            "received later",
+            "passed meanwhile",
+            "received meanwhile",
+            "one made in vain",
+        ],
+        &[],
+    );
+    model("two_growing_and_passing", 2753, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(growing::<2>(Hand::receive_head))
+    });
+    outcomes.assert_complete("two_growing_and_passing");
+}
+
+#[test]
+fn two_installers() {
+    let outcomes = Outcomes::new(&["one made", "two made"], &[]);
+    model("two_installers", 156, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(installing(Hand::send))
+    });
+    outcomes.assert_complete("two_installers");
+}
+
+fn pass_without_helping(hand: &Hand, segment: Held, pin: &Pin<'_>) -> Passing {
+    if segment.header.next.load(Ordering::Acquire).is_null() {
+        return Passing::End;
+    }
+    for word in 0..WORDS {
+        if segment.pass(word) != 0 {
+            return Passing::Blocked;
+        }
+    }
+    hand.move_head(segment, pin)
+}
+
+fn pass_then_help(hand: &Hand, segment: Held, pin: &Pin<'_>) -> Passing {
+    let passing = pass_without_helping(hand, segment, pin);
+    if passing == Passing::Gone {
+        let next = segment.header.next.load(Ordering::Acquire);
+        hand.partition.help_tail(&segment, next);
+    }
+    passing
+}
+
+/// Installs the next segment by a load and a store.
+fn install_by_store(hand: &Hand, body: u8) {
+    let pin = hand.begin();
+    let sealed = Held::of(hand.partition.tail.load(Ordering::Acquire));
+    if sealed.is_sealed() && sealed.header.next.load(Ordering::Acquire).is_null() {
+        let fresh = hand.partition.fresh(&sealed, stage::SENT, &pin).expect("room");
+        sealed.header.next.store(fresh.as_ptr(), Ordering::Release);
+        hand.partition.help_tail(&sealed, fresh.as_ptr());
+    }
+    hand.send(body);
+}
+
+/// Keeps the segment that lost the race.
+fn install_and_forget(hand: &Hand, body: u8) {
+    let pin = hand.begin();
+    let sealed = Held::of(hand.partition.tail.load(Ordering::Acquire));
+    if sealed.is_sealed() && sealed.header.next.load(Ordering::Acquire).is_null() {
+        let fresh = hand.partition.fresh(&sealed, stage::SENT, &pin).expect("room");
+        let _ = sealed.header.next.compare_exchange(
+            std::ptr::null_mut(),
+            fresh.as_ptr(),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+    }
+    hand.send(body);
+}
+
+#[test]
+fn the_head_passes_without_helping_the_tail() {
+    twin(
+        "the_head_passes_without_helping_the_tail",
+        "retired while reachable from tail",
+        || {
+            growing::<1>(|hand| hand.receive_passing_by(pass_without_helping));
+        },
+    );
+}
+
+#[test]
+fn the_head_passes_before_helping_the_tail() {
+    twin(
+        "the_head_passes_before_helping_the_tail",
+        "retired while reachable from tail",
+        || {
+            growing::<2>(|hand| hand.receive_passing_by(pass_then_help));
+        },
+    );
+}
+
+#[test]
+fn the_next_segment_is_installed_by_a_store() {
+    // One of the two is neither in the list nor retired, with or without a message in it.
+    twin(
+        "the_next_segment_is_installed_by_a_store",
+        "3 made, 1 retired",
+        || {
+            installing(install_by_store);
+        },
+    );
+}
+
+#[test]
+fn the_losing_segment_is_forgotten() {
+    twin("the_losing_segment_is_forgotten", "3 made, 1 retired", || {
+        installing(install_and_forget);
+    });
+}
+
+/// Takes the token by a load and a store.
+fn take_by_store(hand: &Hand, segment: Held) -> Option<Lease> {
+    let _pin = hand.begin();
+    if segment.tokens(0) == 0 {
+        return None;
+    }
+    segment.ready[0].store(0, Ordering::Release);
+    let slot = segment.slot(0);
+    let next = slot.state_in_hand().claim(Some(LATER)).ok()?.next;
+    slot.store(next);
+    Some(Lease {
+        place: segment.place(0),
+        receives: 1,
+        body: 3,
+    })
+}
+
+#[test]
+fn a_token_is_taken_by_a_store() {
+    twin(
+        "a_token_is_taken_by_a_store",
+        "message 3 was received 2 times",
+        || {
+            beyond_the_head(take_by_store);
+        },
+    );
+}
