@@ -32,8 +32,8 @@ pub enum Deletion {
     Deleted,
     /// It was gone before (SQS: not an error).
     Gone,
-    /// Its lease was over and it has been received again, or is being received at this moment: it was not deleted.
-    /// The newer handle can.
+    /// It was not deleted: its lease was over, and it has been received again, or is in another hand at this moment
+    /// (being received, on its way back, or being deleted by this very handle elsewhere). The newest handle can.
     ReceivedAgain,
 }
 
