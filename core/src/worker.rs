@@ -6,7 +6,12 @@ use std::{
 };
 
 use crate::{
-    broker::Shared, clock::Reading, error::WorkerError, ledger::reclaim::Local, sync::Arc, turn::Turn,
+    broker::Shared,
+    clock::{Millis, Reading},
+    error::WorkerError,
+    ledger::reclaim::Local,
+    sync::Arc,
+    turn::Turn,
 };
 
 /// One thread's registration with a [`Broker`](crate::Broker).
@@ -51,6 +56,7 @@ pub(crate) struct WorkerCore {
     pub(crate) home: usize,
     random: Cell<u64>,
     receives: Cell<u32>,
+    last_seen: Cell<Millis>,
 }
 
 thread_local! {
@@ -120,6 +126,7 @@ impl WorkerCore {
             // Odd and different for each worker: xorshift must not start at zero.
             random: Cell::new((shared.seed ^ u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1),
             receives: Cell::new(0),
+            last_seen: Cell::new(Millis::new(0)),
             shared: Arc::clone(shared),
         }
     }
@@ -145,6 +152,18 @@ impl WorkerCore {
     #[inline]
     pub(crate) fn receives(&self) -> u32 {
         self.receives.get()
+    }
+
+    /// The moment of the last receive.
+    #[inline]
+    pub(crate) fn last_seen(&self) -> Millis {
+        self.last_seen.get()
+    }
+
+    /// Notes the moment of a receive.
+    #[inline]
+    pub(crate) fn saw(&self, now: Millis) {
+        self.last_seen.set(now);
     }
 
     /// Whether the present receive looks at what came back before it looks at the head.

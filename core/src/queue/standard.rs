@@ -284,8 +284,10 @@ impl Queue {
             && (!worker.is_odd_receive() || partition.returned.is_empty(pin))
             && let Some(claim) = partition.claim_first(visibility_ms, turn.reading(), pin)
         {
-            if partition.is_sweep_due(turn.now()) {
-                self.sweep(turn, partition, turn.now(), 1);
+            let now = turn.now();
+            worker.saw(now);
+            if partition.is_sweep_due(now) {
+                self.sweep(turn, partition, now, 1);
             }
             self.settle(turn, visibility_ms, 1, &Some(claim));
             return Ok(Some(Delivery::new(claim, self)));
@@ -556,6 +558,7 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
         self.claim(partition);
         // After the claim: see `Reading`.
         let now = self.turn.now();
+        self.turn.worker().saw(now);
         if partition.is_sweep_due(now) {
             self.sweep(partition, now);
         }
