@@ -14,8 +14,17 @@ use crate::sync::{AtomicU64, Ordering};
 pub struct Budget {
     limit: u64,
     used: CachePadded<AtomicU64>,
-    limbo: CachePadded<AtomicU64>,
-    pooled: CachePadded<AtomicU64>,
+    /// By partition, so that cores that retire and reuse at home do not meet here.
+    shards: [CachePadded<Shard>; SHARDS],
+}
+
+/// Partitions whose numbers are equal modulo this share a shard.
+const SHARDS: usize = if cfg!(loom) { 1 } else { 16 };
+
+#[derive(Debug)]
+struct Shard {
+    limbo: AtomicU64,
+    pooled: AtomicU64,
 }
 
 /// What a broker's memory amounts to at a moment, in bytes.
@@ -38,12 +47,14 @@ impl Budget {
     /// A budget of `limit` bytes, nothing used.
     #[must_use]
     pub fn new(limit: u64) -> Self {
-        let zero = || CachePadded::new(AtomicU64::new(0));
+        let shard = || Shard {
+            limbo: AtomicU64::new(0),
+            pooled: AtomicU64::new(0),
+        };
         Self {
             limit,
-            used: zero(),
-            limbo: zero(),
-            pooled: zero(),
+            used: CachePadded::new(AtomicU64::new(0)),
+            shards: std::array::from_fn(|_| CachePadded::new(shard())),
         }
     }
 
@@ -69,25 +80,39 @@ impl Budget {
     }
 
     /// Counts `bytes` of the used ones as waiting for the epoch.
-    pub(crate) fn enter_limbo(&self, bytes: usize) {
-        self.limbo.fetch_add(bytes as u64, Ordering::Relaxed);
+    pub(crate) fn enter_limbo(&self, partition: u32, bytes: usize) {
+        self.shard(partition)
+            .limbo
+            .fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Counts `bytes` as through with waiting.
-    pub(crate) fn leave_limbo(&self, bytes: usize) {
-        let before = self.limbo.fetch_sub(bytes as u64, Ordering::Relaxed);
+    pub(crate) fn leave_limbo(&self, partition: u32, bytes: usize) {
+        let before = self
+            .shard(partition)
+            .limbo
+            .fetch_sub(bytes as u64, Ordering::Relaxed);
         debug_assert!(before >= bytes as u64, "more memory left limbo than entered");
     }
 
     /// Counts `bytes` of the used ones as pooled.
-    pub(crate) fn enter_pool(&self, bytes: usize) {
-        self.pooled.fetch_add(bytes as u64, Ordering::Relaxed);
+    pub(crate) fn enter_pool(&self, partition: u32, bytes: usize) {
+        self.shard(partition)
+            .pooled
+            .fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Counts `bytes` as no longer pooled.
-    pub(crate) fn leave_pool(&self, bytes: usize) {
-        let before = self.pooled.fetch_sub(bytes as u64, Ordering::Relaxed);
+    pub(crate) fn leave_pool(&self, partition: u32, bytes: usize) {
+        let before = self
+            .shard(partition)
+            .pooled
+            .fetch_sub(bytes as u64, Ordering::Relaxed);
         debug_assert!(before >= bytes as u64, "more memory left the pool than entered");
+    }
+
+    fn shard(&self, partition: u32) -> &Shard {
+        &self.shards[partition as usize % SHARDS]
     }
 
     /// What is used now; exact when nothing runs.
@@ -96,8 +121,16 @@ impl Budget {
         MemoryUse {
             limit: self.limit,
             used: self.used.load(Ordering::Relaxed),
-            limbo: self.limbo.load(Ordering::Relaxed),
-            pooled: self.pooled.load(Ordering::Relaxed),
+            limbo: self
+                .shards
+                .iter()
+                .map(|shard| shard.limbo.load(Ordering::Relaxed))
+                .sum(),
+            pooled: self
+                .shards
+                .iter()
+                .map(|shard| shard.pooled.load(Ordering::Relaxed))
+                .sum(),
         }
     }
 }

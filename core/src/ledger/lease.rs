@@ -492,20 +492,20 @@ impl Partition {
 
     /// Frees a dead message's body of its own once nobody can be reading it.
     #[cold]
-    fn retire_body(&self, body: *mut [u8], pin: &Pin<'_>) {
+    fn retire_body(self: &Arc<Self>, body: *mut [u8], pin: &Pin<'_>) {
         /// A body in the hands of an epoch closure.
         struct Retired(*mut [u8]);
         // SAFETY: it owns the body, whose message is dead.
         unsafe impl Send for Retired {}
         let bytes = body.len();
-        self.budget.enter_limbo(bytes);
-        let (body, budget) = (Retired(body), Arc::clone(&self.budget));
+        self.budget.enter_limbo(self.number, bytes);
+        let (body, partition) = (Retired(body), Arc::clone(self));
         pin.defer(bytes, move || {
             let body = body;
             // SAFETY: made by `Box::into_raw`; the one who made its message dead retired it, once.
             drop(unsafe { Box::from_raw(body.0) });
-            budget.leave_limbo(bytes);
-            budget.give_back(bytes);
+            partition.budget.leave_limbo(partition.number, bytes);
+            partition.budget.give_back(bytes);
         });
     }
 }

@@ -46,7 +46,7 @@ pub struct Partition {
     pub(crate) budget: Arc<Budget>,
     pool: CachePadded<Pool>,
     serials: AtomicU64,
-    number: u32,
+    pub(crate) number: u32,
 }
 
 /// The receivers' line of a partition.
@@ -317,7 +317,12 @@ impl Partition {
     }
 
     /// A segment to follow `sealed`, entered in the index.
-    pub fn fresh(&self, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<NonNull<Segment>, Full> {
+    pub fn fresh(
+        self: &Arc<Self>,
+        sealed: &Segment,
+        now: Millis,
+        pin: &Pin<'_>,
+    ) -> Result<NonNull<Segment>, Full> {
         // What a full segment of bodies like the last ones would take.
         let arena = (sealed.bytes_per_message() * SLOTS).clamp(ARENA_BODY_MAX, SLOTS * ARENA_BODY_MAX);
         let footprint = Segment::footprint(arena);
@@ -340,12 +345,12 @@ impl Partition {
     }
 
     /// A spare segment of about the right size. Others on the way go back to the system: traffic has changed.
-    fn pooled(&self, footprint: usize, pin: &Pin<'_>) -> Option<NonNull<Segment>> {
+    fn pooled(self: &Arc<Self>, footprint: usize, pin: &Pin<'_>) -> Option<NonNull<Segment>> {
         // Bounded by what is in the pool.
         while let Some(segment) = self.pool.take(pin) {
             // SAFETY: taken from the pool, ours.
             let bytes = unsafe { segment.as_ref() }.bytes();
-            self.budget.leave_pool(bytes);
+            self.budget.leave_pool(self.number, bytes);
             if (footprint..=2 * footprint).contains(&bytes) {
                 return Some(segment);
             }
@@ -353,21 +358,21 @@ impl Partition {
             let number = unsafe { segment.as_ref() }.header.number;
             self.index.give_number_back(number);
             // Through the epoch: another taker may still be reading its link.
-            self.budget.enter_limbo(bytes);
-            let (budget, segment) = (Arc::clone(&self.budget), Retired(segment));
+            self.budget.enter_limbo(self.number, bytes);
+            let (partition, segment) = (Arc::clone(self), Retired(segment));
             pin.defer_segment(bytes, move || {
                 let segment = segment;
                 // SAFETY: ours since we took it, and past the grace period of those who looked.
                 unsafe { Segment::free(segment.0) };
-                budget.leave_limbo(bytes);
-                budget.give_back(bytes);
+                partition.budget.leave_limbo(partition.number, bytes);
+                partition.budget.give_back(bytes);
             });
         }
         None
     }
 
     /// Gives the spare segments back to the system: somebody else needs the memory.
-    pub(crate) fn empty_pool(&self, pin: &Pin<'_>) {
+    pub(crate) fn empty_pool(self: &Arc<Self>, pin: &Pin<'_>) {
         let none = self.pooled(usize::MAX / 2, pin);
         debug_assert!(none.is_none(), "no segment is that large");
     }
@@ -444,7 +449,7 @@ impl Partition {
     pub fn retire(self: &Arc<Self>, segment: &Segment, pin: &Pin<'_>) {
         self.index.leave(segment.header.number);
         let bytes = segment.bytes();
-        self.budget.enter_limbo(bytes);
+        self.budget.enter_limbo(self.number, bytes);
         let (partition, segment) = (Arc::clone(self), Retired(NonNull::from(segment)));
         pin.defer_segment(bytes, move || {
             let segment = segment;
@@ -456,11 +461,11 @@ impl Partition {
     fn recycle(&self, segment: NonNull<Segment>) {
         // SAFETY: retired once, unreachable, past its grace period: ours.
         let (bytes, number) = unsafe { (segment.as_ref().bytes(), segment.as_ref().header.number) };
-        self.budget.leave_limbo(bytes);
-        self.budget.enter_pool(bytes);
+        self.budget.leave_limbo(self.number, bytes);
+        self.budget.enter_pool(self.number, bytes);
         // SAFETY: as above, and we come from the epoch.
         if let Err(segment) = unsafe { self.pool.put(segment) } {
-            self.budget.leave_pool(bytes);
+            self.budget.leave_pool(self.number, bytes);
             // SAFETY: as above; it was not put.
             unsafe { Segment::free(segment) };
             self.index.give_number_back(number);
@@ -519,7 +524,7 @@ impl Drop for Partition {
         for segment in pooled {
             // SAFETY: as above.
             unsafe {
-                budget.leave_pool(segment.as_ref().bytes());
+                budget.leave_pool(self.number, segment.as_ref().bytes());
                 budget.give_back(segment.as_ref().bytes());
                 Segment::free(segment);
             }

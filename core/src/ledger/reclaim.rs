@@ -15,6 +15,10 @@ mod imp {
 
     /// Retired bytes that a worker keeps to itself at most before it hands them to the collector.
     const FLUSH_BYTES: usize = 256 * 1024;
+    /// The same where there are segments among them, which are wanted back soon: four of 24 KiB, or one large one. Each one
+    /// at once would cost cores at home 5 % of their speed, for the flush meets other workers' lines; many more would
+    /// come back cold.
+    const SEGMENTS_BYTES: usize = 96 * 1024;
     /// Registered workers per retirement between two flushes: a flush walks over all of them.
     const LOCALS_PER_RETIRE: u32 = 32;
 
@@ -105,7 +109,9 @@ mod imp {
             let retired = self.local.retired.get() + 1;
             self.local.retired.set(retired);
             // Relaxed: see `register`.
-            if retired > self.local.locals.load(Ordering::Relaxed) / LOCALS_PER_RETIRE {
+            if self.local.bytes.get() >= SEGMENTS_BYTES
+                && retired > self.local.locals.load(Ordering::Relaxed) / LOCALS_PER_RETIRE
+            {
                 self.flush();
             }
         }

@@ -162,12 +162,10 @@ impl Returned {
         }
         // SAFETY: not null, it was the head.
         let retired = Retired(unsafe { NonNull::new_unchecked(head) });
-        self.budget.enter_limbo(size_of::<Node>());
         let budget = Arc::clone(&self.budget);
         pin.defer(size_of::<Node>(), move || {
             let retired = retired;
             retired.free();
-            budget.leave_limbo(size_of::<Node>());
             budget.give_back(size_of::<Node>());
         });
         true
