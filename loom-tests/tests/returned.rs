@@ -117,7 +117,7 @@ fn two_pushers_and_a_popper() {
 
 #[test]
 fn two_poppers_and_a_pusher() {
-    model("two_poppers_and_a_pusher", 966, || two_poppers(POP));
+    model("two_poppers_and_a_pusher", 741, || two_poppers(POP));
 }
 
 /// The head moves while the tail may still be behind.

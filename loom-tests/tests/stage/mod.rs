@@ -19,7 +19,6 @@ use epoq::{
         lease::{Claim, Claims, DeletedFrom, Graves, Place},
         partition::{Draft, Partition, Passing},
         reclaim::{Collector, Local, Pin},
-        returned::Node,
         segment::{Reservation, Segment, TOKENS},
         state::{Phase, Refusal},
     },
@@ -162,12 +161,10 @@ impl Stage {
 
     /// How many segments were retired so far, each counted as often as it was.
     pub fn segments_retired(&self) -> usize {
-        // Segments and nodes are all that these models retire, and all segments have the same size.
-        let (segment, node) = (Segment::footprint(2 * SLOTS), size_of::<Node>());
-        let (count, bytes) = (self.collector.retired(), self.budget.read().limbo as usize);
-        let segments = (bytes - count * node) / (segment - node);
-        assert_eq!(segments * segment + (count - segments) * node, bytes);
-        segments
+        // Nodes of `returned` do not count as limbo, these models retire no bodies, and all segments have the same size.
+        let (segment, bytes) = (Segment::footprint(2 * SLOTS), self.budget.read().limbo as usize);
+        assert_eq!(bytes % segment, 0);
+        bytes / segment
     }
 
     /// Claims what there is, through the head and through `returned`.
