@@ -19,13 +19,21 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Name scenarios and targets
-    List,
+    List(List),
     /// Measure one target in one scenario
     Run(Run),
     /// Measure several targets in one scenario, pass by pass in turns, and report throughput ratios
     Compare(Compare),
     /// The standard run
     Standard(Standard),
+}
+
+/// `epoq-bench list`
+#[derive(Debug, Args)]
+pub struct List {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `epoq-bench run`

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{Cli, Command, Compare, Run, Standard},
+    cli::{Cli, Command, Compare, List, Run, Standard},
     compare::{Experiment, Outcome, Overheads},
     environment::{self, Machine},
     overhead,
@@ -53,14 +53,29 @@ pub fn execute(cli: Cli) -> Result<Verdict, Error> {
     match cli.command {
         None => standard_run(Standard::default()),
         Some(Command::Standard(options)) => standard_run(options),
-        Some(Command::List) => list(),
+        Some(Command::List(options)) => list(&options),
         Some(Command::Run(options)) => run(&options),
         Some(Command::Compare(options)) => compare(&options),
     }
 }
 
-fn list() -> Result<Verdict, Error> {
+fn list(options: &List) -> Result<Verdict, Error> {
     let mut out = io::stdout().lock();
+    if options.json {
+        let entry = |name: &str, describe: String| serde_json::json!({"name": name, "description": describe});
+        let scenarios = Scenario::value_variants()
+            .iter()
+            .map(|s| entry(s.name(), s.describe()));
+        let targets = TargetName::value_variants()
+            .iter()
+            .map(|t| entry(t.name(), t.describe().to_string()));
+        let list = serde_json::json!({
+            "scenarios": scenarios.collect::<Vec<_>>(),
+            "targets": targets.collect::<Vec<_>>(),
+        });
+        writeln!(out, "{list}")?;
+        return Ok(Verdict::Verified);
+    }
     writeln!(out, "Scenarios")?;
     for &scenario in Scenario::value_variants() {
         writeln!(out, "  {:<18} {}", scenario.name(), scenario.describe())?;

@@ -15,15 +15,13 @@ use crate::steps::Outcome;
 pub(crate) const BUILD: &[&str] = &["build", "--release", "--package", "epoq-bench"];
 
 /// Small enough for a few seconds per scenario, large enough to fill and drain many segments.
-const SETTINGS: &[&str] = &[
-    "--seconds",
-    "0.5",
-    "--threads",
-    "2",
-    "--backlog",
-    "100000",
-    "--in-flight",
-    "50000",
+const SETTINGS: &[&str] = &["--seconds", "0.5", "--threads", "2"];
+
+/// The scenarios whose depth is chosen, and how deep.
+const DEPTHS: &[(&str, &[&str])] = &[
+    ("backlog", &["--backlog", "100000"]),
+    ("burst", &["--backlog", "100000"]),
+    ("inflight", &["--in-flight", "50000"]),
 ];
 
 /// A run of half a second that takes longer than this hangs.
@@ -94,6 +92,8 @@ fn verify(workspace: &Workspace, scenario: &str) -> Result<String> {
 
     let mut command = harness(workspace, &["run", scenario]);
     command.args(SETTINGS).arg("--json");
+    let depth = DEPTHS.iter().find(|(name, _)| *name == scenario);
+    command.args(depth.map_or(&[][..], |(_, depth)| depth));
     command
         .stdin(Stdio::null())
         .stdout(File::create(&report)?)
