@@ -97,7 +97,7 @@ impl Shared {
             .push(number);
     }
 
-    /// Lists a new partition. Taken once per partition, and by `trim`, which never waits for it.
+    /// Lists a new partition: once for each, by the first send to it.
     pub(crate) fn list(&self, partition: &Arc<Partition>) {
         let mut all = self.all.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         all.retain(|partition| partition.strong_count() > 0);
@@ -107,12 +107,12 @@ impl Shared {
     /// Memory has run short: spare segments of all partitions go back to the system, once the epoch has passed.
     #[cold]
     pub(crate) fn trim(&self, pin: &Pin<'_>) {
-        // If it is taken, somebody else is at it.
-        if let Ok(all) = self.all.try_lock() {
-            all.iter()
-                .filter_map(Weak::upgrade)
-                .for_each(|partition| partition.empty_pool(pin));
-        }
+        // If the list is taken, somebody else is at it. Let go before the work, so that nobody waits for that.
+        let all: Vec<_> = match self.all.try_lock() {
+            Ok(all) => all.iter().filter_map(Weak::upgrade).collect(),
+            Err(_) => Vec::new(),
+        };
+        all.iter().for_each(|partition| partition.trim(pin));
         pin.flush();
     }
 

@@ -35,7 +35,7 @@ pub struct MemoryUse {
     pub limit: u64,
     /// All that is allocated for messages: in use, in limbo and pooled.
     pub used: u64,
-    /// The part of `used` that is retired and waits for the epoch to pass.
+    /// The part of `used` that is retired and waits for the epoch to pass: segments and large bodies.
     pub limbo: u64,
     /// The part of `used` that is kept for reuse.
     pub pooled: u64,

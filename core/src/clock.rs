@@ -107,7 +107,7 @@ impl Clock {
     /// A manual clock begins at the Unix epoch.
     #[must_use]
     pub const fn unix_millis(&self, moment: Millis) -> u64 {
-        self.began_unix_ms + moment.0
+        self.began_unix_ms.saturating_add(moment.0)
     }
 }
 

@@ -20,8 +20,11 @@ pub const SEGMENT_ROUND: usize = if cfg!(loom) { 64 } else { 4096 };
 pub const ARENA_FIRST: usize = if cfg!(loom) { 16 } else { 4096 };
 /// Spare segments a partition keeps for reuse; what comes back beyond that goes to the system.
 pub const POOL_MAX: u32 = if cfg!(loom) { 1 } else { 16 };
-/// Exhausted nodes of the returned queue that one receive clears away at most.
+/// Nodes of the returned queue that a receive with something in hand looks at; one with empty hands goes on to the end.
 pub const RETURNED_VISITS: usize = 32;
+/// Nodes of the returned queue that a receive which took nothing through them clears away if they are done: more than the
+/// one that each receive can bring about.
+pub const TIDY_VISITS: usize = 2 * BATCH_MAX;
 /// Segments from the head on in which a receive looks for messages never received before, when the head's has some that
 /// have come back.
 pub const NEW_SEGMENTS: usize = 8;

@@ -77,7 +77,8 @@ pub enum SendError {
         /// The queue's limit in bytes.
         limit: usize,
     },
-    /// The broker's memory budget is used up. Receives and deletes go on; try again when they have made room.
+    /// The broker's memory budget is used up. Receives and deletes go on; try again when they have made room. What a turn
+    /// itself has made room for counts only after it has ended or been refreshed.
     OverBudget {
         /// Bytes in use, those waiting for the epoch included.
         used: u64,

@@ -55,7 +55,6 @@ pub(crate) struct WorkerCore {
     pub(crate) number: u32,
     pub(crate) home: usize,
     random: Cell<u64>,
-    receives: Cell<u32>,
     last_seen: Cell<Millis>,
 }
 
@@ -125,7 +124,6 @@ impl WorkerCore {
             home,
             // Odd and different for each worker: xorshift must not start at zero.
             random: Cell::new((shared.seed ^ u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1),
-            receives: Cell::new(0),
             last_seen: Cell::new(Millis::new(0)),
             shared: Arc::clone(shared),
         }
@@ -142,18 +140,6 @@ impl WorkerCore {
         Arc::ptr_eq(&self.shared, shared)
     }
 
-    /// Counts a receive.
-    #[inline]
-    pub(crate) fn count_receive(&self) {
-        self.receives.set(self.receives.get().wrapping_add(1));
-    }
-
-    /// How many receives this worker has made, the present one included.
-    #[inline]
-    pub(crate) fn receives(&self) -> u32 {
-        self.receives.get()
-    }
-
     /// The moment of the last receive.
     #[inline]
     pub(crate) fn last_seen(&self) -> Millis {
@@ -164,12 +150,6 @@ impl WorkerCore {
     #[inline]
     pub(crate) fn saw(&self, now: Millis) {
         self.last_seen.set(now);
-    }
-
-    /// Whether the present receive looks at what came back before it looks at the head.
-    #[inline]
-    pub(crate) fn is_odd_receive(&self) -> bool {
-        self.receives.get() % 2 == 1
     }
 
     /// A number below `below`, which is not zero. Xorshift: it only spreads receivers over partitions.

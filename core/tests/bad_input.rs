@@ -1058,3 +1058,61 @@ fn errors_speak() {
         DeleteError::ForeignTurn.to_string()
     );
 }
+
+/// Bodies whose length or place changes from one look to the next, or that panic: foreign code in the middle of a send.
+#[test]
+fn bodies_that_lie() {
+    use std::{
+        cell::Cell,
+        panic::{AssertUnwindSafe, catch_unwind},
+    };
+
+    struct Liar<'b> {
+        looks: Cell<usize>,
+        answers: [&'b [u8]; 2],
+    }
+    impl AsRef<[u8]> for Liar<'_> {
+        fn as_ref(&self) -> &[u8] {
+            let look = self.looks.get();
+            self.looks.set(look + 1);
+            self.answers[look.min(1)]
+        }
+    }
+    struct Panics;
+    impl AsRef<[u8]> for Panics {
+        fn as_ref(&self) -> &[u8] {
+            panic!("a body that panics")
+        }
+    }
+
+    let scene = scene();
+    let long = vec![b'l'; 64 * 1024];
+    for answers in [[&b"s"[..], &long[..]], [&long[..], &b"s"[..]]] {
+        let liars = [0; 3].map(|looks| Liar {
+            looks: Cell::new(looks),
+            answers,
+        });
+        let sent = scene.queue.send_batch(&liars).expect("valid");
+        assert!(sent.iter().all(|sent| sent.is_ok()));
+        // What the first look showed is what was sent.
+        for message in scene.queue.receive(10, LONG).expect("valid") {
+            if message.body() != WAITING {
+                assert_eq!(message.body(), answers[0]);
+                assert_eq!(
+                    scene.queue.delete(&message.receipt_handle()),
+                    Ok(Deletion::Deleted)
+                );
+            } else {
+                let back = scene
+                    .queue
+                    .change_visibility(&message.receipt_handle(), Duration::ZERO);
+                assert_eq!(back, Ok(VisibilityChange::Changed));
+            }
+        }
+    }
+    let panicked = catch_unwind(AssertUnwindSafe(|| scene.queue.send_batch(&[Panics]).map(|_| ())));
+    assert!(panicked.is_err());
+    let counts = scene.queue.counts();
+    assert_eq!(scene.queue.census(), (counts.visible, counts.in_flight, 0));
+    scene.assert_unharmed();
+}

@@ -740,3 +740,74 @@ fn what_is_refused_costs_nothing() {
     });
     account.assert_settled();
 }
+
+/// A queue's memory goes with the queue, whatever of it still waits for the epoch in the hands of threads that sleep.
+#[test]
+fn a_dropped_queue_takes_its_memory_along() {
+    let (_time, broker) = manual_with(Broker::builder().partitions(1).memory_limit(64 << 20));
+    let queue = queue(&broker, "large");
+    for number in 0..100_000 {
+        queue.send(&numbered(number, 64)).expect("room");
+    }
+    // This thread retires a segment or two and a large body, and then does nothing more.
+    queue.send(&[7; 2000]).expect("room");
+    for message in drain(&queue).into_iter().rev().take(600) {
+        assert_eq!(queue.delete(&message.receipt_handle()), Ok(Deletion::Deleted));
+    }
+    let full = broker.memory().used;
+    broker.delete_queue("large").expect("it is there");
+    drop(queue);
+    let left = broker.memory();
+    assert!(
+        left.used < 256 * 1024 && full > 8 << 20,
+        "{full} before, {left:?} after"
+    );
+}
+
+/// Messages deleted after their leases were over leave nothing behind that would keep senders waiting for a receiver.
+#[test]
+fn what_was_deleted_behind_the_head_makes_room_for_senders() {
+    let (time, broker) = manual_with(Broker::builder().partitions(1).memory_limit(4 << 20));
+    let queue = queue(&broker, "full");
+    while queue.send(&[7; 64]).is_ok() {}
+    let all = drain(&queue);
+    time.advance(secs(2 * 60 * 60 * 12));
+    queue.advance(broker.now());
+    for message in &all {
+        assert_eq!(queue.delete(&message.receipt_handle()), Ok(Deletion::Deleted));
+    }
+    let refusals = (0..100).take_while(|_| queue.send(&[7; 64]).is_err()).count();
+    assert!(refusals < 20, "{refusals} refusals: {:?}", broker.memory());
+}
+
+/// One message received and released in a loop leaves nothing behind, wherever the head stands.
+#[test]
+fn a_loop_of_receive_and_release_takes_no_memory() {
+    for position in [0, 1, 62, 63, 125, 251] {
+        let (_time, broker) = manual(1);
+        let queue = queue(&broker, "loop");
+        for number in 0..600 {
+            queue.send(&numbered(number, 16)).expect("room");
+        }
+        let all = drain(&queue);
+        for message in all
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| *at != position)
+            .map(|(_, message)| message)
+        {
+            assert_eq!(queue.delete(&message.receipt_handle()), Ok(Deletion::Deleted));
+        }
+        let mut handle = all[position].receipt_handle();
+        let before = broker.memory().used;
+        for _ in 0..20_000 {
+            assert!(queue.change_visibility(&handle, Duration::ZERO).is_ok());
+            handle = queue.receive(1, LONG).expect("valid")[0].receipt_handle();
+        }
+        let after = broker.memory().used;
+        assert!(
+            after <= before + 8 * 1024,
+            "at {position}: {before}, then {after}"
+        );
+    }
+}

@@ -830,3 +830,50 @@ fn a_queue_outlives_its_broker() {
     queue.send(b"m").expect("room");
     assert_eq!(empty(&queue), 1);
 }
+
+/// A worker that goes round several queues gives each of them all its turns: what happens every second or seventh time
+/// must not fall in step with the round.
+#[test]
+fn a_worker_with_many_queues_finds_what_came_back_in_each() {
+    for queues in 1..=8 {
+        let (time, broker) = manual(1);
+        let all: Vec<Queue> = (0..queues).map(|n| queue(&broker, &format!("q{n}"))).collect();
+        for queue in &all {
+            queue.send(b"came back").expect("room");
+            one(queue, secs(1));
+            for number in 0..1000 {
+                queue.send(&numbered(number, 16)).expect("room");
+            }
+            // The head leaves the segment of the one that comes back.
+            for _ in 0..600 {
+                delete(queue, &one(queue, LONG));
+            }
+        }
+        time.advance(secs(2));
+        let mut found = vec![false; queues];
+        for _ in 0..10 {
+            for (queue, found) in all.iter().zip(&mut found) {
+                *found |= one(queue, LONG).body() == b"came back";
+            }
+        }
+        assert!(found.iter().all(|&found| found), "{queues} queues: {found:?}");
+    }
+}
+
+/// Messages received and released again and again share the receives among them.
+#[test]
+fn one_poison_message_does_not_block_another() {
+    let (_time, _broker, queue) = single();
+    for number in 0..20 {
+        queue.send(&numbered(number, 16)).expect("room");
+    }
+    let all = drain(&queue);
+    all.iter().for_each(|message| release(&queue, message));
+    let mut seen = BTreeSet::new();
+    for _ in 0..2000 {
+        let message = one(&queue, LONG);
+        seen.insert(number_of(message.body()));
+        release(&queue, &message);
+    }
+    assert_eq!(seen.len(), 20, "{seen:?}");
+}

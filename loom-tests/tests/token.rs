@@ -152,7 +152,7 @@ fn one_handle_twice(steps: Steps) -> &'static str {
 #[test]
 fn second_life_and_delete_by_the_old_handle() {
     let outcomes = Outcomes::new(&["deleted in flight", "deleted visible", "received again"], &[]);
-    model("second_life_and_delete_by_the_old_handle", 91, {
+    model("second_life_and_delete_by_the_old_handle", 75, {
         let outcomes = outcomes.clone();
         move || outcomes.record(second_life_and_old_handle(SOUND))
     });

@@ -37,7 +37,8 @@ impl Partition {
         // Relaxed: see the module. The load comes first here because a lost race costs lateness, not the deadline:
         // that one is in the segment's hint.
         if self.sweep_at.load(Ordering::Relaxed) > due.0 {
-            self.sweep_at.fetch_min(due.0, Ordering::Relaxed);
+            // Release: a sweep that was called by it sees the hint lowered before; pairs with its `swap`.
+            self.sweep_at.fetch_min(due.0, Ordering::Release);
         }
     }
 

@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 
 use crate::{
     clock::{Millis, Reading},
-    config::{BATCH_MAX, BITS, NEW_SEGMENTS, RETURNED_VISITS, VISIBILITY_MAX, WORDS},
+    config::{BATCH_MAX, BITS, NEW_SEGMENTS, RETURNED_VISITS, SLOTS, TIDY_VISITS, VISIBILITY_MAX, WORDS},
     ledger::{
         partition::{Partition, Passing},
         reclaim::Pin,
@@ -108,6 +108,9 @@ impl Claim<'_> {
     }
 }
 
+/// Where the budget counts bodies that wait, of whatever partition.
+const BODIES: u32 = 0;
+
 impl<'p> Graves<'p> {
     /// None dug yet.
     #[inline]
@@ -140,8 +143,8 @@ impl<'p> Graves<'p> {
 }
 
 impl Partition {
-    /// Claims messages until `claims` is `want` long or nothing more is found: from the words that came back first or
-    /// from the head first, then from the other.
+    /// Claims messages until `claims` is `want` long or nothing more is found: from the words that came back first in odd
+    /// rounds, from the head first in even ones, then from the other.
     ///
     /// `visibility_ms` = 0 receives without leasing: the caller owes [`Partition::unhand`] for each such claim.
     #[inline(always)]
@@ -149,20 +152,33 @@ impl Partition {
         self: &Arc<Self>,
         want: usize,
         visibility_ms: u64,
-        returned_first: bool,
+        round: u32,
         reading: &Reading<'_>,
         pin: &'p Pin<'_>,
         claims: &mut impl Hand<'p>,
     ) {
+        let returned_first = round % 2 == 1;
         if returned_first && !self.returned.is_empty(pin) {
             self.claim_returned(want, visibility_ms, reading, pin, claims);
         }
         if !returned_first && self.first(pin).ready.has_returned() {
             self.claim_new(want, visibility_ms, reading, pin, claims);
+            self.claim_from(
+                round as usize / 2 % SLOTS,
+                want,
+                visibility_ms,
+                reading,
+                pin,
+                claims,
+            );
         }
         self.claim_head(want, visibility_ms, reading, pin, claims);
-        if claims.room(want) > 0 && !self.returned.is_empty(pin) {
-            self.claim_returned(want, visibility_ms, reading, pin, claims);
+        if !self.returned.is_empty(pin) {
+            if claims.room(want) > 0 {
+                self.claim_returned(want, visibility_ms, reading, pin, claims);
+            } else {
+                self.tidy_returned(TIDY_VISITS, pin);
+            }
         }
     }
 
@@ -225,6 +241,63 @@ impl Partition {
             match segment.after_this(pin) {
                 Some(next) => segment = next,
                 None => return,
+            }
+        }
+    }
+
+    /// Claims from the head's segment from slot `start` on: where messages are received and released again and again, each
+    /// of them is first in its turn.
+    #[cold]
+    #[inline(never)]
+    fn claim_from<'p>(
+        self: &Arc<Self>,
+        start: usize,
+        want: usize,
+        visibility_ms: u64,
+        reading: &Reading<'_>,
+        pin: &'p Pin<'_>,
+        claims: &mut impl Hand<'p>,
+    ) {
+        let segment = self.first(pin);
+        for word in start / BITS..WORDS {
+            let among = if word == start / BITS {
+                u64::MAX << (start % BITS)
+            } else {
+                u64::MAX
+            };
+            if claims.room(want) == 0 {
+                return;
+            }
+            let tokens = segment.take(word, among, claims.room(want));
+            if tokens != 0 {
+                self.lease(segment, word, tokens, visibility_ms, reading, claims);
+            }
+        }
+    }
+
+    /// Strikes names off the nodes at the front of `returned` whose tokens went another way, through the head or by old
+    /// handles, and takes off the nodes that are done; at most `visits` of them, up to the first that is not.
+    ///
+    /// Without it a message released in a loop, and claimed each time through a head that cannot pass because of it,
+    /// would leave a node each time.
+    #[cold]
+    #[inline(never)]
+    pub fn tidy_returned(self: &Arc<Self>, visits: usize, pin: &Pin<'_>) {
+        for _ in 0..visits {
+            let Some(node) = self.returned.peek(pin) else {
+                return;
+            };
+            let segment = node.segment(pin);
+            // Acquire: the tokens named were set before the node was pushed, so a look that comes after this load and
+            // finds one clear comes after its claim. Set once more, it has a node of its own.
+            let named = node.tokens.load(Ordering::Acquire);
+            let gone = named & !segment.tokens(node.word);
+            // AcqRel: as in `claim_returned`.
+            if named != 0 && node.tokens.fetch_and(!gone, Ordering::AcqRel) & !gone != 0 {
+                return;
+            }
+            if self.returned.pop(node, pin) {
+                self.after(segment.bury(1), segment, pin);
             }
         }
     }
@@ -432,7 +505,7 @@ impl Partition {
 
     /// Moves the end of a lease to `visibility_ms` from now, or gives it up if that is zero.
     ///
-    /// Fails with [`Refusal::NotDue`] if the lease would last longer than 12 hours in all; the moment is the latest
+    /// Fails with [`Refusal::TooLong`] if the lease would last longer than 12 hours in all; the moment is the latest
     /// end it can have.
     pub fn change_visibility(
         self: &Arc<Self>,
@@ -459,7 +532,7 @@ impl Partition {
                     .last(now)
                     .after(VISIBILITY_MAX.as_millis() as u64 + 1);
                 if due > latest {
-                    return Err(Refusal::NotDue(latest));
+                    return Err(Refusal::TooLong(latest));
                 }
                 transition
             };
@@ -498,14 +571,16 @@ impl Partition {
         // SAFETY: it owns the body, whose message is dead.
         unsafe impl Send for Retired {}
         let bytes = body.len();
-        self.budget.enter_limbo(self.number, bytes);
-        let (body, partition) = (Retired(body), Arc::clone(self));
+        self.budget.enter_limbo(BODIES, bytes);
+        // The budget alone: a closure that held the partition would keep all its messages while it waits.
+        let (body, budget) = (Retired(body), Arc::clone(&self.budget));
         pin.defer(bytes, move || {
             let body = body;
+            let bytes = body.0.len();
             // SAFETY: made by `Box::into_raw`; the one who made its message dead retired it, once.
             drop(unsafe { Box::from_raw(body.0) });
-            partition.budget.leave_limbo(partition.number, bytes);
-            partition.budget.give_back(bytes);
+            budget.leave_limbo(BODIES, bytes);
+            budget.give_back(bytes);
         });
     }
 }

@@ -257,6 +257,8 @@ impl Partition {
     /// ones too.
     pub fn publish_again(self: &Arc<Self>, segment: &Segment, word: usize, tokens: u64, pin: &Pin<'_>) {
         segment.ready.note_returned();
+        // However young: where a receiver has noted that there is nothing, somebody shall come and look.
+        self.note_sent(Millis(0));
         self.publish(segment, word, tokens, pin);
     }
 
@@ -359,20 +361,20 @@ impl Partition {
             self.index.give_number_back(number);
             // Through the epoch: another taker may still be reading its link.
             self.budget.enter_limbo(self.number, bytes);
-            let (partition, segment) = (Arc::clone(self), Retired(segment));
+            let (budget, segment) = (Arc::clone(&self.budget), Retired(segment));
             pin.defer_segment(bytes, move || {
                 let segment = segment;
                 // SAFETY: ours since we took it, and past the grace period of those who looked.
-                unsafe { Segment::free(segment.0) };
-                partition.budget.leave_limbo(partition.number, bytes);
-                partition.budget.give_back(bytes);
+                unsafe { free_from_limbo(segment.0, &budget) };
             });
         }
         None
     }
 
-    /// Gives the spare segments back to the system: somebody else needs the memory.
-    pub(crate) fn empty_pool(self: &Arc<Self>, pin: &Pin<'_>) {
+    /// Gives back what it does not need, because memory has run short: segments that only stale nodes of `returned` hold,
+    /// and spare ones.
+    pub(crate) fn trim(self: &Arc<Self>, pin: &Pin<'_>) {
+        self.tidy_returned(usize::MAX, pin);
         let none = self.pooled(usize::MAX / 2, pin);
         debug_assert!(none.is_none(), "no segment is that large");
     }
@@ -398,7 +400,7 @@ impl Partition {
 
     /// Moves the head past a sealed segment without tokens, if another one follows.
     ///
-    /// Returns the segment's word and tokens found on the way, if any: then the head stays.
+    /// With tokens found on the way the head stays.
     pub fn pass(self: &Arc<Self>, segment: &Segment, pin: &Pin<'_>) -> Passing {
         // Acquire: see the next segment as opened; pairs with `grow`.
         let next = segment.header.next.load(Ordering::Acquire);
@@ -450,10 +452,17 @@ impl Partition {
         self.index.leave(segment.header.number);
         let bytes = segment.bytes();
         self.budget.enter_limbo(self.number, bytes);
-        let (partition, segment) = (Arc::clone(self), Retired(NonNull::from(segment)));
+        // Weak: a closure that held the partition would keep all its messages while it waits.
+        let (partition, budget) = (Arc::downgrade(self), Arc::clone(&self.budget));
+        let segment = Retired(NonNull::from(segment));
         pin.defer_segment(bytes, move || {
             let segment = segment;
-            partition.recycle(segment.0);
+            match partition.upgrade() {
+                Some(partition) => partition.recycle(segment.0),
+                // SAFETY: retired once, unreachable, past its grace period: ours. The partition, gone before, has left
+                // it alone, because it was not in the index any more.
+                None => unsafe { free_from_limbo(segment.0, &budget) },
+            }
         });
     }
 
@@ -488,6 +497,19 @@ impl Partition {
     }
 }
 
+/// Frees a segment that waited for the epoch.
+///
+/// # Safety
+/// It is the caller's alone.
+unsafe fn free_from_limbo(segment: NonNull<Segment>, budget: &Budget) {
+    // SAFETY: the caller's promise.
+    let (bytes, partition) = unsafe { (segment.as_ref().bytes(), segment.as_ref().header.partition) };
+    // SAFETY: as above.
+    unsafe { Segment::free(segment) };
+    budget.leave_limbo(partition, bytes);
+    budget.give_back(bytes);
+}
+
 /// What became of an attempt to move the head on.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -504,8 +526,8 @@ impl Drop for Partition {
     fn drop(&mut self) {
         let (budget, entered, pooled) = (Arc::clone(&self.budget), self.index.drain(), self.pool.drain());
         for segment in entered.into_iter().filter_map(NonNull::new) {
-            // SAFETY: `&mut self`: every operation is over, and what was retired has been through the epoch, because
-            // its closure held this partition.
+            // SAFETY: `&mut self`: every operation is over. What was retired is in the index no more: it belongs to the
+            // closure that waits for the epoch.
             unsafe {
                 let this = segment.as_ref();
                 let slots = this.reserved();

@@ -12,7 +12,7 @@
 //! Three hand-overs meet here, each on one word that both sides change by read-modify-write:
 //!
 //! * *Publish and passing* on a ready word. The head may go past a segment once each word was read with `PASSED` set
-//!   and without a token. A publisher learns from its own `fetch_or` whether `PASSED` was there before; then the head
+//!   and without a token. A publisher learns from its own addition whether `PASSED` was there before; then the head
 //!   may be gone, and it brings the word back on `returned` itself. (H1)
 //! * *Reserve and seal* on `reserve`. A reservation that overflows slots or bytes seals; exactly one sender sees the
 //!   last value within bounds, and it alone accounts for the slots nobody will use. (H5)
@@ -294,8 +294,9 @@ impl Segment {
 
     /// Slots reserved so far.
     pub fn reserved(&self) -> usize {
-        // Acquire: a sweep that came here by a claimer's due hint sees at least that claimer's slot.
-        SLOTS.min((self.header.reserve.load(Ordering::Acquire) >> BYTES_BITS) as usize)
+        // Relaxed: a sweep that came here by a claimer's due hint, which it acquired, sees at least that claimer's slot:
+        // its reservation came before.
+        SLOTS.min((self.header.reserve.load(Ordering::Relaxed) >> BYTES_BITS) as usize)
     }
 
     /// Bytes of the arena per message asked for here, rounded up.

@@ -117,6 +117,8 @@ pub enum Refusal {
     Unknown,
     /// The due moment has not come.
     NotDue(Millis),
+    /// The lease would last longer than leases may in all: until after this moment.
+    TooLong(Millis),
 }
 
 impl Word {

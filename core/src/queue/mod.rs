@@ -242,8 +242,8 @@ impl Queue {
         self.inner.stats.read()
     }
 
-    /// When a lease or delay ends next, as far as anybody knows: not later than the true moment. `None` if nothing
-    /// is due ever. O(segments): some 40 µs with 10 million messages in flight.
+    /// When a lease or delay ends next: not later than the true moment, except while another thread is sweeping or has
+    /// only just received. `None` if nothing is due ever. Ask again now and then. O(segments): some 40 µs with 10 million messages in flight.
     #[must_use]
     pub fn next_due(&self) -> Option<Millis> {
         self.partitions()
@@ -260,6 +260,8 @@ impl Queue {
             let now = now.min(turn.now());
             for partition in self.partitions() {
                 // Bounded: what becomes due later is after `now`.
+                // Now, whenever it was to be looked at next.
+                partition.look_by(Millis::new(0));
                 while partition.is_sweep_due(now) && self.sweep(turn, partition, now, u32::MAX) > 0 {}
             }
         });

@@ -79,7 +79,19 @@ impl Queue {
     ) -> Result<Batch<Result<Sent<'_>, SendError>>, BatchError> {
         Batch::<()>::check(bodies.len())?;
         self.admit(turn, BatchError::QueueDeleted, BatchError::ForeignTurn)?;
-        let length = bodies.iter().map(|body| body.as_ref().len()).sum();
+        // Asked once each, before anything is done: it is foreign code, which may panic, or answer differently next time.
+        let bodies: Bodies<'_> = bodies.iter().take(BATCH_MAX).map(AsRef::as_ref).collect();
+        self.send_bodies(turn, &bodies)
+    }
+
+    fn send_bodies(
+        &self,
+        turn: &Turn<'_>,
+        bodies: &[&[u8]],
+    ) -> Result<Batch<Result<Sent<'_>, SendError>>, BatchError> {
+        let length = bodies
+            .iter()
+            .fold(0usize, |sum, body| sum.saturating_add(body.len()));
         if length > BODY_MAX {
             return Err(BatchError::TooLong {
                 length,
@@ -87,29 +99,25 @@ impl Queue {
             });
         }
         let small = 1..=ARENA_BODY_MAX.min(self.inner.config.max_message_bytes);
-        if bodies.iter().all(|body| small.contains(&body.as_ref().len())) {
+        if bodies.iter().all(|body| small.contains(&body.len())) {
             return Ok(self.send_small(turn, bodies));
         }
-        self.send_mixed(turn, bodies)
+        Ok(self.send_mixed(turn, bodies))
     }
 
     /// A batch whose bodies all go into the arena.
     #[inline]
-    fn send_small<B: AsRef<[u8]>>(
-        &self,
-        turn: &Turn<'_>,
-        bodies: &[B],
-    ) -> Batch<Result<Sent<'_>, SendError>> {
+    fn send_small(&self, turn: &Turn<'_>, bodies: &[&[u8]]) -> Batch<Result<Sent<'_>, SendError>> {
         let mut lengths = [0; BATCH_MAX];
         for (length, body) in lengths.iter_mut().zip(bodies) {
-            *length = body.as_ref().len() as u32;
+            *length = body.len() as u32;
         }
         let mut results = Batch::new();
         let lengths = &lengths[..bodies.len().min(BATCH_MAX)];
         self.append(
             turn,
             lengths,
-            |at| Draft::Inline(bodies[at].as_ref()),
+            |at| Draft::Inline(bodies[at]),
             |sent| results.push(Ok(sent)),
         );
         while results.len() < bodies.len() {
@@ -121,17 +129,13 @@ impl Queue {
     /// A batch with large bodies, or bad ones.
     #[cold]
     #[inline(never)]
-    fn send_mixed<B: AsRef<[u8]>>(
-        &self,
-        turn: &Turn<'_>,
-        bodies: &[B],
-    ) -> Result<Batch<Result<Sent<'_>, SendError>>, BatchError> {
+    fn send_mixed(&self, turn: &Turn<'_>, bodies: &[&[u8]]) -> Batch<Result<Sent<'_>, SendError>> {
         // Bad entries fail alone, the others go on together.
         let mut refused = [None; BATCH_MAX];
         let mut drafts = arrayvec::ArrayVec::<_, BATCH_MAX>::new();
         let mut lengths = [0; BATCH_MAX];
         for (body, refusal) in bodies.iter().zip(&mut refused) {
-            match self.draft(turn, body.as_ref()) {
+            match self.draft(turn, body) {
                 Ok(draft) => {
                     if let Some(length) = lengths.get_mut(drafts.len()) {
                         *length = draft.arena_bytes();
@@ -162,7 +166,7 @@ impl Queue {
                 None => accepted.next().ok_or_else(|| self.over_budget()),
             });
         }
-        Ok(results)
+        results
     }
 
     /// Checks a body, and gives it an allocation of its own if it is large.
@@ -256,14 +260,15 @@ impl Queue {
             });
         }
         let visibility_ms = self.admit_receive(turn, visibility_timeout)?;
-        turn.worker().count_receive();
-        let first = self.first(turn.worker(), max);
+        let round = self.next_round(turn);
+        let first = self.first(turn.worker(), max, round);
         let mut received = Received::new(self);
         Receive {
             queue: self,
             turn,
             max,
             visibility_ms,
+            round,
             claims: received.claims(),
         }
         .run(first);
@@ -278,10 +283,10 @@ impl Queue {
     ) -> Result<Option<Delivery<'t>>, ReceiveError> {
         let visibility_ms = self.admit_receive(turn, visibility_timeout)?;
         let (worker, pin) = (turn.worker(), turn.pin());
-        worker.count_receive();
-        let first = self.first(worker, 1);
+        let round = self.next_round(turn);
+        let first = self.first(worker, 1, round);
         if let Some(partition) = self.partition(first)
-            && (!worker.is_odd_receive() || partition.returned.is_empty(pin))
+            && partition.returned.is_empty(pin)
             && let Some(claim) = partition.claim_first(visibility_ms, turn.reading(), pin)
         {
             let now = turn.now();
@@ -293,31 +298,45 @@ impl Queue {
             return Ok(Some(Delivery::new(claim, self)));
         }
         Ok(self
-            .search(turn, visibility_ms, first)
+            .search(turn, visibility_ms, first, round)
             .map(|claim| Delivery::new(claim, self)))
     }
 
     /// Receives one message from wherever there is one.
     #[cold]
     #[inline(never)]
-    fn search<'t>(&'t self, turn: &'t Turn<'_>, visibility_ms: u64, first: usize) -> Option<Claim<'t>> {
+    fn search<'t>(
+        &'t self,
+        turn: &'t Turn<'_>,
+        visibility_ms: u64,
+        first: usize,
+        round: u32,
+    ) -> Option<Claim<'t>> {
         let mut claim = None;
         Receive {
             queue: self,
             turn,
             max: 1,
             visibility_ms,
+            round,
             claims: &mut claim,
         }
         .run(first);
         claim
     }
 
+    /// Counts this worker's receives from this queue, and no other: what is done every second or seventh time must not
+    /// fall in step with how a worker goes round its queues.
+    #[inline]
+    fn next_round(&self, turn: &Turn<'_>) -> u32 {
+        self.stripe(turn).map_or(1, |stripe| stripe.rounds.next() as u32)
+    }
+
     /// The partition to look at first.
     #[inline]
-    fn first(&self, worker: &WorkerCore, max: usize) -> usize {
+    fn first(&self, worker: &WorkerCore, max: usize, round: u32) -> usize {
         let partitions = self.inner.partitions.len();
-        steal::first(worker, partitions, max, |number| {
+        steal::first(worker, partitions, max, round, |number| {
             self.partition(number).map(|p| &**p)
         })
     }
@@ -468,7 +487,7 @@ impl Queue {
             Err(Refusal::Visible | Refusal::LeaseOver) => Ok(VisibilityChange::LeaseOver),
             Err(Refusal::Dead) => Err(ChangeVisibilityError::Gone),
             Err(Refusal::ReceivedAgain) => Err(ChangeVisibilityError::ReceivedAgain),
-            Err(Refusal::NotDue(_)) => Err(ChangeVisibilityError::TotalTooLong { limit }),
+            Err(Refusal::TooLong(_)) => Err(ChangeVisibilityError::TotalTooLong { limit }),
             Err(_) => Err(ChangeVisibilityError::Foreign),
         }
     }
@@ -487,6 +506,9 @@ impl Queue {
         Ok(results)
     }
 }
+
+/// The bodies of a batch.
+type Bodies<'b> = arrayvec::ArrayVec<&'b [u8], BATCH_MAX>;
 
 /// The deletions of one call.
 struct Round<'t> {
@@ -512,6 +534,8 @@ struct Receive<'r, 't, 'w, H> {
     turn: &'t Turn<'w>,
     max: usize,
     visibility_ms: u64,
+    /// Which of this worker's receives from this queue it is.
+    round: u32,
     claims: &'r mut H,
 }
 
@@ -570,6 +594,8 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
     /// As `take`, for where it need not be inlined.
     #[inline(never)]
     fn visit(&mut self, number: usize) {
+        // The reading is of the partition before: the claims here must not count from it.
+        self.turn.reading().forget();
         self.take(number);
     }
 
@@ -577,16 +603,18 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
     #[cold]
     #[inline(never)]
     fn claim_again(&mut self, partition: &Arc<Partition>) {
+        // As in `visit`.
+        self.turn.reading().forget();
         self.claim(partition);
     }
 
     #[inline(always)]
     fn claim(&mut self, partition: &Arc<Partition>) {
-        let (turn, returned_first) = (self.turn, self.turn.worker().is_odd_receive());
+        let turn = self.turn;
         partition.claim(
             self.max,
             self.visibility_ms,
-            returned_first,
+            self.round,
             turn.reading(),
             turn.pin(),
             self.claims,

@@ -26,6 +26,8 @@ pub(crate) struct Counters {
     pub(crate) ripened: Counter,
     pub(crate) deleted_in_flight: Counter,
     pub(crate) deleted_visible: Counter,
+    /// Receives asked for, to take turns by.
+    pub(crate) rounds: Counter,
 }
 
 /// A counter with a single writer.
@@ -47,6 +49,14 @@ impl Counter {
             .store(self.0.load(Ordering::Relaxed) + count, Ordering::Relaxed);
     }
 
+    /// Adds one, and returns what it has come to.
+    #[inline]
+    pub(crate) fn next(&self) -> u64 {
+        self.add(1);
+        self.read()
+    }
+
+    #[inline]
     fn read(&self) -> u64 {
         // Relaxed: see `add`.
         self.0.load(Ordering::Relaxed)

@@ -19,16 +19,20 @@ pub(crate) fn first<'q>(
     worker: &WorkerCore,
     partitions: usize,
     max: usize,
+    receive: u32,
     find: impl Fn(usize) -> Option<&'q Partition>,
 ) -> usize {
-    let (home, receive) = (worker.home, worker.receives());
-    if partitions == 1 || (max == 1 && !receive.is_multiple_of(LOOK_EVERY)) {
+    let home = worker.home;
+    if partitions == 1 {
+        return home;
+    }
+    if receive.is_multiple_of(VISIT_EVERY) {
+        return other_than(home, worker, partitions);
+    }
+    if max == 1 && !receive.is_multiple_of(LOOK_EVERY) {
         return home;
     }
     let other = other_than(home, worker, partitions);
-    if receive.is_multiple_of(VISIT_EVERY) {
-        return other;
-    }
     let Some(there) = find(other) else { return home };
     let here = find(home).map_or(Millis::NEVER.0, Partition::oldest);
     // Older messages, or leases whose end nobody there has noticed.

@@ -258,7 +258,7 @@ impl Hand {
                 Some(claim) => claims.push(claim),
                 None => self
                     .partition
-                    .claim(1, VISIBILITY_MS, false, &self.reading(), pin, claims),
+                    .claim(1, VISIBILITY_MS, 0, &self.reading(), pin, claims),
             },
         )
     }
