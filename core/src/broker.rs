@@ -20,6 +20,9 @@ use crate::{
 /// A set of named queues that share a clock, a memory budget and a collector. Cheap to clone; clones are the same
 /// broker. Any thread may use it.
 ///
+/// A thread's first call registers it. The registration lasts until the thread ends, or calls another broker when nobody
+/// can use this one any more; until then what that thread has retired last (some 256 KiB) may stay allocated.
+///
 /// ```
 /// use std::time::Duration;
 /// use epoq::{Broker, QueueConfig};

@@ -1,4 +1,5 @@
-//! The lock-free ledger: who owns which message, and nothing of what makes it a queue. The only unsafe code.
+//! The lock-free ledger: who owns which message, and nothing of what makes it a queue. All unsafe code but two
+//! accessors in `delivery.rs`.
 //!
 //! ```text
 //! Partition   tail, head, returned, index, pool
