@@ -60,7 +60,8 @@ atomics! {
 /// Shared ownership is reference counting made by others: not a hand-over of ours, so loom need not explore it.
 pub use std::sync::Arc;
 
-/// Control plane only (names to queues, worker numbers): never taken by a send, receive, delete or visibility change.
+/// Control plane only: names to queues, worker numbers (a thread's first call), the list of partitions (a queue's first
+/// send on a core, and tried, never waited for, where memory has run short).
 pub use std::sync::Mutex;
 
 /// A cell whose accesses loom tracks; outside loom a plain `std::cell::UnsafeCell`.

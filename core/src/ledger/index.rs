@@ -51,8 +51,8 @@ impl Index {
         if self.freed.load(Ordering::Relaxed) > 0 {
             for (first, words) in self.free.chunks() {
                 for (at, word) in words.iter().enumerate() {
-                    // Relaxed: a number carries no memory with it; its entry was nulled and its object freed before it
-                    // came here, and the entry is only written again by a Release that whoever reads it acquires.
+                    // Relaxed: a number carries no memory with it; its entry was nulled before it came here, whoever
+                    // still frees its object does not look at the entry, and the entry is only written again by a Release that whoever reads it acquires.
                     let mut present = word.0.load(Ordering::Relaxed);
                     // Progress: a failed CAS means that another thread took or freed a number.
                     while present != 0 {

@@ -9,8 +9,7 @@ const OLDER_BY_MS: u64 = 5;
 /// the receives that go elsewhere are now those that look at `returned` first, now those that look at the head first.
 const LOOK_EVERY: u32 = 7;
 /// Receives between two visits to a random partition whatever its hints say, should they be wrong. A visit takes messages
-/// from under their own core's hands, whose next receive is then short, and so on: often, it would cost a fifth of
-/// the speed of two cores at home.
+/// from under their own core's hands, whose next receive is then short, and so on: two cores at home are best left alone.
 const VISIT_EVERY: u32 = 1021;
 
 /// The partition to look at first.
