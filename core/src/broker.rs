@@ -5,9 +5,10 @@ use std::{collections::HashMap, sync::Weak};
 use crate::{
     budget::{Budget, MemoryUse},
     clock::{Clock, Millis},
-    config::{BODY_MAX, MEMORY_LIMIT_DEFAULT, NAME_MAX, PARTITIONS_MAX, QueueConfig},
-    error::{BuildError, CreateQueueError, NoSuchQueue, WorkerError},
+    config::{MEMORY_LIMIT_DEFAULT, NAME_MAX, PARTITIONS_MAX, QueueConfig, RedriveAllow},
+    error::{BuildError, ConfigError, CreateQueueError, NoSuchQueue, WorkerError},
     ledger::{
+        graveyard::Graveyard,
         partition::Partition,
         reclaim::{Collector, Pin},
     },
@@ -65,6 +66,9 @@ pub(crate) struct Shared {
     workers: Mutex<WorkerNumbers>,
     /// Every partition there is, to find spare segments when memory runs short.
     all: Mutex<Vec<Weak<Partition>>>,
+    /// What purged and deleted queues have left to be freed.
+    /// Apart, because closures that wait in the collector hold it.
+    pub(crate) graveyard: Arc<Graveyard>,
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +121,8 @@ impl Shared {
         };
         all.iter().for_each(|partition| partition.trim(pin));
         pin.flush();
+        // Bounded by what there is.
+        while self.graveyard.work(1024) {}
     }
 
     /// Whether only workers are left of this broker.
@@ -154,26 +160,67 @@ impl Broker {
         if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(valid) {
             return Err(CreateQueueError::InvalidName);
         }
-        if !(1..=BODY_MAX).contains(&config.max_message_bytes) {
-            return Err(CreateQueueError::MaxMessageBytes {
-                given: config.max_message_bytes,
-                limit: BODY_MAX,
-            });
-        }
+        config.check()?;
         let mut queues = self.queues();
         if let Some(queue) = queues.get(name) {
-            return if *queue.config() == config {
+            return if queue.config() == config {
                 Ok(queue.clone())
             } else {
                 Err(CreateQueueError::Exists)
             };
         }
+        let target = dead_letter_target(&queues, name, &config)?;
         // Relaxed: a counter.
         let number = self.names.next.fetch_add(1, Ordering::Relaxed);
         let id = QueueId(u64::from(self.shared.number) << 32 | u64::from(number));
-        let queue = Queue::new(id, name, config, &self.shared);
+        let queue = Queue::new(id, name, config, target.as_ref(), &self.shared);
         queues.insert(name.into(), queue.clone());
         Ok(queue)
+    }
+
+    /// Changes a queue's configuration. It applies from now on; messages already delayed or leased stay so.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if it is not valid or the queue has been deleted; nothing was changed.
+    pub fn configure(&self, queue: &Queue, config: QueueConfig) -> Result<(), ConfigError> {
+        config.check()?;
+        // Under the lock of the names, so that neither queue is deleted meanwhile.
+        let queues = self.queues();
+        if queues
+            .get(queue.name())
+            .is_none_or(|found| found.id() != queue.id())
+        {
+            return Err(ConfigError::QueueDeleted);
+        }
+        let target = dead_letter_target(&queues, queue.name(), &config)?;
+        queue.apply(config, target);
+        Ok(())
+    }
+
+    /// The names of the queues that have this one as their dead-letter queue, in alphabetical order.
+    #[must_use]
+    pub fn dead_letter_sources(&self, name: &str) -> Vec<String> {
+        let mut sources: Vec<_> = self
+            .queues()
+            .iter()
+            .filter(|(_, queue)| {
+                queue
+                    .config()
+                    .redrive
+                    .is_some_and(|redrive| redrive.target == name)
+            })
+            .map(|(source, _)| source.to_string())
+            .collect();
+        sources.sort_unstable();
+        sources
+    }
+
+    /// The names of all queues, in alphabetical order.
+    #[must_use]
+    pub fn queue_names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.queues().keys().map(ToString::to_string).collect();
+        names.sort_unstable();
+        names
     }
 
     /// The queue of that name, if there is one.
@@ -182,14 +229,16 @@ impl Broker {
         self.queues().get(name).cloned()
     }
 
-    /// Deletes a queue with all its messages. Calls on it are refused from now on, also by clones at hand; bodies
-    /// borrowed from it stay readable until their turn ends. Its memory goes back when its last clone is dropped.
+    /// Deletes a queue with all its messages. Calls on it are refused from now on, also by clones at hand, and whoever waits
+    /// for a message there is told; bodies borrowed from it stay readable until their turn ends. Queues that had it as their
+    /// dead-letter queue go on delivering. The caller frees its memory; what other threads may
+    /// still be looking at is left to the operations that follow.
     ///
     /// # Errors
     /// [`NoSuchQueue`].
     pub fn delete_queue(&self, name: &str) -> Result<(), NoSuchQueue> {
         let queue = self.queues().remove(name).ok_or(NoSuchQueue)?;
-        queue.mark_deleted();
+        queue.end();
         Ok(())
     }
 
@@ -245,6 +294,33 @@ impl Broker {
             .queues
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// The dead-letter queue that a configuration names.
+fn dead_letter_target(
+    queues: &HashMap<Box<str>, Queue>,
+    name: &str,
+    config: &QueueConfig,
+) -> Result<Option<Queue>, ConfigError> {
+    let Some(redrive) = &config.redrive else {
+        return Ok(None);
+    };
+    if redrive.target == name {
+        return Err(ConfigError::OwnTarget);
+    }
+    let target = queues
+        .get(redrive.target.as_str())
+        .ok_or(ConfigError::NoSuchTarget)?;
+    let allowed = match target.config().redrive_allow {
+        RedriveAllow::All => true,
+        RedriveAllow::Nobody => false,
+        RedriveAllow::Queues(names) => names.iter().any(|allowed| allowed == name),
+    };
+    if allowed {
+        Ok(Some(target.clone()))
+    } else {
+        Err(ConfigError::TargetRefuses)
     }
 }
 
@@ -328,6 +404,7 @@ impl Builder {
                 next_home: AtomicU32::new(0),
                 workers: Mutex::new(WorkerNumbers::default()),
                 all: Mutex::new(Vec::new()),
+                graveyard: Arc::new(Graveyard::default()),
             }),
             names: Arc::new(Names {
                 queues: Mutex::new(HashMap::new()),

@@ -6,13 +6,16 @@
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// Counts the bytes of every segment, large body and index chunk of a broker, wherever they are: in use, in a pool or
 /// in limbo. Touched once per segment (some 252 messages) or large body, never per small message.
 #[derive(Debug)]
 pub struct Budget {
-    limit: u64,
+    /// `u64::MAX` for none of its own.
+    limit: AtomicU64,
+    /// What this one's bytes count in too.
+    whole: Option<Arc<Self>>,
     used: CachePadded<AtomicU64>,
     /// By partition, so that cores that retire and reuse at home do not meet here.
     shards: [CachePadded<Shard>; SHARDS],
@@ -52,16 +55,33 @@ impl Budget {
             pooled: AtomicU64::new(0),
         };
         Self {
-            limit,
+            limit: AtomicU64::new(limit),
+            whole: None,
             used: CachePadded::new(AtomicU64::new(0)),
             shards: std::array::from_fn(|_| CachePadded::new(shard())),
         }
     }
 
+    /// A queue's share in its broker's budget, with a limit of its own or none.
+    #[must_use]
+    pub(crate) fn of_queue(whole: &Arc<Self>, limit: Option<u64>) -> Self {
+        Self {
+            whole: Some(Arc::clone(whole)),
+            ..Self::new(limit.unwrap_or(u64::MAX))
+        }
+    }
+
+    pub(crate) fn set_limit(&self, limit: Option<u64>) {
+        self.limit.store(limit.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     /// Counts `bytes` as used, if they fit.
     pub(crate) fn take(&self, bytes: usize) -> bool {
+        if self.whole.as_ref().is_some_and(|whole| !whole.take(bytes)) {
+            return false;
+        }
         let before = self.used.fetch_add(bytes as u64, Ordering::Relaxed);
-        if before.saturating_add(bytes as u64) <= self.limit {
+        if before.saturating_add(bytes as u64) <= self.limit.load(Ordering::Relaxed) {
             return true;
         }
         self.give_back(bytes);
@@ -70,6 +90,9 @@ impl Budget {
 
     /// Counts `bytes` as used even beyond the limit: for what must not fail (bringing a message back).
     pub(crate) fn force(&self, bytes: usize) {
+        if let Some(whole) = &self.whole {
+            whole.force(bytes);
+        }
         self.used.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
@@ -77,10 +100,16 @@ impl Budget {
     pub(crate) fn give_back(&self, bytes: usize) {
         let before = self.used.fetch_sub(bytes as u64, Ordering::Relaxed);
         debug_assert!(before >= bytes as u64, "more memory given back than taken");
+        if let Some(whole) = &self.whole {
+            whole.give_back(bytes);
+        }
     }
 
     /// Counts `bytes` of the used ones as waiting for the epoch.
     pub(crate) fn enter_limbo(&self, partition: u32, bytes: usize) {
+        if let Some(whole) = &self.whole {
+            whole.enter_limbo(partition, bytes);
+        }
         self.shard(partition)
             .limbo
             .fetch_add(bytes as u64, Ordering::Relaxed);
@@ -88,6 +117,9 @@ impl Budget {
 
     /// Counts `bytes` as through with waiting.
     pub(crate) fn leave_limbo(&self, partition: u32, bytes: usize) {
+        if let Some(whole) = &self.whole {
+            whole.leave_limbo(partition, bytes);
+        }
         let before = self
             .shard(partition)
             .limbo
@@ -97,6 +129,9 @@ impl Budget {
 
     /// Counts `bytes` of the used ones as pooled.
     pub(crate) fn enter_pool(&self, partition: u32, bytes: usize) {
+        if let Some(whole) = &self.whole {
+            whole.enter_pool(partition, bytes);
+        }
         self.shard(partition)
             .pooled
             .fetch_add(bytes as u64, Ordering::Relaxed);
@@ -104,6 +139,9 @@ impl Budget {
 
     /// Counts `bytes` as no longer pooled.
     pub(crate) fn leave_pool(&self, partition: u32, bytes: usize) {
+        if let Some(whole) = &self.whole {
+            whole.leave_pool(partition, bytes);
+        }
         let before = self
             .shard(partition)
             .pooled
@@ -115,11 +153,21 @@ impl Budget {
         &self.shards[partition as usize % SHARDS]
     }
 
+    /// What is used now of this budget or of the whole, whichever has less left.
+    pub(crate) fn tightest(&self) -> MemoryUse {
+        let own = self.read();
+        let left = |memory: &MemoryUse| memory.limit.saturating_sub(memory.used);
+        match self.whole.as_ref().map(|whole| whole.read()) {
+            Some(whole) if left(&whole) < left(&own) => whole,
+            _ => own,
+        }
+    }
+
     /// What is used now; exact when nothing runs.
     #[must_use]
     pub fn read(&self) -> MemoryUse {
         MemoryUse {
-            limit: self.limit,
+            limit: self.limit.load(Ordering::Relaxed),
             used: self.used.load(Ordering::Relaxed),
             limbo: self
                 .shards

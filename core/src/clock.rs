@@ -10,10 +10,10 @@ use std::{
     cell::Cell,
     fmt,
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use crate::sync::Arc;
+use crate::sync::{Arc, Event, Mutex, Weak};
 
 /// A moment: whole milliseconds since the broker's clock began.
 ///
@@ -53,6 +53,15 @@ impl Millis {
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+}
+
+/// A duration in milliseconds, rounded up, if it is not too long for that.
+#[inline]
+pub(crate) fn ceil_ms(duration: Duration) -> Option<u64> {
+    duration
+        .as_secs()
+        .checked_mul(1000)?
+        .checked_add(u64::from(duration.subsec_nanos().div_ceil(1_000_000)))
 }
 
 impl fmt::Display for Millis {
@@ -102,6 +111,30 @@ impl Clock {
         }
     }
 
+    /// When a thread that sleeps has to be woken for `moment` to have come; `None` with a clock that moves by hand.
+    pub(crate) fn instant(&self, moment: Millis) -> Option<Instant> {
+        match &self.source {
+            Source::Monotonic { .. } => {
+                // One millisecond more: the present moment was rounded down.
+                Some(Instant::now() + moment.since(self.now()) + Duration::from_millis(1))
+            }
+            Source::Manual(_) => None,
+        }
+    }
+
+    pub(crate) const fn is_manual(&self) -> bool {
+        matches!(self.source, Source::Manual(_))
+    }
+
+    /// Has `event` notified whenever the clock is moved by hand.
+    pub(crate) fn tell(&self, event: &Arc<Event>) {
+        if let Source::Manual(manual) = &self.source {
+            let mut told = manual.told();
+            told.retain(|event| event.strong_count() > 0);
+            told.push(Arc::downgrade(event));
+        }
+    }
+
     /// `moment` as milliseconds since the Unix epoch, as SQS stamps messages.
     ///
     /// A manual clock begins at the Unix epoch.
@@ -140,6 +173,8 @@ impl From<&ManualClock> for Clock {
 pub struct ManualClock {
     // A std atomic, even under loom: setting the time is not a race of ours.
     now_ms: Arc<AtomicU64>,
+    /// Who waits for time to pass.
+    told: Arc<Mutex<Vec<Weak<Event>>>>,
 }
 
 impl ManualClock {
@@ -158,6 +193,16 @@ impl ManualClock {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
                 Some(Millis::new(now.saturating_add(by)).0)
             });
+        let told: Vec<_> = self.told().iter().filter_map(Weak::upgrade).collect();
+        told.iter().for_each(|event| {
+            event.notify_additional(usize::MAX);
+        });
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Event>>> {
+        self.told
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The time it shows.

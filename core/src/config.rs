@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::error::{ConfigError, Setting};
+
 /// Ready words of a segment.
 pub const WORDS: usize = if cfg!(loom) { 2 } else { 4 };
 /// Tokens in a ready word. The top bit of the word is the partition's `PASSED` mark, so at most 63.
@@ -17,7 +19,7 @@ pub const ARENA_BODY_MAX: usize = if cfg!(loom) { 8 } else { 1024 };
 /// Granularity of a segment's allocation in bytes, header and arena together.
 pub const SEGMENT_ROUND: usize = if cfg!(loom) { 64 } else { 4096 };
 /// Arena of a partition's first segment in bytes, before anything is known of its traffic.
-pub const ARENA_FIRST: usize = if cfg!(loom) { 16 } else { 4096 };
+pub const ARENA_FIRST: usize = if cfg!(loom) { 16 } else { 1024 };
 /// Spare segments a partition keeps for reuse; what comes back beyond that goes to the system.
 pub const POOL_MAX: u32 = if cfg!(loom) { 1 } else { 16 };
 /// Nodes of the returned queue that a receive with something in hand looks at; one with empty hands goes on to the end.
@@ -36,8 +38,32 @@ pub const SWEEP_PERIOD_MS: u64 = 10;
 pub const BATCH_MAX: usize = 10;
 /// Bytes in one message, and in the bodies of one batch: SQS's limit.
 pub const BODY_MAX: usize = 1 << 20;
+/// Attributes of one message: SQS's limit.
+pub const ATTRIBUTES_MAX: usize = 10;
 /// Longest visibility timeout, and longest total of one lease: SQS's limit.
 pub const VISIBILITY_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+/// Longest delay: SQS's limit.
+pub const DELAY_MAX: Duration = Duration::from_secs(900);
+/// Longest delay of queues with `long_delays`: the longest retention.
+pub const LONG_DELAY_MAX: Duration = RETENTION_MAX;
+/// Shortest retention period: SQS's limit.
+pub const RETENTION_MIN: Duration = Duration::from_secs(60);
+/// Longest retention period: SQS's limit.
+pub const RETENTION_MAX: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// Retention period unless told otherwise: SQS's.
+pub const RETENTION_DEFAULT: Duration = Duration::from_secs(4 * 24 * 60 * 60);
+/// Longest wait of a receive: SQS's limit.
+pub const WAIT_MAX: Duration = Duration::from_secs(20);
+/// Largest `max_receives` of a redrive policy: SQS's limit.
+pub const MAX_RECEIVES_LIMIT: u32 = 1_000;
+/// Most queues that a redrive allow policy can name: SQS's limit.
+pub const REDRIVE_SOURCES_MAX: usize = 10;
+/// Messages in flight unless told otherwise: SQS's limit.
+pub const IN_FLIGHT_MAX_DEFAULT: u64 = 120_000;
+/// How long a message stays put whose dead-letter queue had no room for it, in milliseconds.
+pub const PUT_OFF_MS: u64 = 1_000;
+/// Passes of one receive, should each have met messages that had to be moved or thrown away.
+pub const PASSES_MAX: usize = 16;
 /// Memory a broker may use unless told otherwise, in bytes.
 pub const MEMORY_LIMIT_DEFAULT: u64 = 1 << 30;
 /// Most partitions of a queue: what a receipt handle has room for.
@@ -65,28 +91,158 @@ const _: () = assert!(SLOTS * ARENA_BODY_MAX < 1 << 24);
 // A batch fits into an empty segment (except under loom, where every batch is one message).
 const _: () = assert!(cfg!(loom) || BATCH_MAX <= SLOTS);
 
-/// What a queue is configured with.
+/// What a queue is configured with: SQS's queue attributes, and a few limits of our own.
 ///
-/// There is nothing here about partitions: they follow the machine and the traffic.
+/// There is nothing here about partitions: they follow the machine and the traffic. All of it can be changed later with
+/// [`Broker::configure`](crate::Broker::configure).
 ///
 /// ```
-/// use epoq::{Broker, QueueConfig};
+/// use epoq::{Broker, QueueConfig, Redrive};
 /// let broker = Broker::new();
-/// let config = QueueConfig { max_message_bytes: 64 * 1024, ..QueueConfig::default() };
-/// let queue = broker.create_queue("small", config)?;
+/// broker.create_queue("orders-failed", QueueConfig::default())?;
+/// let config = QueueConfig {
+///     max_message_bytes: 64 * 1024,
+///     redrive: Some(Redrive::new("orders-failed", 5)),
+///     ..QueueConfig::default()
+/// };
+/// let queue = broker.create_queue("orders", config)?;
 /// assert!(queue.send(&vec![b'x'; 64 * 1024 + 1]).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueConfig {
-    /// Largest body in bytes, 1..=1,048,576 (SQS's `MaximumMessageSize`; the default is the maximum).
+    /// Largest message in bytes, 1..=1,048,576: body and message attributes (SQS's `MaximumMessageSize`; the default is the
+    /// maximum).
     pub max_message_bytes: usize,
+    /// How long a message sent without a delay of its own is kept from being received: 0..=900 s (SQS's `DelaySeconds`;
+    /// default 0). Messages already sent keep theirs.
+    pub delay: Duration,
+    /// Allows delays of up to 14 days (ours; default no).
+    pub long_delays: bool,
+    /// The visibility timeout of receives that name none: 0..=12 h (SQS's `VisibilityTimeout`; default 30 s).
+    pub visibility_timeout: Duration,
+    /// How long a receive that may wait does so, unless it says: 0..=20 s (SQS's `ReceiveMessageWaitTimeSeconds`; default
+    /// 0).
+    pub wait: Duration,
+    /// How long after it was sent a message is removed, in whatever state: 60 s..=14 days (SQS's
+    /// `MessageRetentionPeriod`; default 4 days). Applies at once to messages already there.
+    pub retention: Duration,
+    /// Where messages go that were received too often (SQS's `RedrivePolicy`; default nowhere).
+    pub redrive: Option<Redrive>,
+    /// Which queues may name this one in their `redrive` (SQS's `RedriveAllowPolicy`; default all).
+    pub redrive_allow: RedriveAllow,
+    /// Most messages in flight at a time; `None` for no limit (SQS: about 120,000, the default). Exact for one thread;
+    /// threads that receive at the same time may exceed it by what they take in that moment.
+    pub in_flight_max: Option<u64>,
+    /// Bytes of the broker's memory budget that this queue may use; `None` for no limit of its own (ours; default `None`).
+    pub memory_limit: Option<u64>,
+}
+
+/// Where messages go that were received too often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Redrive {
+    /// The dead-letter queue's name.
+    pub target: String,
+    /// How often a message is delivered before the next receive moves it, 1..=1,000.
+    pub max_receives: u32,
+}
+
+impl Redrive {
+    /// A message that has been received `max_receives` times goes to the queue `target` next time.
+    #[must_use]
+    pub fn new(target: impl Into<String>, max_receives: u32) -> Self {
+        Self {
+            target: target.into(),
+            max_receives,
+        }
+    }
+}
+
+/// Which queues may have a queue as their dead-letter queue.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum RedriveAllow {
+    /// Any.
+    #[default]
+    All,
+    /// None.
+    Nobody,
+    /// Those of these names, 1 to 10 of them.
+    Queues(Vec<String>),
 }
 
 impl Default for QueueConfig {
     fn default() -> Self {
         Self {
             max_message_bytes: BODY_MAX,
+            delay: Duration::ZERO,
+            long_delays: false,
+            visibility_timeout: Duration::from_secs(30),
+            wait: Duration::ZERO,
+            retention: RETENTION_DEFAULT,
+            redrive: None,
+            redrive_allow: RedriveAllow::All,
+            in_flight_max: Some(IN_FLIGHT_MAX_DEFAULT),
+            memory_limit: None,
+        }
+    }
+}
+
+impl QueueConfig {
+    /// The limits of each field, without what needs other queues to be known.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let within = |given: Duration, least: Duration, limit: Duration, field: Setting| {
+            if (least..=limit).contains(&given) {
+                Ok(())
+            } else {
+                Err(ConfigError::OutOfRange {
+                    field,
+                    given,
+                    least,
+                    limit,
+                })
+            }
+        };
+        if !(1..=BODY_MAX).contains(&self.max_message_bytes) {
+            return Err(ConfigError::MaxMessageBytes {
+                given: self.max_message_bytes,
+                limit: BODY_MAX,
+            });
+        }
+        within(self.delay, Duration::ZERO, self.delay_max(), Setting::Delay)?;
+        within(
+            self.visibility_timeout,
+            Duration::ZERO,
+            VISIBILITY_MAX,
+            Setting::VisibilityTimeout,
+        )?;
+        within(self.wait, Duration::ZERO, WAIT_MAX, Setting::Wait)?;
+        within(self.retention, RETENTION_MIN, RETENTION_MAX, Setting::Retention)?;
+        if let Some(redrive) = &self.redrive
+            && !(1..=MAX_RECEIVES_LIMIT).contains(&redrive.max_receives)
+        {
+            return Err(ConfigError::MaxReceives {
+                given: redrive.max_receives,
+                limit: MAX_RECEIVES_LIMIT,
+            });
+        }
+        if let RedriveAllow::Queues(names) = &self.redrive_allow
+            && !(1..=REDRIVE_SOURCES_MAX).contains(&names.len())
+        {
+            return Err(ConfigError::RedriveSources {
+                given: names.len(),
+                limit: REDRIVE_SOURCES_MAX,
+            });
+        }
+        Ok(())
+    }
+
+    /// The longest delay a message can have here.
+    pub(crate) fn delay_max(&self) -> Duration {
+        if self.long_delays {
+            LONG_DELAY_MAX
+        } else {
+            DELAY_MAX
         }
     }
 }

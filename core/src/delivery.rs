@@ -3,7 +3,9 @@
 use std::fmt;
 
 use crate::{
+    attribute::Attribute,
     clock::Millis,
+    extras::Extras,
     ledger::{
         lease::{Claim, Claims, Place},
         slot::Entry,
@@ -99,6 +101,36 @@ impl<'t> Delivery<'t> {
         unsafe { self.entry().body() }
     }
 
+    fn extras(&self) -> Option<Extras<'t>> {
+        // SAFETY: read as above; 't ends with the turn's pin.
+        unsafe { self.entry().extras() }.map(Extras::new)
+    }
+
+    /// The message attributes, in the order they were given; see [`AttributeFilter`](crate::AttributeFilter) for choosing
+    /// among them by name as SQS does.
+    pub fn attributes(&self) -> impl Iterator<Item = Attribute<'t>> + Clone + use<'t> {
+        self.extras().into_iter().flat_map(|extras| extras.attributes())
+    }
+
+    /// The message group, if it was sent with one.
+    #[must_use]
+    pub fn message_group(&self) -> Option<&'t str> {
+        self.extras()?.group()
+    }
+
+    /// The system attribute `AWSTraceHeader`, if it was sent with one.
+    #[must_use]
+    pub fn trace_header(&self) -> Option<&'t str> {
+        self.extras()?.trace_header()
+    }
+
+    /// The name of the queue that moved the message here because it had been received too often (SQS's
+    /// `DeadLetterQueueSourceArn`).
+    #[must_use]
+    pub fn dead_letter_source(&self) -> Option<&'t str> {
+        self.extras()?.moved()?.dead_letter_source()
+    }
+
     /// The right to delete the message, or to extend or release its lease.
     #[inline]
     #[must_use]
@@ -112,12 +144,12 @@ impl<'t> Delivery<'t> {
         ReceiptHandle::new(self.queue.id(), header.partition, place, self.claim.receives)
     }
 
-    /// The message's id, the same on every redelivery; computed when asked for (about 20 ns).
+    /// The message's id, the same on every redelivery, and in a dead-letter queue; computed when asked for (about 20 ns).
     #[must_use]
     pub fn message_id(&self) -> MessageId {
         let header = &self.claim.segment.header;
         self.queue
-            .message_id(header.partition, header.serial, self.claim.slot)
+            .message_id(self.extras(), header.partition, header.serial, self.claim.slot)
     }
 
     /// How often the message has been received, this time included: SQS's `ApproximateReceiveCount`, here exact.
@@ -144,8 +176,11 @@ impl<'t> Delivery<'t> {
     /// A copy that outlives the turn.
     #[must_use]
     pub fn to_message(&self) -> Message {
+        let entry = self.entry();
         Message {
-            body: self.body().into(),
+            // SAFETY: as in `body`.
+            bytes: unsafe { entry.body_and_extras() }.into(),
+            body: entry.length(),
             id: self.message_id(),
             handle: self.receipt_handle(),
             receives: self.receive_count(),

@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt, time::Duration};
 
+use crate::attribute::AttributeError;
+
 const DELETED: &str = "the queue has been deleted";
 const FOREIGN_TURN: &str = "the queue is of another broker than the turn's worker";
 
@@ -38,6 +40,20 @@ pub enum CreateQueueError {
     InvalidName,
     /// A queue of that name exists with another configuration.
     Exists,
+    /// The configuration is not valid.
+    Config(ConfigError),
+}
+
+impl From<ConfigError> for CreateQueueError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// What is wrong with a configuration. Nothing has been changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
     /// `max_message_bytes` must be 1..=`limit`.
     MaxMessageBytes {
         /// What was asked for.
@@ -45,6 +61,53 @@ pub enum CreateQueueError {
         /// The most there can be.
         limit: usize,
     },
+    /// A duration must be `least`..=`limit`.
+    OutOfRange {
+        /// Which one.
+        field: Setting,
+        /// What was asked for.
+        given: Duration,
+        /// The shortest it can be.
+        least: Duration,
+        /// The longest it can be.
+        limit: Duration,
+    },
+    /// `redrive.max_receives` must be 1..=`limit`.
+    MaxReceives {
+        /// What was asked for.
+        given: u32,
+        /// The most there can be.
+        limit: u32,
+    },
+    /// `redrive_allow` names 1..=`limit` queues.
+    RedriveSources {
+        /// How many it named.
+        given: usize,
+        /// The most there can be.
+        limit: usize,
+    },
+    /// There is no queue of the name that `redrive` gives.
+    NoSuchTarget,
+    /// A queue cannot be its own dead-letter queue (ours; AWS leaves it open).
+    OwnTarget,
+    /// The dead-letter queue's `redrive_allow` does not let this queue name it.
+    TargetRefuses,
+    /// The queue has been deleted.
+    QueueDeleted,
+}
+
+/// A field of a configuration that is a duration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Setting {
+    /// `delay`.
+    Delay,
+    /// `visibility_timeout`.
+    VisibilityTimeout,
+    /// `wait`.
+    Wait,
+    /// `retention`.
+    Retention,
 }
 
 /// There is no queue of that name.
@@ -77,7 +140,18 @@ pub enum SendError {
         /// The queue's limit in bytes.
         limit: usize,
     },
-    /// The broker's memory budget is used up. Receives and deletes go on; try again when they have made room. What a turn
+    /// The delay is 0..=`limit`.
+    Delay {
+        /// What was asked for.
+        given: Duration,
+        /// The longest there is.
+        limit: Duration,
+    },
+    /// A message attribute is not valid.
+    Attribute(AttributeError),
+    /// A message group id has 1 to 128 letters, digits and punctuation characters of ASCII (SQS).
+    MessageGroup,
+    /// The memory budget of the broker, or the queue's own, is used up. Receives and deletes go on; try again when they have made room. What a turn
     /// itself has made room for counts only after it has ended or been refreshed.
     OverBudget {
         /// Bytes in use, those waiting for the epoch included.
@@ -134,6 +208,21 @@ pub enum ReceiveError {
         given: Duration,
         /// The longest there is.
         limit: Duration,
+    },
+    /// A receive waits 0..=`limit`.
+    Wait {
+        /// What was asked for.
+        given: Duration,
+        /// The longest there is.
+        limit: Duration,
+    },
+    /// As many messages are in flight as there may be: delete some, or let their leases end (SQS's `OverLimit`). A receive
+    /// that waits goes on waiting instead.
+    TooManyInFlight {
+        /// How many are in flight.
+        in_flight: u64,
+        /// How many may be.
+        limit: u64,
     },
     /// The queue has been deleted.
     QueueDeleted,
@@ -200,10 +289,30 @@ errors! {
     CreateQueueError: |error, f| match error {
         CreateQueueError::InvalidName => f.write_str("a queue's name has 1 to 80 letters, digits, hyphens and underscores"),
         CreateQueueError::Exists => f.write_str("a queue of that name exists with another configuration"),
-        CreateQueueError::MaxMessageBytes { given, limit } => {
+        CreateQueueError::Config(error) => error.fmt(f),
+    };
+    ConfigError: |error, f| match error {
+        ConfigError::MaxMessageBytes { given, limit } => {
             write!(f, "max_message_bytes {given}: must be 1 to {limit}")
         }
+        ConfigError::OutOfRange { field, given, least, limit } => {
+            write!(f, "{field} of {given:?}: must be {least:?} to {limit:?}")
+        }
+        ConfigError::MaxReceives { given, limit } => write!(f, "max_receives {given}: must be 1 to {limit}"),
+        ConfigError::RedriveSources { given, limit } => {
+            write!(f, "{given} queues in redrive_allow: must be 1 to {limit}")
+        }
+        ConfigError::NoSuchTarget => f.write_str("the dead-letter queue does not exist"),
+        ConfigError::OwnTarget => f.write_str("a queue cannot be its own dead-letter queue"),
+        ConfigError::TargetRefuses => f.write_str("the dead-letter queue does not accept this queue's messages"),
+        ConfigError::QueueDeleted => f.write_str(DELETED),
     };
+    Setting: |setting, f| f.write_str(match setting {
+        Setting::Delay => "delay",
+        Setting::VisibilityTimeout => "visibility timeout",
+        Setting::Wait => "wait",
+        Setting::Retention => "retention",
+    });
     NoSuchQueue: |_, f| f.write_str("there is no queue of that name");
     WorkerError: |error, f| match error {
         WorkerError::NoSuchPartition { given, partitions } => {
@@ -213,6 +322,11 @@ errors! {
     SendError: |error, f| match error {
         SendError::Empty => f.write_str("a message body has at least 1 byte"),
         SendError::TooLong { length, limit } => write!(f, "a body of {length} bytes: the limit is {limit}"),
+        SendError::Delay { given, limit } => write!(f, "delay of {given:?}: must be 0 to {limit:?}"),
+        SendError::Attribute(error) => error.fmt(f),
+        SendError::MessageGroup => {
+            f.write_str("a message group id has 1 to 128 letters, digits and punctuation characters of ASCII")
+        }
         SendError::OverBudget { used, limit } => write!(f, "memory budget used up: {used} of {limit} bytes"),
         SendError::QueueDeleted => f.write_str(DELETED),
         SendError::ForeignTurn => f.write_str(FOREIGN_TURN),
@@ -228,6 +342,10 @@ errors! {
         ReceiveError::Max { given, limit } => write!(f, "max {given}: must be 1 to {limit}"),
         ReceiveError::VisibilityTimeout { given, limit } => {
             write!(f, "visibility timeout of {given:?}: must be 0 to {limit:?}")
+        }
+        ReceiveError::Wait { given, limit } => write!(f, "wait of {given:?}: must be 0 to {limit:?}"),
+        ReceiveError::TooManyInFlight { in_flight, limit } => {
+            write!(f, "{in_flight} messages in flight: the limit is {limit}")
         }
         ReceiveError::QueueDeleted => f.write_str(DELETED),
         ReceiveError::ForeignTurn => f.write_str(FOREIGN_TURN),

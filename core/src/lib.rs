@@ -52,6 +52,7 @@
 )]
 
 // The ledger's insides are public to the models of `epoq-loom`, and to nobody else.
+mod attribute;
 mod batch;
 mod broker;
 #[cfg(loom)]
@@ -69,6 +70,10 @@ mod config;
 mod delivery;
 mod error;
 #[cfg(loom)]
+pub mod extras;
+#[cfg(not(loom))]
+mod extras;
+#[cfg(loom)]
 pub mod ledger;
 #[cfg(not(loom))]
 mod ledger;
@@ -80,19 +85,24 @@ pub mod sync;
 #[cfg(not(loom))]
 mod sync;
 mod turn;
+#[cfg(loom)]
+pub mod wait;
+#[cfg(not(loom))]
+mod wait;
 mod worker;
 
+pub use attribute::{Attribute, AttributeError, AttributeFilter, AttributeValue};
 pub use batch::Batch;
 pub use broker::{Broker, Builder};
 pub use budget::MemoryUse;
 pub use clock::{Clock, ManualClock, Millis};
-pub use config::QueueConfig;
+pub use config::{QueueConfig, Redrive, RedriveAllow};
 pub use delivery::{Delivery, Received};
 pub use error::{
-    BatchError, BuildError, ChangeVisibilityError, CreateQueueError, DeleteError, HandleError, NoSuchQueue,
-    ReceiveError, SendError, WorkerError,
+    BatchError, BuildError, ChangeVisibilityError, ConfigError, CreateQueueError, DeleteError, HandleError,
+    NoSuchQueue, ReceiveError, SendError, Setting, WorkerError,
 };
-pub use message::{Message, Sent};
+pub use message::{Message, Outgoing, Sent};
 pub use queue::{Counts, Deletion, Queue, VisibilityChange};
 pub use receipt::{HandleText, MessageId, ReceiptHandle};
 pub use turn::Turn;
@@ -101,7 +111,9 @@ pub use worker::Worker;
 /// The limits of messages, batches and leases.
 pub mod limits {
     pub use crate::config::{
-        BATCH_MAX, BODY_MAX, MEMORY_LIMIT_DEFAULT, NAME_MAX, PARTITIONS_MAX, VISIBILITY_MAX,
+        ATTRIBUTES_MAX, BATCH_MAX, BODY_MAX, DELAY_MAX, IN_FLIGHT_MAX_DEFAULT, LONG_DELAY_MAX,
+        MAX_RECEIVES_LIMIT, MEMORY_LIMIT_DEFAULT, NAME_MAX, PARTITIONS_MAX, REDRIVE_SOURCES_MAX,
+        RETENTION_DEFAULT, RETENTION_MAX, RETENTION_MIN, VISIBILITY_MAX, WAIT_MAX,
     };
 }
 

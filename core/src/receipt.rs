@@ -122,6 +122,10 @@ impl fmt::Display for HandleText {
 pub struct MessageId([u8; 16]);
 
 impl MessageId {
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// The 128 bits.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {

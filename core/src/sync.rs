@@ -17,10 +17,10 @@
 #[cfg(loom)]
 pub use loom::{
     cell::UnsafeCell,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence},
 };
 #[cfg(not(loom))]
-pub use std::sync::atomic::Ordering;
+pub use std::sync::atomic::{Ordering, fence};
 
 /// std's atomics under names of our own, so that clippy can refuse std's everywhere else.
 #[cfg(not(loom))]
@@ -57,8 +57,20 @@ atomics! {
     AtomicPtr<T> holds *mut T;
 }
 
+/// Stands between a read-modify-write and a load that must not overtake it, both SeqCst, of two words: nothing is to be done
+/// then. loom takes SeqCst accesses for AcqRel, and is given the fence that says the same.
+#[inline(always)]
+pub fn after_rmw() {
+    #[cfg(loom)]
+    fence(Ordering::SeqCst);
+}
+
+/// Sleeping and waking, made by others. Its list has a lock of its own, taken only where somebody sleeps or is about to.
+#[cfg(not(loom))]
+pub use event_listener::{Event, EventListener, Listener};
+
 /// Shared ownership is reference counting made by others: not a hand-over of ours, so loom need not explore it.
-pub use std::sync::Arc;
+pub use std::sync::{Arc, Weak};
 
 /// Control plane only: names to queues, worker numbers (a thread's first call), the list of partitions (a queue's first
 /// send on a core, and tried, never waited for, where memory has run short).

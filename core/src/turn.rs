@@ -8,7 +8,7 @@ use crate::{
     delivery::{Delivery, Received},
     error::{BatchError, ChangeVisibilityError, DeleteError, ReceiveError, SendError},
     ledger::reclaim::Pin,
-    message::Sent,
+    message::{Outgoing, Sent},
     queue::{Deletion, Queue, VisibilityChange},
     receipt::ReceiptHandle,
     worker::WorkerCore,
@@ -70,6 +70,26 @@ impl<'w> Turn<'w> {
         queue.send_in(self, body)
     }
 
+    /// As [`Queue::send_message`].
+    ///
+    /// # Errors
+    /// Those of [`Queue::send_message`].
+    pub fn send_message<'t>(&self, queue: &'t Queue, message: &Outgoing<'_>) -> Result<Sent<'t>, SendError> {
+        queue.send_message_in(self, message)
+    }
+
+    /// As [`Queue::send_messages`].
+    ///
+    /// # Errors
+    /// Those of [`Queue::send_messages`].
+    pub fn send_messages<'t>(
+        &self,
+        queue: &'t Queue,
+        messages: &[Outgoing<'_>],
+    ) -> Result<Batch<Result<Sent<'t>, SendError>>, BatchError> {
+        queue.send_messages_in(self, messages)
+    }
+
     /// As [`Queue::send_batch`].
     ///
     /// # Errors
@@ -92,9 +112,9 @@ impl<'w> Turn<'w> {
         &'t self,
         queue: &'t Queue,
         max: usize,
-        visibility_timeout: Duration,
+        visibility_timeout: impl Into<Option<Duration>>,
     ) -> Result<Received<'t>, ReceiveError> {
-        queue.receive_in(self, max, visibility_timeout)
+        queue.receive_in(self, max, visibility_timeout.into())
     }
 
     /// As [`Turn::receive`] of one message: the fastest way to get a single one.
@@ -105,9 +125,9 @@ impl<'w> Turn<'w> {
     pub fn receive_one<'t>(
         &'t self,
         queue: &'t Queue,
-        visibility_timeout: Duration,
+        visibility_timeout: impl Into<Option<Duration>>,
     ) -> Result<Option<Delivery<'t>>, ReceiveError> {
-        queue.receive_one_in(self, visibility_timeout)
+        queue.receive_one_in(self, visibility_timeout.into())
     }
 
     /// As [`Queue::delete`].

@@ -181,6 +181,30 @@ impl WorkerCore {
         f(&core)
     }
 
+    /// As [`Self::of_thread`], but a thread without a worker gets one for this call only: for calls that a thread may make
+    /// that has nothing else to do with messages.
+    pub(crate) fn in_passing<R>(shared: &Arc<Shared>, f: impl FnOnce(&Self) -> R) -> R {
+        let has_one = WORKERS.try_with(|workers| {
+            workers
+                .borrow()
+                .iter()
+                .any(|core| Arc::ptr_eq(&core.shared, shared))
+        });
+        if has_one == Ok(true) {
+            Self::of_thread(shared, f)
+        } else {
+            f(&Self::new(shared, 0))
+        }
+    }
+
+    /// Hands what is retired to the collector, and has it go through the epochs as far as other threads let it.
+    pub(crate) fn flush(&self) {
+        // As many steps as a closure is away from being run, and one.
+        for _ in 0..4 {
+            self.local.pin().flush();
+        }
+    }
+
     /// Registers the calling thread, for as long as it lives if it has a list to be put on.
     #[cold]
     fn adopt(shared: &Arc<Shared>, listed: bool) -> Rc<Self> {

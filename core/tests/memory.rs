@@ -23,7 +23,7 @@ use std::{
 };
 
 use common::{LONG, Random, drain, empty, manual, manual_with, ms, number_of, numbered, queue, secs};
-use epoq::{Broker, Deletion, Queue, SendError};
+use epoq::{Broker, Deletion, Queue, QueueConfig, SendError};
 
 // The allocator.
 
@@ -422,7 +422,11 @@ fn a_burst_goes_back_to_the_system() {
         let account = Account::open();
         account.run(move || {
             let (_time, broker) = manual(1);
-            let queue = queue(&broker, "burst");
+            let config = QueueConfig {
+                in_flight_max: None,
+                ..QueueConfig::default()
+            };
+            let queue = broker.create_queue("burst", config).expect("a valid queue");
             let before = account.bytes();
             let messages = if length > 1024 { 20_000 } else { 200_000 };
             for number in 0..messages {

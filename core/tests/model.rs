@@ -133,7 +133,7 @@ fn steps(workers: usize, partitions: usize) -> impl Strategy<Value = Step> {
         5 => (1..120u64).prop_map(secs),
         2 => (1..13u64).prop_map(hours),
         1 => (1..3u64).prop_map(days),
-        1 => (1..200u64).prop_map(days),
+        1 => (1..2u64).prop_map(days),
     ];
     prop_oneof![
         12 => (proptest::option::weighted(0.8, 0..workers), vec(ops(), 1..6))

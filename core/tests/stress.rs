@@ -940,6 +940,7 @@ fn a_queue_deleted_and_made_anew_in_use() {
     for generation in 0..200 {
         let config = QueueConfig {
             max_message_bytes: BODY_MAX - generation,
+            ..QueueConfig::default()
         };
         broker.create_queue("doomed", config).expect("valid");
         thread::sleep(ms(5));

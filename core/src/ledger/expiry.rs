@@ -10,9 +10,9 @@ use crate::{
     ledger::{
         partition::Partition,
         reclaim::Pin,
-        state::{Refusal, Transition},
+        state::{Phase, Refusal, Transition},
     },
-    sync::{Arc, Ordering},
+    sync::Ordering,
 };
 
 /// What a sweep brought.
@@ -52,7 +52,7 @@ impl Partition {
     /// Makes visible what is due at `now`, segment by segment, until at least `enough` messages were.
     ///
     /// A thread that stops in here delays what is due in one segment; others go on with the rest.
-    pub fn sweep(self: &Arc<Self>, now: Millis, enough: u32, pin: &Pin<'_>) -> Swept {
+    pub fn sweep(&self, now: Millis, enough: u32, pin: &Pin<'_>) -> Swept {
         let mut swept = Swept::default();
         if !self.is_sweep_due(now) {
             return swept;
@@ -77,13 +77,7 @@ impl Partition {
     }
 
     /// Makes visible what is due in one segment; returns when something is due there next.
-    pub fn sweep_segment(
-        self: &Arc<Self>,
-        number: u32,
-        now: Millis,
-        swept: &mut Swept,
-        pin: &Pin<'_>,
-    ) -> Millis {
+    pub fn sweep_segment(&self, number: u32, now: Millis, swept: &mut Swept, pin: &Pin<'_>) -> Millis {
         let Some(hint) = self.index.hint(number) else {
             return Millis::NEVER;
         };
@@ -106,7 +100,7 @@ impl Partition {
                     Ok(Transition { next: visible, .. }) => match slot.swap_state(state, visible) {
                         Ok(()) => {
                             tokens[at / BITS] |= 1 << (at % BITS);
-                            if visible.receives() > 0 {
+                            if state.phase() == Phase::InFlight {
                                 swept.expired += 1
                             } else {
                                 swept.ripe += 1

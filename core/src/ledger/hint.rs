@@ -22,9 +22,10 @@ impl Hint {
     /// is low enough already would lose the deadline to a sweep that has taken the hint and passed our slot. (H4)
     #[inline]
     pub fn lower(&self, due: Millis) {
-        // AcqRel: Release so that the sweep which takes this hint sees our leases; Acquire so that ours, if it comes
-        // after a sweep's `take`, keeps the order of that word. Pairs with `take`.
-        self.0.fetch_min(due.0, Ordering::AcqRel);
+        // SeqCst: Release so that the sweep which takes this hint sees our leases; Acquire so that ours, if it comes
+        // after a sweep's `take`, keeps the order of that word (pairs with `take`); and one order with the look for
+        // somebody's alarm that follows, see `queue/wait.rs`.
+        self.0.fetch_min(due.0, Ordering::SeqCst);
     }
 
     /// Takes the hint off, before looking at the leases; what remains is put back with [`Hint::lower`].

@@ -154,9 +154,9 @@ impl Index {
         })
     }
 
-    /// Every segment entered. For the owner of everything, who drops it.
-    pub fn drain(&mut self) -> Vec<*mut Segment> {
-        // Relaxed: `&mut self`, nobody else is here.
+    /// Up to `most` of the segments entered, which are not afterwards. For whoever frees them all.
+    pub fn drain(&self, most: usize) -> Vec<*mut Segment> {
+        // Relaxed: nobody else operates here any more; each entry is taken by one.
         self.segments
             .chunks()
             .flat_map(|(_, places)| {
@@ -165,6 +165,7 @@ impl Index {
                     .map(|place| place.0.swap(std::ptr::null_mut(), Ordering::Relaxed))
             })
             .filter(|segment| !segment.is_null())
+            .take(most)
             .collect()
     }
 

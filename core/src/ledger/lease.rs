@@ -5,12 +5,13 @@ use arrayvec::ArrayVec;
 use crate::{
     clock::{Millis, Reading},
     config::{BATCH_MAX, BITS, NEW_SEGMENTS, RETURNED_VISITS, SLOTS, TIDY_VISITS, VISIBILITY_MAX, WORDS},
+    extras::Extras,
     ledger::{
         partition::{Partition, Passing},
         reclaim::Pin,
         segment::{Segment, lowest},
-        slot::Slot,
-        state::{By, Refusal, Transition},
+        slot::{Entry, Slot},
+        state::{By, Phase, Refusal, Transition, Word},
     },
     sync::{Arc, Ordering},
 };
@@ -29,47 +30,138 @@ pub struct Claim<'p> {
 /// The claims of one receive.
 pub type Claims<'p> = ArrayVec<Claim<'p>, BATCH_MAX>;
 
+/// What a receive asks for, and by which rules it takes.
+#[derive(Debug)]
+pub struct Terms<'r> {
+    /// How long to lease in milliseconds; 0 receives without leasing: the caller owes [`Partition::unhand`] for each claim.
+    pub visibility_ms: u64,
+    /// Messages sent so long ago are not delivered any more.
+    pub retention_ms: u64,
+    /// Messages received so often are not delivered any more; never zero for a receive.
+    pub max_receives: u32,
+    /// Which of its worker's receives from the queue it is.
+    pub round: u32,
+    /// The receive's moment.
+    pub reading: &'r Reading<'r>,
+}
+
+/// A message whose token was taken, but which is not to be delivered just like that. Its token is the caller's.
+#[must_use = "whoever holds a token has to store the slot's next state"]
+#[derive(Debug, Clone, Copy)]
+pub struct Aside<'p> {
+    /// The segment it is in.
+    pub segment: &'p Segment,
+    /// Its slot.
+    pub slot: u32,
+    /// What is special about it.
+    pub why: Special,
+}
+
+/// What is special about a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    /// Its retention period is over.
+    Lapsed,
+    /// It has been received as often as the queue allows.
+    TooOften,
+    /// It is of a message group.
+    Grouped,
+}
+
 /// Where a receive puts its claims: many, or one, for which the compiler can leave out all that only many need.
 pub trait Hand<'p> {
     /// How many more it takes, of `want` in all.
     fn room(&self, want: usize) -> usize;
     /// Takes one more; never more than were asked for.
     fn put(&mut self, claim: Claim<'p>);
-    /// Shows each one.
+    /// Takes a message to be looked at twice; counts against the room.
+    fn set_aside(&mut self, aside: Aside<'p>);
+    /// Gives back a message to be looked at twice, the newest first.
+    fn take_aside(&mut self) -> Option<Aside<'p>>;
+    /// How many are to be delivered.
+    fn claimed(&self) -> usize;
+    /// Shows each of those.
     fn each(&self, show: impl FnMut(&Claim<'p>));
 }
 
-impl<'p> Hand<'p> for Claims<'p> {
+/// Messages set aside by one pass of a receive.
+pub type Asides<'p> = ArrayVec<Aside<'p>, BATCH_MAX>;
+
+/// The hand of a receive of many.
+#[derive(Debug)]
+pub struct Many<'h, 'p> {
+    /// What is to be delivered.
+    pub claims: &'h mut Claims<'p>,
+    /// What is to be looked at twice.
+    pub asides: Asides<'p>,
+}
+
+/// The hand of a receive of one.
+#[derive(Debug)]
+pub struct One<'p> {
+    /// What is to be delivered.
+    pub claim: Option<Claim<'p>>,
+    /// What is to be looked at twice.
+    pub aside: Option<Aside<'p>>,
+}
+
+impl<'p> Hand<'p> for Many<'_, 'p> {
     #[inline(always)]
     fn room(&self, want: usize) -> usize {
-        want - self.len()
+        want.saturating_sub(self.claims.len() + self.asides.len())
     }
 
     #[inline]
     fn put(&mut self, claim: Claim<'p>) {
-        let full = self.try_push(claim).is_err();
+        let full = self.claims.try_push(claim).is_err();
         debug_assert!(!full, "claimed more than was asked for");
     }
 
+    fn set_aside(&mut self, aside: Aside<'p>) {
+        let full = self.asides.try_push(aside).is_err();
+        debug_assert!(!full, "claimed more than was asked for");
+    }
+
+    fn take_aside(&mut self) -> Option<Aside<'p>> {
+        self.asides.pop()
+    }
+
+    fn claimed(&self) -> usize {
+        self.claims.len()
+    }
+
     fn each(&self, show: impl FnMut(&Claim<'p>)) {
-        self.iter().for_each(show);
+        self.claims.iter().for_each(show);
     }
 }
 
-impl<'p> Hand<'p> for Option<Claim<'p>> {
+impl<'p> Hand<'p> for One<'p> {
     #[inline(always)]
     fn room(&self, _one: usize) -> usize {
-        usize::from(self.is_none())
+        usize::from(self.claim.is_none() && self.aside.is_none())
     }
 
     #[inline]
     fn put(&mut self, claim: Claim<'p>) {
-        debug_assert!(self.is_none(), "claimed more than was asked for");
-        *self = Some(claim);
+        debug_assert!(self.claim.is_none(), "claimed more than was asked for");
+        self.claim = Some(claim);
+    }
+
+    fn set_aside(&mut self, aside: Aside<'p>) {
+        debug_assert!(self.aside.is_none(), "claimed more than was asked for");
+        self.aside = Some(aside);
+    }
+
+    fn take_aside(&mut self) -> Option<Aside<'p>> {
+        self.aside.take()
+    }
+
+    fn claimed(&self) -> usize {
+        usize::from(self.claim.is_some())
     }
 
     fn each(&self, show: impl FnMut(&Claim<'p>)) {
-        self.iter().for_each(show);
+        self.claim.iter().for_each(show);
     }
 }
 
@@ -89,15 +181,51 @@ pub struct Place {
 pub enum DeletedFrom {
     /// Its lease was still running, or nobody had noticed that it was over.
     InFlight,
-    /// It was visible again.
+    /// It was visible again, or in its tenant's line.
     Visible,
+    /// It was visible again, and has been put off.
+    Delayed,
+}
+
+impl DeletedFrom {
+    #[inline(always)]
+    fn of(state: Word) -> Self {
+        if state.is(Phase::InFlight) {
+            Self::InFlight
+        } else if state.is(Phase::Delayed) {
+            Self::Delayed
+        } else {
+            Self::Visible
+        }
+    }
 }
 
 /// Dead slots of one segment, to be counted with one RMW.
 #[derive(Debug)]
 pub struct Graves<'p> {
-    segment: Option<(&'p Arc<Partition>, &'p Segment)>,
+    segment: Option<(&'p Partition, &'p Segment)>,
     slots: u32,
+}
+
+impl Terms<'_> {
+    /// When a lease taken at `now` ends: rounded up by one, so that errors only lengthen it. (H11)
+    #[inline(always)]
+    fn due(&self, now: Millis) -> Option<Millis> {
+        (self.visibility_ms > 0).then(|| now.after(self.visibility_ms + 1))
+    }
+
+    #[inline(always)]
+    fn has_lapsed(&self, sent: Millis, now: Millis) -> bool {
+        sent.0.saturating_add(self.retention_ms) <= now.0
+    }
+}
+
+impl Segment {
+    /// Whether messages here have to be looked at one by one before they are delivered.
+    #[inline(always)]
+    fn is_to_be_judged(&self, now: Millis, terms: &Terms<'_>) -> bool {
+        self.ready.is_special() || terms.has_lapsed(self.ready.oldest(), now)
+    }
 }
 
 impl Claim<'_> {
@@ -122,7 +250,7 @@ impl<'p> Graves<'p> {
     }
 
     #[inline]
-    fn dig(&mut self, partition: &'p Arc<Partition>, segment: &'p Segment, pin: &Pin<'_>) {
+    fn dig(&mut self, partition: &'p Partition, segment: &'p Segment, pin: &Pin<'_>) {
         if let Some((_, last)) = self.segment
             && !std::ptr::eq(last, segment)
         {
@@ -145,37 +273,20 @@ impl<'p> Graves<'p> {
 impl Partition {
     /// Claims messages until `claims` is `want` long or nothing more is found: from the words that came back first in odd
     /// rounds, from the head first in even ones, then from the other.
-    ///
-    /// `visibility_ms` = 0 receives without leasing: the caller owes [`Partition::unhand`] for each such claim.
     #[inline(always)]
-    pub fn claim<'p>(
-        self: &Arc<Self>,
-        want: usize,
-        visibility_ms: u64,
-        round: u32,
-        reading: &Reading<'_>,
-        pin: &'p Pin<'_>,
-        claims: &mut impl Hand<'p>,
-    ) {
-        let returned_first = round % 2 == 1;
+    pub fn claim<'p>(&self, want: usize, terms: &Terms<'_>, pin: &'p Pin<'_>, claims: &mut impl Hand<'p>) {
+        let returned_first = terms.round % 2 == 1;
         if returned_first && !self.returned.is_empty(pin) {
-            self.claim_returned(want, visibility_ms, reading, pin, claims);
+            self.claim_returned(want, terms, pin, claims);
         }
         if !returned_first && self.first(pin).ready.has_returned() {
-            self.claim_new(want, visibility_ms, reading, pin, claims);
-            self.claim_from(
-                round as usize / 2 % SLOTS,
-                want,
-                visibility_ms,
-                reading,
-                pin,
-                claims,
-            );
+            self.claim_new(want, terms, pin, claims);
+            self.claim_from(terms.round as usize / 2 % SLOTS, want, terms, pin, claims);
         }
-        self.claim_head(want, visibility_ms, reading, pin, claims);
+        self.claim_head(want, terms, pin, claims);
         if !self.returned.is_empty(pin) {
             if claims.room(want) > 0 {
-                self.claim_returned(want, visibility_ms, reading, pin, claims);
+                self.claim_returned(want, terms, pin, claims);
             } else {
                 self.tidy_returned(TIDY_VISITS, pin);
             }
@@ -185,10 +296,9 @@ impl Partition {
     /// Claims from the head, which moves on past segments without tokens.
     #[inline(always)]
     pub fn claim_head<'p>(
-        self: &Arc<Self>,
+        &self,
         want: usize,
-        visibility_ms: u64,
-        reading: &Reading<'_>,
+        terms: &Terms<'_>,
         pin: &'p Pin<'_>,
         claims: &mut impl Hand<'p>,
     ) {
@@ -203,7 +313,7 @@ impl Partition {
                 if tokens == 0 {
                     continue;
                 }
-                self.lease(segment, word, tokens, visibility_ms, reading, claims);
+                self.lease(segment, word, tokens, terms, claims);
                 if claims.room(want) == 0 {
                     return;
                 }
@@ -219,10 +329,9 @@ impl Partition {
     #[cold]
     #[inline(never)]
     pub fn claim_new<'p>(
-        self: &Arc<Self>,
+        &self,
         want: usize,
-        visibility_ms: u64,
-        reading: &Reading<'_>,
+        terms: &Terms<'_>,
         pin: &'p Pin<'_>,
         claims: &mut impl Hand<'p>,
     ) {
@@ -232,7 +341,7 @@ impl Partition {
                 let new = segment.new_tokens(word);
                 let tokens = segment.take(word, new, claims.room(want));
                 if tokens != 0 {
-                    self.lease(segment, word, tokens, visibility_ms, reading, claims);
+                    self.lease(segment, word, tokens, terms, claims);
                 }
                 if claims.room(want) == 0 {
                     return;
@@ -250,11 +359,10 @@ impl Partition {
     #[cold]
     #[inline(never)]
     fn claim_from<'p>(
-        self: &Arc<Self>,
+        &self,
         start: usize,
         want: usize,
-        visibility_ms: u64,
-        reading: &Reading<'_>,
+        terms: &Terms<'_>,
         pin: &'p Pin<'_>,
         claims: &mut impl Hand<'p>,
     ) {
@@ -270,7 +378,7 @@ impl Partition {
             }
             let tokens = segment.take(word, among, claims.room(want));
             if tokens != 0 {
-                self.lease(segment, word, tokens, visibility_ms, reading, claims);
+                self.lease(segment, word, tokens, terms, claims);
             }
         }
     }
@@ -282,7 +390,7 @@ impl Partition {
     /// would leave a node each time.
     #[cold]
     #[inline(never)]
-    pub fn tidy_returned(self: &Arc<Self>, visits: usize, pin: &Pin<'_>) {
+    pub fn tidy_returned(&self, visits: usize, pin: &Pin<'_>) {
         for _ in 0..visits {
             let Some(node) = self.returned.peek(pin) else {
                 return;
@@ -306,10 +414,9 @@ impl Partition {
     #[cold]
     #[inline(never)]
     pub fn claim_returned<'p>(
-        self: &Arc<Self>,
+        &self,
         want: usize,
-        visibility_ms: u64,
-        reading: &Reading<'_>,
+        terms: &Terms<'_>,
         pin: &'p Pin<'_>,
         claims: &mut impl Hand<'p>,
     ) {
@@ -328,7 +435,7 @@ impl Partition {
                 let asked = lowest(named, claims.room(want));
                 let tokens = segment.take(node.word, asked, claims.room(want));
                 if tokens != 0 {
-                    self.lease(segment, node.word, tokens, visibility_ms, reading, claims);
+                    self.lease(segment, node.word, tokens, terms, claims);
                 }
                 // Those that were not there went another way, and if they come again they bring a node of their own.
                 // AcqRel: whoever takes the node off has seen every claim made through it.
@@ -345,14 +452,9 @@ impl Partition {
     /// Claims one message from the segment at the head, if it is as simple as that: what most receives of one message
     /// come to. `None` says nothing about whether there is one.
     #[inline(always)]
-    pub fn claim_first<'p>(
-        &self,
-        visibility_ms: u64,
-        reading: &Reading<'_>,
-        pin: &'p Pin<'_>,
-    ) -> Option<Claim<'p>> {
+    pub fn claim_first<'p>(&self, terms: &Terms<'_>, pin: &'p Pin<'_>) -> Option<Claim<'p>> {
         let segment = self.first(pin);
-        if segment.ready.has_returned() {
+        if segment.ready.is_special() {
             return None;
         }
         for word in 0..WORDS {
@@ -360,8 +462,13 @@ impl Partition {
             if tokens != 0 {
                 let at = word * BITS + tokens.trailing_zeros() as usize;
                 // As in `lease`.
-                let now = reading.now();
-                let due = (visibility_ms > 0).then(|| now.after(visibility_ms + 1));
+                let now = terms.reading.now();
+                if segment.is_to_be_judged(now, terms) {
+                    // Off the straight way: the next look takes the long one.
+                    self.publish_again(segment, word, tokens, pin);
+                    return None;
+                }
+                let due = terms.due(now);
                 let (claim, sent) = self.lease_slot(segment, at, due, now)?;
                 self.note_leases(segment, due, sent);
                 return Some(claim);
@@ -378,13 +485,15 @@ impl Partition {
         segment: &'p Segment,
         word: usize,
         tokens: u64,
-        visibility_ms: u64,
-        reading: &Reading<'_>,
+        terms: &Terms<'_>,
         claims: &mut impl Hand<'p>,
     ) {
-        // After the claim, and rounded up by one: errors only lengthen the lease. (H11)
-        let now = reading.now();
-        let due = (visibility_ms > 0).then(|| now.after(visibility_ms + 1));
+        // After the claim: errors only lengthen the lease. (H11)
+        let now = terms.reading.now();
+        if segment.is_to_be_judged(now, terms) {
+            return self.judge(segment, word, tokens, now, terms, claims);
+        }
+        let due = terms.due(now);
         let mut last = Millis(0);
         let mut rest = tokens;
         while rest != 0 {
@@ -396,6 +505,102 @@ impl Partition {
             }
         }
         self.note_leases(segment, due, last);
+    }
+
+    /// As `lease`, for segments whose messages have to be looked at one by one: those that may be delivered are leased, the
+    /// others set aside with their tokens. The same restrictions hold.
+    #[cold]
+    #[inline(never)]
+    fn judge<'p>(
+        &self,
+        segment: &'p Segment,
+        word: usize,
+        tokens: u64,
+        now: Millis,
+        terms: &Terms<'_>,
+        claims: &mut impl Hand<'p>,
+    ) {
+        let due = terms.due(now);
+        let mut last = None;
+        let mut rest = tokens;
+        while rest != 0 {
+            let at = word * BITS + rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            let Some(slot) = segment.slots.get(at) else {
+                continue;
+            };
+            // SAFETY: we hold the token.
+            let entry = unsafe { slot.entry() };
+            let why = if terms.has_lapsed(entry.sent(), now) {
+                Some(Special::Lapsed)
+            } else if slot.state_in_hand().receives() >= terms.max_receives {
+                Some(Special::TooOften)
+            // SAFETY: as above; the pin lasts longer than this.
+            } else if unsafe { entry.extras() }.is_some_and(|extras| Extras::new(extras).tenant() != 0) {
+                Some(Special::Grouped)
+            } else {
+                None
+            };
+            if let Some(why) = why {
+                let slot = at as u32;
+                claims.set_aside(Aside { segment, slot, why });
+            } else if let Some((claim, sent)) = self.lease_slot(segment, at, due, now) {
+                last = Some(sent);
+                claims.put(claim);
+            }
+        }
+        if let Some(sent) = last {
+            self.note_leases(segment, due, sent);
+        }
+    }
+
+    /// Leases a message that was set aside, after all.
+    pub fn lease_aside<'p>(&self, aside: Aside<'p>, terms: &Terms<'_>) -> Option<Claim<'p>> {
+        let now = terms.reading.now();
+        let due = terms.due(now);
+        let (claim, sent) = self.lease_slot(aside.segment, aside.slot as usize, due, now)?;
+        self.note_leases(aside.segment, due, sent);
+        Some(claim)
+    }
+
+    /// Does away with a message that was set aside. The caller counts it.
+    pub fn discard_aside(&self, aside: Aside<'_>, pin: &Pin<'_>) {
+        let slot = aside.segment.slot(aside.slot);
+        let Ok(Transition { next, .. }) = slot.state_in_hand().discard() else {
+            debug_assert!(false, "a token on a slot that is not visible");
+            return;
+        };
+        // SAFETY: we hold the token.
+        let entry = unsafe { slot.entry() };
+        slot.store(next);
+        self.bury_one(aside.segment, entry, pin);
+    }
+
+    /// Keeps a message that was set aside from being received for `ms` milliseconds.
+    pub fn put_aside_off(&self, aside: Aside<'_>, ms: u64, reading: &Reading<'_>) {
+        let slot = aside.segment.slot(aside.slot);
+        let due = reading.now().after(ms + 1);
+        let Ok(Transition { next, .. }) = slot.state_in_hand().put_off(due) else {
+            debug_assert!(false, "a token on a slot that is not visible");
+            return;
+        };
+        slot.store(next);
+        self.set_alarm(aside.segment, due);
+    }
+
+    /// Gives the token of a message that was set aside back.
+    pub fn give_aside_back(&self, aside: Aside<'_>, pin: &Pin<'_>) {
+        let slot = aside.slot as usize;
+        self.publish_again(aside.segment, slot / BITS, 1 << (slot % BITS), pin);
+    }
+
+    /// Frees the body of a message just made dead, and counts its slot.
+    pub fn bury_one(&self, segment: &Segment, entry: Entry, pin: &Pin<'_>) {
+        // SAFETY: the caller made it dead, having read the entry before; pinned.
+        if let Some(body) = unsafe { entry.own_allocation() } {
+            self.retire_body(body, pin);
+        }
+        self.after(segment.bury(1), segment, pin);
     }
 
     /// Stores the lease of one slot whose token we hold; also says when its message was sent.
@@ -441,7 +646,7 @@ impl Partition {
     }
 
     /// Makes a message that was claimed without a lease visible again.
-    pub fn unhand(self: &Arc<Self>, claim: &Claim<'_>, pin: &Pin<'_>) {
+    pub fn unhand(&self, claim: &Claim<'_>, pin: &Pin<'_>) {
         let slot = claim.slot as usize;
         self.publish_again(claim.segment, slot / BITS, 1 << (slot % BITS), pin);
     }
@@ -449,7 +654,7 @@ impl Partition {
     /// Deletes a message by the handle of its receive number `receives`.
     #[inline(always)]
     pub fn delete<'p>(
-        self: &'p Arc<Self>,
+        &'p self,
         place: Place,
         receives: u32,
         pin: &'p Pin<'_>,
@@ -467,7 +672,7 @@ impl Partition {
             let transition = state.delete(receives)?;
             match transition.by {
                 By::Cas | By::Reservation => match slot.swap_state(state, transition.next) {
-                    Ok(()) => break DeletedFrom::InFlight,
+                    Ok(()) => break DeletedFrom::of(state),
                     Err(newer) => state = newer,
                 },
                 By::Token => {
@@ -496,7 +701,10 @@ impl Partition {
         // SAFETY: the handle comes from a receiver that held the token; the state we saw was stored after that, with
         // Release, and we read it with Acquire. Pinned, and the slot is not buried yet.
         let entry = unsafe { slot.entry() };
-        if let Some(body) = entry.own_allocation() {
+        // SAFETY: as above.
+        if !entry.is_plain()
+            && let Some(body) = unsafe { entry.own_allocation() }
+        {
             self.retire_body(body, pin);
         }
         graves.dig(self, segment, pin);
@@ -508,7 +716,7 @@ impl Partition {
     /// Fails with [`Refusal::TooLong`] if the lease would last longer than 12 hours in all; the moment is the latest
     /// end it can have.
     pub fn change_visibility(
-        self: &Arc<Self>,
+        &self,
         place: Place,
         receives: u32,
         visibility_ms: u64,
@@ -565,7 +773,7 @@ impl Partition {
 
     /// Frees a dead message's body of its own once nobody can be reading it.
     #[cold]
-    fn retire_body(self: &Arc<Self>, body: *mut [u8], pin: &Pin<'_>) {
+    fn retire_body(&self, body: *mut [u8], pin: &Pin<'_>) {
         /// A body in the hands of an epoch closure.
         struct Retired(*mut [u8]);
         // SAFETY: it owns the body, whose message is dead.

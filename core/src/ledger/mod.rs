@@ -7,8 +7,8 @@
 //!    └─ Slot  one state word; one entry
 //! ```
 //!
-//! Modules use only modules above them in this list: `state`, `slot`, `hint`, `segment`, `chunks`, `once`, `reclaim`, `index`, `pool`,
-//! `returned`, `partition`, `lease`, `expiry`.
+//! Modules use only modules above them in this list: `state`, `slot`, `hint`, `segment`, `chunks`, `reclaim`, `published`, `index`,
+//! `pool`, `returned`, `partition`, `lease`, `expiry`, `graveyard`.
 #![cfg_attr(
     not(loom),
     allow(unreachable_pub, reason = "public to the models only, see lib.rs")
@@ -16,12 +16,13 @@
 
 pub mod chunks;
 pub mod expiry;
+pub mod graveyard;
 pub mod hint;
 pub mod index;
 pub mod lease;
-pub mod once;
 pub mod partition;
 pub mod pool;
+pub mod published;
 pub mod reclaim;
 pub mod returned;
 pub mod segment;

@@ -18,16 +18,17 @@ use crate::{
     budget::Budget,
     clock::Millis,
     config::{ARENA_BODY_MAX, ARENA_FIRST, BITS, SLOTS, WORDS},
+    extras::ExtrasDraft,
     ledger::{
         index::Index,
         pool::Pool,
         reclaim::Pin,
         returned::Returned,
-        segment::{Life, Reservation, Segment},
+        segment::{CLOSED, Life, Reservation, Segment},
         slot::Entry,
         state::Word,
     },
-    sync::{Arc, AtomicPtr, AtomicU64, Ordering},
+    sync::{Arc, AtomicPtr, AtomicU64, Ordering, Weak, fence},
 };
 
 /// One core's part of a queue.
@@ -45,7 +46,11 @@ pub struct Partition {
     pub sweep_at: CachePadded<AtomicU64>,
     pub(crate) budget: Arc<Budget>,
     pool: CachePadded<Pool>,
-    serials: AtomicU64,
+    serials: Arc<Serials>,
+    /// The serial taken last.
+    serial: AtomicU64,
+    /// For closures that wait for the epoch: one that held the partition would keep all its messages while it waits.
+    me: Weak<Self>,
     pub(crate) number: u32,
 }
 
@@ -64,13 +69,75 @@ pub struct Head {
 pub enum Draft<'b> {
     /// To be copied into the segment's arena.
     Inline(&'b [u8]),
+    /// As before, with extras behind it.
+    Extended(&'b [u8], ExtrasDraft<'b>),
     /// In an allocation of its own, already counted in the budget.
     Own(Box<[u8]>),
+    /// As before: so many bytes of body, and extras behind them.
+    OwnExtended(Box<[u8]>, usize),
+}
+
+/// How a message enters that is more than a body sent this instant.
+#[derive(Debug, Clone, Copy)]
+pub struct Entrance {
+    /// When it was sent, here or where it comes from.
+    pub sent: Millis,
+    /// Until when it is not to be received.
+    pub delayed_until: Option<Millis>,
+    /// How often it was received where it comes from.
+    pub receives: u32,
+    /// When it was first received there.
+    pub first_received: Option<Millis>,
+    /// Whether it is of a message group.
+    pub is_grouped: bool,
+}
+
+/// A slot reserved and written, which nobody can see before it is published.
+#[must_use = "reserved slots have to be published or abandoned"]
+#[derive(Debug, Clone, Copy)]
+pub struct Reserved<'p> {
+    /// The segment it is in.
+    pub segment: &'p Segment,
+    /// The slot.
+    pub slot: usize,
 }
 
 /// The ledger has no room, or the system has no memory: nothing more was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
+
+/// Why a partition did not accept (all of) what was to be appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// There is no room.
+    Full,
+    /// The partition has been closed: the queue has become narrower.
+    Closed,
+}
+
+impl From<Full> for Refused {
+    fn from(Full: Full) -> Self {
+        Self::Full
+    }
+}
+
+/// Where a queue's partitions take their segments' serials from: in blocks, so that a partition made where another one was
+/// before begins beyond all that one's.
+#[derive(Debug, Default)]
+pub struct Serials(AtomicU64);
+
+/// Serials of a block: some 264 million messages.
+const SERIAL_BLOCK: u64 = 1 << 20;
+// 2^28 blocks: a partition opened every second wraps them after eight years, full traffic after 228.
+const _: () = assert!(SERIAL_BLOCK << 28 == 1 << crate::config::SERIAL_BITS);
+
+impl Serials {
+    fn block(&self) -> u64 {
+        // Relaxed: a counter.
+        self.0.fetch_add(1, Ordering::Relaxed).wrapping_mul(SERIAL_BLOCK)
+            & ((1 << crate::config::SERIAL_BITS) - 1)
+    }
+}
 
 /// A segment in the hands of an epoch closure.
 struct Retired(NonNull<Segment>);
@@ -95,15 +162,22 @@ impl Draft<'_> {
     pub fn arena_bytes(&self) -> u32 {
         match self {
             Self::Inline(body) => body.len() as u32,
-            Self::Own(_) => 0,
+            Self::Extended(body, extras) => (body.len() + extras.encoded_len()) as u32,
+            Self::Own(_) | Self::OwnExtended(..) => 0,
         }
     }
 }
 
 impl Partition {
     /// A partition with one empty segment.
-    pub fn new(number: u32, budget: Arc<Budget>, now: Millis) -> Result<Self, Full> {
+    pub fn new(
+        number: u32,
+        budget: Arc<Budget>,
+        serials: Arc<Serials>,
+        now: Millis,
+    ) -> Result<Arc<Self>, Full> {
         let mut partition = Self {
+            me: Weak::new(),
             tail: CachePadded::new(AtomicPtr::new(std::ptr::null_mut())),
             head: CachePadded::new(Head {
                 segment: AtomicPtr::new(std::ptr::null_mut()),
@@ -114,32 +188,36 @@ impl Partition {
             sweep_at: CachePadded::new(AtomicU64::new(Millis::NEVER.0)),
             budget,
             pool: CachePadded::new(Pool::new()),
-            serials: AtomicU64::new(1),
+            serial: AtomicU64::new(serials.block()),
+            serials,
             number,
         };
         let first = partition.allocate(ARENA_FIRST)?;
         // SAFETY: just allocated.
-        unsafe { Segment::open(first, 0, now) };
+        unsafe { Segment::open(first, partition.serial.load(Ordering::Relaxed), now) };
         // SAFETY: ours, and only read.
         partition
             .index
             .enter(first.as_ptr(), unsafe { first.as_ref() }.header.number);
         *partition.tail = AtomicPtr::new(first.as_ptr());
         partition.head.segment = AtomicPtr::new(first.as_ptr());
-        Ok(partition)
+        Ok(Arc::new_cyclic(|me| {
+            partition.me = Weak::clone(me);
+            partition
+        }))
     }
 
     /// Appends messages in order, as many as there is memory for: `lengths` says how much of the arena each takes, `draft`
     /// is asked for each in turn, `placed` is told each one's segment and slot.
     #[inline]
     pub fn append<'p, 'b>(
-        self: &Arc<Self>,
+        &self,
         lengths: &[u32],
         mut draft: impl FnMut(usize) -> Draft<'b>,
         sent: Millis,
         pin: &'p Pin<'_>,
         mut placed: impl FnMut(&'p Segment, usize),
-    ) -> Result<(), Full> {
+    ) -> Result<(), Refused> {
         let mut done = 0;
         // Progress: each turn reserves at least one slot, or seals a segment, or goes on from a sealed one.
         while done < lengths.len() {
@@ -156,6 +234,7 @@ impl Partition {
                     for (at, &length) in lengths[done..].iter().enumerate().take(count) {
                         // SAFETY: slot and bytes were reserved by us, and are published only below.
                         unsafe { Self::write(segment, first + at, offset, draft(done + at), sent) };
+                        Self::make_visible(segment, first + at);
                         offset += length as usize;
                         placed(segment, first + at);
                     }
@@ -175,11 +254,11 @@ impl Partition {
     /// Appends one message whose body goes into the arena: [`Partition::append`] without what only batches need.
     #[inline(always)]
     pub fn append_one<'p>(
-        self: &Arc<Self>,
+        &self,
         body: &[u8],
         sent: Millis,
         pin: &'p Pin<'_>,
-    ) -> Result<(&'p Segment, usize), Full> {
+    ) -> Result<(&'p Segment, usize), Refused> {
         // Progress: as in `append`.
         loop {
             // Acquire, SAFETY: as in `append`.
@@ -211,14 +290,98 @@ impl Partition {
         match draft {
             // SAFETY: the caller's promise.
             Draft::Inline(body) => unsafe { segment.write_inline(slot, offset, body, sent) },
+            // SAFETY: as above.
+            Draft::Extended(body, extras) => unsafe {
+                segment.write_extended(slot, offset, body, &extras, sent);
+            },
             Draft::Own(body) => {
                 let length = body.len();
                 let start = Box::into_raw(body).cast::<u8>();
                 // SAFETY: the caller's promise.
                 unsafe { segment.slots[slot].write(Entry::new(start, length, true, sent)) };
             }
+            Draft::OwnExtended(bytes, length) => {
+                let start = Box::into_raw(bytes).cast::<u8>();
+                // SAFETY: the caller's promise.
+                unsafe { segment.slots[slot].write(Entry::new(start, length, true, sent).with_extras()) };
+            }
         }
-        Self::make_visible(segment, slot);
+    }
+
+    /// Reserves a slot for one message, and writes all but its state.
+    ///
+    /// # Errors
+    /// Why not, and the draft.
+    pub fn reserve_one<'p, 'b>(
+        &self,
+        mut draft: Draft<'b>,
+        entrance: &Entrance,
+        now: Millis,
+        pin: &'p Pin<'_>,
+    ) -> Result<Reserved<'p>, (Refused, Draft<'b>)> {
+        let length = draft.arena_bytes();
+        // Progress: as in `append`.
+        loop {
+            // Acquire, SAFETY: as in `append`.
+            let segment: &'p Segment = unsafe { &*self.tail.load(Ordering::Acquire) };
+            match segment.reserve(&[length]) {
+                Reservation::Taken {
+                    first: slot,
+                    count: 1,
+                    offset,
+                    ..
+                } => {
+                    // SAFETY: slot and bytes were reserved by us, and are published only afterwards.
+                    unsafe {
+                        Self::write(segment, slot, offset, draft.take(), entrance.sent);
+                        segment.slots[slot].write_first_received(entrance.first_received, entrance.sent);
+                    }
+                    // Before the token or the state: whoever sees either sees these.
+                    segment.ready.note_oldest(entrance.sent);
+                    if entrance.is_grouped {
+                        segment.ready.note_groups();
+                    }
+                    if entrance.receives > 0 {
+                        segment.ready.note_returned();
+                    }
+                    return Ok(Reserved { segment, slot });
+                }
+                Reservation::Taken { unused, .. } => self.after(segment.bury(unused), segment, pin),
+                Reservation::Sealed => {
+                    if let Err(refused) = self.grow(segment, now, pin) {
+                        return Err((refused, draft));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Publishes what was reserved: from now on it is a message.
+    pub fn publish_reserved(&self, reserved: Reserved<'_>, entrance: &Entrance, pin: &Pin<'_>) {
+        let Reserved { segment, slot } = reserved;
+        let place = &segment.slots[slot];
+        let Ok(transition) = place
+            .state_in_hand()
+            .admit(entrance.receives, entrance.delayed_until)
+        else {
+            debug_assert!(false, "reserved a slot that is taken");
+            return;
+        };
+        place.store(transition.next);
+        match entrance.delayed_until {
+            Some(due) => self.set_alarm(segment, due),
+            None => {
+                self.publish(segment, slot / BITS, 1 << (slot % BITS), pin);
+                self.note_sent(entrance.sent);
+            }
+        }
+    }
+
+    /// Gives up what was reserved: nobody has seen it.
+    pub fn abandon_reserved(&self, reserved: Reserved<'_>, pin: &Pin<'_>) {
+        // SAFETY: reserved and written by the caller.
+        let entry = unsafe { reserved.segment.slots[reserved.slot].entry() };
+        self.bury_one(reserved.segment, entry, pin);
     }
 
     /// Stores the state of a slot reserved by the caller, whose entry is written and which is about to be published.
@@ -242,7 +405,7 @@ impl Partition {
 
     /// Sets the tokens of `count` slots from `first` on.
     #[inline]
-    fn publish_run(self: &Arc<Self>, segment: &Segment, first: usize, count: usize, pin: &Pin<'_>) {
+    fn publish_run(&self, segment: &Segment, first: usize, count: usize, pin: &Pin<'_>) {
         let (mut from, end) = (first, first + count);
         while from < end {
             let word = from / BITS;
@@ -255,7 +418,7 @@ impl Partition {
 
     /// As [`Partition::publish`], for messages that have been published before: receivers are told to look out for newer
     /// ones too.
-    pub fn publish_again(self: &Arc<Self>, segment: &Segment, word: usize, tokens: u64, pin: &Pin<'_>) {
+    pub fn publish_again(&self, segment: &Segment, word: usize, tokens: u64, pin: &Pin<'_>) {
         segment.ready.note_returned();
         // However young: where a receiver has noted that there is nothing, somebody shall come and look.
         self.note_sent(Millis(0));
@@ -264,7 +427,7 @@ impl Partition {
 
     /// Sets tokens in one word, and brings the word back if the head may have passed. Every way into Visible ends here.
     #[inline]
-    pub fn publish(self: &Arc<Self>, segment: &Segment, word: usize, tokens: u64, pin: &Pin<'_>) {
+    pub fn publish(&self, segment: &Segment, word: usize, tokens: u64, pin: &Pin<'_>) {
         if segment.publish(word, tokens) {
             self.bring_back(segment, word, tokens, pin);
         }
@@ -273,7 +436,7 @@ impl Partition {
     /// Brings a passed word back on `returned`, unless nothing in the segment is alive.
     #[cold]
     #[inline(never)]
-    pub fn bring_back(self: &Arc<Self>, segment: &Segment, word: usize, tokens: u64, pin: &Pin<'_>) {
+    pub fn bring_back(&self, segment: &Segment, word: usize, tokens: u64, pin: &Pin<'_>) {
         // Without a hold to be had nothing in the segment is alive: our messages were received through the head,
         // which had not gone by yet, and deleted.
         if segment.hold() {
@@ -284,7 +447,7 @@ impl Partition {
     /// Goes on from a sealed segment: installs the next one, unless somebody has, and moves the tail.
     #[cold]
     #[inline(never)]
-    pub fn grow(self: &Arc<Self>, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<(), Full> {
+    pub fn grow(&self, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<(), Refused> {
         // Acquire: see the next segment as opened; pairs with the CAS below.
         let mut next = sealed.header.next.load(Ordering::Acquire);
         if next.is_null() {
@@ -304,14 +467,39 @@ impl Partition {
                 }
             }
         }
+        if next == CLOSED {
+            return Err(Refused::Closed);
+        }
         self.help_tail(sealed, next);
         Ok(())
+    }
+
+    fn next_serial(&self) -> u64 {
+        // Relaxed, throughout: a counter.
+        let mut last = self.serial.load(Ordering::Relaxed);
+        // Progress: a failed CAS means that another thread took a serial.
+        loop {
+            let next = match (last + 1) % SERIAL_BLOCK {
+                0 => self.serials.block(),
+                _ => last + 1,
+            };
+            match self
+                .serial
+                .compare_exchange_weak(last, next, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return next,
+                Err(newer) => last = newer,
+            }
+        }
     }
 
     /// Moves the tail from `sealed` to `next`, if it is still there.
     #[inline]
     pub fn help_tail(&self, sealed: &Segment, next: *mut Segment) {
         let sealed = std::ptr::from_ref(sealed).cast_mut();
+        // A waiter that looks for messages from the head on before it sleeps must find this link, or we must find the
+        // waiter: see `queue/wait.rs`.
+        fence(Ordering::SeqCst);
         // Release: hands on the segment that we acquired or opened. Relaxed: a failure means the tail is past it.
         let _ = self
             .tail
@@ -319,12 +507,7 @@ impl Partition {
     }
 
     /// A segment to follow `sealed`, entered in the index.
-    pub fn fresh(
-        self: &Arc<Self>,
-        sealed: &Segment,
-        now: Millis,
-        pin: &Pin<'_>,
-    ) -> Result<NonNull<Segment>, Full> {
+    pub fn fresh(&self, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<NonNull<Segment>, Full> {
         // What a full segment of bodies like the last ones would take.
         let arena = (sealed.bytes_per_message() * SLOTS).clamp(ARENA_BODY_MAX, SLOTS * ARENA_BODY_MAX);
         let footprint = Segment::footprint(arena);
@@ -336,10 +519,8 @@ impl Partition {
                 self.pooled(footprint, pin).ok_or(full)
             })?,
         };
-        // Relaxed: a counter.
-        let serial = self.serials.fetch_add(1, Ordering::Relaxed);
         // SAFETY: allocated or taken from the pool, and nobody has seen it.
-        unsafe { Segment::open(segment, serial, now) };
+        unsafe { Segment::open(segment, self.next_serial(), now) };
         // SAFETY: as above. In the index before in the list: a handle made from the list must find it.
         self.index
             .enter(segment.as_ptr(), unsafe { segment.as_ref() }.header.number);
@@ -347,7 +528,7 @@ impl Partition {
     }
 
     /// A spare segment of about the right size. Others on the way go back to the system: traffic has changed.
-    fn pooled(self: &Arc<Self>, footprint: usize, pin: &Pin<'_>) -> Option<NonNull<Segment>> {
+    fn pooled(&self, footprint: usize, pin: &Pin<'_>) -> Option<NonNull<Segment>> {
         // Bounded by what is in the pool.
         while let Some(segment) = self.pool.take(pin) {
             // SAFETY: taken from the pool, ours.
@@ -373,7 +554,7 @@ impl Partition {
 
     /// Gives back what it does not need, because memory has run short: segments that only stale nodes of `returned` hold,
     /// and spare ones.
-    pub(crate) fn trim(self: &Arc<Self>, pin: &Pin<'_>) {
+    pub(crate) fn trim(&self, pin: &Pin<'_>) {
         self.tidy_returned(usize::MAX, pin);
         let none = self.pooled(usize::MAX / 2, pin);
         debug_assert!(none.is_none(), "no segment is that large");
@@ -401,10 +582,10 @@ impl Partition {
     /// Moves the head past a sealed segment without tokens, if another one follows.
     ///
     /// With tokens found on the way the head stays.
-    pub fn pass(self: &Arc<Self>, segment: &Segment, pin: &Pin<'_>) -> Passing {
+    pub fn pass(&self, segment: &Segment, pin: &Pin<'_>) -> Passing {
         // Acquire: see the next segment as opened; pairs with `grow`.
         let next = segment.header.next.load(Ordering::Acquire);
-        if next.is_null() {
+        if next.is_null() || next == CLOSED {
             return Passing::End;
         }
         for word in 0..WORDS {
@@ -439,7 +620,7 @@ impl Partition {
 
     /// Retires a segment if its life is over.
     #[inline]
-    pub fn after(self: &Arc<Self>, life: Life, segment: &Segment, pin: &Pin<'_>) {
+    pub fn after(&self, life: Life, segment: &Segment, pin: &Pin<'_>) {
         if life == Life::Over {
             self.retire(segment, pin);
         }
@@ -448,12 +629,11 @@ impl Partition {
     /// Retires a segment that no list has and in which nothing is alive: once, by whoever brought `live` to zero.
     #[cold]
     #[inline(never)]
-    pub fn retire(self: &Arc<Self>, segment: &Segment, pin: &Pin<'_>) {
+    pub fn retire(&self, segment: &Segment, pin: &Pin<'_>) {
         self.index.leave(segment.header.number);
         let bytes = segment.bytes();
         self.budget.enter_limbo(self.number, bytes);
-        // Weak: a closure that held the partition would keep all its messages while it waits.
-        let (partition, budget) = (Arc::downgrade(self), Arc::clone(&self.budget));
+        let (partition, budget) = (Weak::clone(&self.me), Arc::clone(&self.budget));
         let segment = Retired(NonNull::from(segment));
         pin.defer_segment(bytes, move || {
             let segment = segment;
@@ -522,11 +702,18 @@ pub enum Passing {
     End,
 }
 
-impl Drop for Partition {
-    fn drop(&mut self) {
-        let (budget, entered, pooled) = (Arc::clone(&self.budget), self.index.drain(), self.pool.drain());
+impl Partition {
+    /// Frees up to `most` segments with what is in them. Says whether those were all.
+    ///
+    /// # Safety
+    /// Nobody operates on the partition any more, nor looks at what it holds; it is good for nothing afterwards but to be
+    /// freed further.
+    pub unsafe fn free_some(&self, most: usize) -> bool {
+        let budget = Arc::clone(&self.budget);
+        let entered = self.index.drain(most);
+        let done = entered.len() < most;
         for segment in entered.into_iter().filter_map(NonNull::new) {
-            // SAFETY: `&mut self`: every operation is over. What was retired is in the index no more: it belongs to the
+            // SAFETY: every operation is over, as promised. What was retired is in the index no more: it belongs to the
             // closure that waits for the epoch.
             unsafe {
                 let this = segment.as_ref();
@@ -543,6 +730,15 @@ impl Drop for Partition {
                 Segment::free(segment);
             }
         }
+        done
+    }
+}
+
+impl Drop for Partition {
+    fn drop(&mut self) {
+        // SAFETY: `&mut self`.
+        unsafe { self.free_some(usize::MAX) };
+        let (budget, pooled) = (Arc::clone(&self.budget), self.pool.drain());
         for segment in pooled {
             // SAFETY: as above.
             unsafe {

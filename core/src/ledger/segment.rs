@@ -29,18 +29,22 @@ use crossbeam_utils::CachePadded;
 use crate::{
     clock::Millis,
     config::{BITS, SEGMENT_ROUND, SLOTS, WORDS},
+    extras::ExtrasDraft,
     ledger::{
         hint::Hint,
         reclaim::Pin,
         slot::{Entry, Slot},
     },
-    sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering},
+    sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
 };
 
 /// The mark in a ready word that the partition's head has gone by, or is about to.
 pub const PASSED: u64 = 1 << 63;
 /// The tokens of a ready word.
 pub const TOKENS: u64 = (1 << BITS) - 1;
+
+/// What `next` of a closed partition's last segment says: nothing will ever follow.
+pub const CLOSED: *mut Segment = std::ptr::without_provenance_mut(align_of::<Segment>());
 
 const BYTES_BITS: u32 = 32;
 const BYTES_MASK: u64 = (1 << BYTES_BITS) - 1;
@@ -84,15 +88,25 @@ pub struct Header {
 #[derive(Debug)]
 pub struct Ready {
     words: [AtomicU64; WORDS],
-    /// Whether tokens of messages received before have been set here: a hint for receivers.
-    returned: AtomicBool,
+    /// What is special about some of the messages here: `RETURNED`, `GROUPED`. Set before the token of the first such
+    /// message, so whoever takes that token sees it.
+    marks: AtomicU32,
+    /// No message here was sent earlier. When the segment was opened, or earlier for the sake of messages that come from
+    /// another queue or segment. Lowered before such a message's token is set.
+    oldest: AtomicU64,
 }
+
+/// Tokens of messages received before have been set here.
+const RETURNED: u32 = 1;
+/// Messages of message groups have been sent here.
+const GROUPED: u32 = 2;
 
 impl Ready {
     fn new() -> Self {
         Self {
             words: std::array::from_fn(|_| AtomicU64::new(0)),
-            returned: AtomicBool::new(false),
+            marks: AtomicU32::new(0),
+            oldest: AtomicU64::new(0),
         }
     }
 
@@ -100,14 +114,54 @@ impl Ready {
     #[inline]
     pub fn has_returned(&self) -> bool {
         // Relaxed: decides which of two orders to look in, both of which find everything.
-        self.returned.load(Ordering::Relaxed)
+        self.marks.load(Ordering::Relaxed) & RETURNED != 0
     }
 
-    /// Says that there are.
+    /// Whether there may be messages that a receive has to look at twice: received before, or of a message group. What
+    /// the holder of a token reads here is true of that token's message.
+    #[inline]
+    pub fn is_special(&self) -> bool {
+        // Relaxed: the token's Acquire came after the mark, which came before the token's Release.
+        self.marks.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether there may be messages of message groups.
+    #[inline]
+    pub fn has_groups(&self) -> bool {
+        // Relaxed: as in `is_special`.
+        self.marks.load(Ordering::Relaxed) & GROUPED != 0
+    }
+
+    /// Says that there are tokens of messages received before.
     pub fn note_returned(&self) {
-        // Relaxed, both: see `has_returned`. Looked at first, so as not to take the line from its readers for nothing.
-        if !self.has_returned() {
-            self.returned.store(true, Ordering::Relaxed);
+        self.mark(RETURNED);
+    }
+
+    /// Says that there are messages of message groups.
+    pub fn note_groups(&self) {
+        self.mark(GROUPED);
+    }
+
+    fn mark(&self, mark: u32) {
+        // Relaxed, both: see `is_special`. Looked at first, so as not to take the line from its readers for nothing; a
+        // mark, once set, stays until the segment is reused.
+        if self.marks.load(Ordering::Relaxed) & mark == 0 {
+            self.marks.fetch_or(mark, Ordering::Relaxed);
+        }
+    }
+
+    /// No message here was sent earlier: true of every message whose token the caller holds.
+    #[inline]
+    pub fn oldest(&self) -> Millis {
+        // Relaxed: as in `is_special`.
+        Millis(self.oldest.load(Ordering::Relaxed))
+    }
+
+    /// Notes that a message is about to be published here that was sent at `sent`.
+    pub fn note_oldest(&self, sent: Millis) {
+        // Relaxed, both: as in `mark`.
+        if self.oldest() > sent {
+            self.oldest.fetch_min(sent.0, Ordering::Relaxed);
         }
     }
 }
@@ -248,7 +302,8 @@ impl Segment {
         for word in this.ready.iter() {
             word.store(0, Ordering::Relaxed);
         }
-        this.ready.returned.store(false, Ordering::Relaxed);
+        this.ready.marks.store(0, Ordering::Relaxed);
+        this.ready.oldest.store(opened.0, Ordering::Relaxed);
         this.tally.live.store(SLOTS as u32 + 1, Ordering::Relaxed);
     }
 
@@ -257,7 +312,7 @@ impl Segment {
         // Acquire: see the next segment as opened; pairs with the CAS of `Partition::grow`.
         let next = self.header.next.load(Ordering::Acquire);
         // SAFETY: reached from the head under the pin, and not retired before the head has gone past it.
-        (!next.is_null()).then(|| unsafe { &*next })
+        (!next.is_null() && next != CLOSED).then(|| unsafe { &*next })
     }
 
     /// The tokens of a word whose messages look as if nobody had received them yet.
@@ -396,6 +451,32 @@ impl Segment {
         }
     }
 
+    /// As [`Segment::write_inline`], with extras behind the body.
+    ///
+    /// # Safety
+    /// As for [`Segment::write_inline`]; the bytes reserved are those of body and extras together.
+    pub unsafe fn write_extended(
+        &self,
+        slot: usize,
+        offset: usize,
+        body: &[u8],
+        extras: &ExtrasDraft<'_>,
+        sent: Millis,
+    ) {
+        let length = extras.encoded_len();
+        debug_assert!(offset + body.len() + length <= self.header.arena_capacity as usize);
+        // SAFETY: the reservation gave these bytes of the arena, and this slot, to the caller alone. The arena's bytes may
+        // never have been written: zeroes first, so that a slice of them may be made.
+        unsafe {
+            let place = self.header.arena.add(offset);
+            copy(body, place);
+            let behind = place.add(body.len());
+            behind.write_bytes(0, length);
+            extras.encode(std::slice::from_raw_parts_mut(behind, length));
+            self.slots[slot].write(Entry::new(place, body.len(), false, sent).with_extras());
+        }
+    }
+
     /// Sets tokens in a ready word: the messages can be received from now on.
     ///
     /// Returns whether the head may have passed; the caller must then bring the word back on `returned`.
@@ -403,11 +484,11 @@ impl Segment {
     #[must_use = "a word that was passed has to be brought back"]
     pub fn publish(&self, word: usize, tokens: u64) -> bool {
         debug_assert_eq!(tokens & !TOKENS, 0);
-        // Release: entry, body and state become visible to the claimer; pairs with the Acquire of `take` and
-        // `take_one`. An RMW, so that earlier publishers' releases survive it and so that it and `pass` see each other
+        // SeqCst: Release, so that entry, body and state become visible to the claimer (pairs with the Acquire of `take` and
+        // `take_one`); and one order with the caller's look for waiters that follows, see `queue/wait.rs`. An RMW, so that earlier publishers' releases survive it and so that it and `pass` see each other
         // in one order; never a load before it. An addition, because bits that are clear are set by it just as well, in
         // one instruction that cannot fail, and what was there before comes with it.
-        let before = self.ready[word].fetch_add(tokens, Ordering::Release);
+        let before = self.ready[word].fetch_add(tokens, Ordering::SeqCst);
         debug_assert_eq!(before & tokens, 0, "a token was set twice");
         before & PASSED != 0
     }

@@ -3,6 +3,7 @@
 use crate::{
     clock::Millis,
     config::VISIBILITY_MAX,
+    extras::Extras,
     ledger::state::Word,
     sync::{AtomicU64, Ordering, UnsafeCell},
 };
@@ -29,13 +30,14 @@ pub struct Slot {
 pub struct Entry {
     /// The body's first byte, in the segment's arena or in an allocation of its own.
     body: *const u8,
-    /// `own allocation:1 | spare:1 | length:21 | sent_ms:41`.
+    /// `own allocation:1 | extras:1 | length:21 | sent_ms:41`; the length is the body's alone.
     meta: u64,
 }
 
 const SENT_BITS: u32 = 41;
 const LENGTH_BITS: u32 = 21;
 const OWN_ALLOCATION: u64 = 1 << 63;
+const EXTRAS: u64 = 1 << 62;
 
 // The longest body's length fits, and the clock's last moment.
 const _: () = assert!(crate::config::BODY_MAX < 1 << LENGTH_BITS);
@@ -55,6 +57,21 @@ impl Entry {
         }
     }
 
+    /// As it is, with a block of extras right behind the body.
+    #[must_use]
+    pub fn with_extras(self) -> Self {
+        Self {
+            meta: self.meta | EXTRAS,
+            ..self
+        }
+    }
+
+    /// Whether body and extras are no more than bytes in the arena: no extras, and no allocation to free.
+    #[inline]
+    pub fn is_plain(self) -> bool {
+        self.meta & (OWN_ALLOCATION | EXTRAS) == 0
+    }
+
     /// The body's length in bytes.
     #[inline]
     pub fn length(self) -> usize {
@@ -67,11 +84,50 @@ impl Entry {
         Millis::new(self.meta & ((1 << SENT_BITS) - 1))
     }
 
-    /// The body's own allocation, if it has one.
+    /// The allocation of its own that body and extras have, if they have one.
+    ///
+    /// # Safety
+    /// As for [`Entry::body`].
     #[inline]
-    pub fn own_allocation(self) -> Option<*mut [u8]> {
-        (self.meta & OWN_ALLOCATION != 0)
-            .then(|| std::ptr::slice_from_raw_parts_mut(self.body.cast_mut(), self.length()))
+    pub unsafe fn own_allocation(self) -> Option<*mut [u8]> {
+        if self.meta & OWN_ALLOCATION == 0 {
+            return None;
+        }
+        // SAFETY: the caller's promise.
+        let extras = unsafe { self.extras() }.map_or(0, <[u8]>::len);
+        Some(std::ptr::slice_from_raw_parts_mut(
+            self.body.cast_mut(),
+            self.length() + extras,
+        ))
+    }
+
+    /// The body and what is right behind it.
+    ///
+    /// # Safety
+    /// As for [`Entry::body`].
+    pub unsafe fn body_and_extras<'p>(self) -> &'p [u8] {
+        // SAFETY: as in `body` and `extras`: both were written, one behind the other, in one allocation.
+        unsafe {
+            let extras = self.extras().map_or(0, <[u8]>::len);
+            std::slice::from_raw_parts(self.body, self.length() + extras)
+        }
+    }
+
+    /// The block of extras behind the body, if there is one.
+    ///
+    /// # Safety
+    /// As for [`Entry::body`].
+    #[inline]
+    pub unsafe fn extras<'p>(self) -> Option<&'p [u8]> {
+        if self.meta & EXTRAS == 0 {
+            return None;
+        }
+        // SAFETY: the sender wrote a block behind the body (rule 1), which begins with its own length.
+        unsafe {
+            let block = self.body.add(self.length());
+            let length = Extras::length(block.cast::<[u8; Extras::HEADER]>().read());
+            Some(std::slice::from_raw_parts(block, length))
+        }
     }
 
     /// The body.
@@ -126,6 +182,12 @@ impl Received {
     pub fn first(self, sent: Millis) -> Option<Millis> {
         let first = self.0 & Self::FIRST_MASK;
         (first > 0).then(|| Millis::new(sent.as_millis() + first - 1))
+    }
+
+    /// When the last lease began, if that is less than 18 hours ago at `now`.
+    pub fn last_within(self, now: Millis) -> Millis {
+        let age = now.as_millis().wrapping_sub(self.0 >> FIRST_BITS) & ((1 << LAST_BITS) - 1);
+        Millis::new(now.as_millis().saturating_sub(age))
     }
 
     /// When the lease began that is still running at `now`.
@@ -189,6 +251,18 @@ impl Slot {
             )
             .map(drop)
             .map_err(Word::from_bits)
+    }
+
+    /// Takes over when a message was first received in its life before, in another queue or segment.
+    ///
+    /// # Safety
+    /// As for [`Slot::write`], after it.
+    pub unsafe fn write_first_received(&self, first: Option<Millis>, sent: Millis) {
+        if let Some(first) = first {
+            let received = Received::NEVER.again(true, sent, first);
+            // Relaxed: as in `write`.
+            self.received.store(received.0, Ordering::Relaxed);
+        }
     }
 
     /// Writes the entry of a message about to be published.

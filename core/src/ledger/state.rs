@@ -10,10 +10,12 @@
 //!      Empty ──────────────▶ Visible ───────────────────▶ InFlight
 //!        │                    ▲   │  ◀─────────────────── │  ▲  │
 //!        │ publish(due)       │   │    due, release       └──┘  │
-//!        ▼            due     │   │    (owes the token)  extend │
-//!      Delayed ───────────────┘   ▼                             ▼
+//!        ▼   due, put off     │   │    (owes the token)  extend │
+//!      Delayed ◀──────────────┘   ▼                             ▼
 //!        └───────────────────▶   Dead   ◀───────────────────────┘
-//!              discard       delete, discard       delete, discard
+//!        delete, discard     delete, discard       delete, discard
+//!
+//!      Visible ──line up (token)──▶ InLine ──call up──▶ Visible; delete, discard ──▶ Dead
 //! ```
 //!
 //! Every event is a function from the present word to the next one, with what its caller owes afterwards, or the
@@ -53,6 +55,8 @@ pub enum Phase {
     InFlight = 3,
     /// Gone for good.
     Dead = 4,
+    /// To be received, but only through the line of its message group's tenant (fair queues).
+    InLine = 5,
 }
 
 /// A slot's state word: phase, receive count, due moment.
@@ -92,6 +96,8 @@ pub enum Owed {
     Alarm(Millis),
     /// Count the slot dead in its segment.
     Burial,
+    /// Name the slot in its tenant's line.
+    Line,
 }
 
 /// Why an event is not allowed on a word.
@@ -109,6 +115,8 @@ pub enum Refusal {
     InFlight,
     /// The message is visible: its lease is over, or it never had one.
     Visible,
+    /// The message is in its tenant's line.
+    InLine,
     /// The lease of this handle is over although nobody has swept it up yet.
     LeaseOver,
     /// The message has been received again since: the handle is of an older lease.
@@ -153,13 +161,14 @@ impl Word {
             1 => Phase::Delayed,
             2 => Phase::Visible,
             3 => Phase::InFlight,
+            5 => Phase::InLine,
             _ => Phase::Dead,
         }
     }
 
     /// Whether the message is there, without decoding the rest.
     #[inline]
-    const fn is(self, phase: Phase) -> bool {
+    pub const fn is(self, phase: Phase) -> bool {
         self.0 >> PHASE_SHIFT == phase as u64
     }
 
@@ -193,6 +202,59 @@ impl Word {
         })
     }
 
+    /// A message enters that has been received `receives` times where it was before.
+    pub fn admit(self, receives: u32, delayed_until: Option<Millis>) -> Result<Transition, Refusal> {
+        let fresh = self.publish(delayed_until)?;
+        Ok(Transition {
+            next: Self::new(
+                fresh.next.phase(),
+                if receives < RECEIVES_MAX {
+                    receives
+                } else {
+                    RECEIVES_MAX
+                },
+                fresh.next.due(),
+            ),
+            ..fresh
+        })
+    }
+
+    /// The holder of the token keeps the message from being received until `due`.
+    pub fn put_off(self, due: Millis) -> Result<Transition, Refusal> {
+        if !self.is(Phase::Visible) {
+            return Err(Refusal::of(self.phase()));
+        }
+        Ok(Transition {
+            next: Self::new(Phase::Delayed, self.receives(), due),
+            by: By::Token,
+            owed: Owed::Alarm(due),
+        })
+    }
+
+    /// The holder of the token puts the message in its tenant's line, which is then the only way to receive it.
+    pub fn line_up(self) -> Result<Transition, Refusal> {
+        if !self.is(Phase::Visible) {
+            return Err(Refusal::of(self.phase()));
+        }
+        Ok(Transition {
+            next: Self::new(Phase::InLine, self.receives(), Millis(0)),
+            by: By::Token,
+            owed: Owed::Line,
+        })
+    }
+
+    /// Whoever serves the line makes the message one to be received by token again: it is the token's holder then.
+    pub fn call_up(self) -> Result<Transition, Refusal> {
+        if !self.is(Phase::InLine) {
+            return Err(Refusal::of(self.phase()));
+        }
+        Ok(Transition {
+            next: self.visible_again(),
+            by: By::Cas,
+            owed: Owed::Token,
+        })
+    }
+
     /// The holder of the token leases the message until `due`, or with `None` receives it and leaves it visible.
     #[inline]
     pub fn claim(self, due: Option<Millis>) -> Result<Transition, Refusal> {
@@ -217,13 +279,16 @@ impl Word {
 
     /// The holder of the handle of receive number `receives` deletes the message.
     ///
-    /// Also after its lease is over, as long as nobody received the message again (standard queues).
+    /// Also after its lease is over, as long as nobody received the message again (standard queues), and while it is put
+    /// off after that.
     #[inline]
     pub fn delete(self, receives: u32) -> Result<Transition, Refusal> {
         let by = if self.is(Phase::InFlight) {
             By::Cas
         } else if self.is(Phase::Visible) {
             By::Token
+        } else if self.is(Phase::Delayed) || self.is(Phase::InLine) {
+            By::Cas
         } else {
             return Err(Refusal::of(self.phase()));
         };
@@ -273,17 +338,10 @@ impl Word {
     }
 
     /// The queue throws the message away (purge, retention, dead-lettered elsewhere).
-    #[cfg_attr(
-        not(any(test, loom)),
-        expect(
-            dead_code,
-            reason = "part of the machine; retention, purge and dead letters call it"
-        )
-    )]
     #[inline]
     pub fn discard(self) -> Result<Transition, Refusal> {
         let by = match self.phase() {
-            Phase::Delayed | Phase::InFlight => By::Cas,
+            Phase::Delayed | Phase::InFlight | Phase::InLine => By::Cas,
             Phase::Visible => By::Token,
             phase => return Err(Refusal::of(phase)),
         };
@@ -319,7 +377,7 @@ impl Word {
                     Ok(())
                 }
             }
-            Phase::Visible => {
+            Phase::Visible | Phase::Delayed | Phase::InLine => {
                 self.is_newest(receives)?;
                 Err(Refusal::Visible)
             }
@@ -336,6 +394,7 @@ impl Refusal {
             Phase::Visible => Self::Visible,
             Phase::InFlight => Self::InFlight,
             Phase::Dead => Self::Dead,
+            Phase::InLine => Self::InLine,
         }
     }
 }
@@ -345,7 +404,7 @@ impl fmt::Debug for Word {
         write!(f, "{:?}", self.phase())?;
         match self.phase() {
             Phase::Empty | Phase::Dead => Ok(()),
-            Phase::Visible => write!(f, "(receives {})", self.receives()),
+            Phase::Visible | Phase::InLine => write!(f, "(receives {})", self.receives()),
             Phase::Delayed | Phase::InFlight => {
                 write!(f, "(receives {}, due {})", self.receives(), self.due())
             }
@@ -365,6 +424,7 @@ mod tests {
         let mut words = vec![Word::EMPTY, Word::DEAD];
         for receives in [0, 1, 2, RECEIVES_MAX - 1, RECEIVES_MAX] {
             words.push(Word::new(Phase::Visible, receives, Millis(0)));
+            words.push(Word::new(Phase::InLine, receives, Millis(0)));
             for due in [
                 Millis(0),
                 Millis(NOW.0 - 1),
@@ -389,6 +449,10 @@ mod tests {
         Release(u32),
         Due,
         Discard,
+        Admit(u32, Option<Millis>),
+        PutOff(Millis),
+        LineUp,
+        CallUp,
     }
 
     fn events() -> Vec<Event> {
@@ -399,6 +463,12 @@ mod tests {
             Event::Claim(Some(LATER)),
             Event::Due,
             Event::Discard,
+            Event::Admit(0, None),
+            Event::Admit(7, None),
+            Event::Admit(7, Some(LATER)),
+            Event::PutOff(LATER),
+            Event::LineUp,
+            Event::CallUp,
         ];
         for receives in [0, 1, 2, 3, RECEIVES_MAX - 1, RECEIVES_MAX] {
             events.push(Event::Delete(receives));
@@ -417,12 +487,16 @@ mod tests {
             Event::Release(receives) => word.release(receives, NOW),
             Event::Due => word.due_at(NOW),
             Event::Discard => word.discard(),
+            Event::Admit(receives, due) => word.admit(receives, due),
+            Event::PutOff(due) => word.put_off(due),
+            Event::LineUp => word.line_up(),
+            Event::CallUp => word.call_up(),
         }
     }
 
     /// The specification, written the other way round: a table of phase × event, not code per event.
     fn expected(word: Word, event: Event) -> Result<(Phase, u32, Option<Millis>, By, Owed), Refusal> {
-        use Phase::{Dead, Delayed, Empty, InFlight, Visible};
+        use Phase::{Dead, Delayed, Empty, InFlight, InLine, Visible};
         let (phase, count, due) = (word.phase(), word.receives(), word.due());
         let held = |handle: u32| match handle {
             0 => Err(Refusal::Unknown),
@@ -435,7 +509,13 @@ mod tests {
             (Empty | Dead, Event::Publish(Some(at))) => {
                 (Delayed, 0, Some(at), By::Reservation, Owed::Alarm(at))
             }
-            (_, Event::Publish(_)) => return Err(Refusal::Occupied),
+            (Empty | Dead, Event::Admit(before, None)) => {
+                (Visible, before, None, By::Reservation, Owed::Token)
+            }
+            (Empty | Dead, Event::Admit(before, Some(at))) => {
+                (Delayed, before, Some(at), By::Reservation, Owed::Alarm(at))
+            }
+            (_, Event::Publish(_) | Event::Admit(..)) => return Err(Refusal::Occupied),
 
             (Empty, _) => return Err(Refusal::Empty),
             (Dead, _) => return Err(Refusal::Dead),
@@ -462,10 +542,28 @@ mod tests {
                 held(handle)?;
                 return Err(Refusal::Visible);
             }
+            (Visible, Event::PutOff(at)) => (Delayed, count, Some(at), By::Token, Owed::Alarm(at)),
+            (Visible, Event::LineUp) => (InLine, count, None, By::Token, Owed::Line),
+            (Visible, Event::CallUp) => return Err(Refusal::Visible),
+            (InLine, Event::CallUp) => (Visible, count, None, By::Cas, Owed::Token),
+            (InLine | Delayed, Event::Delete(handle)) => {
+                held(handle)?;
+                (Dead, 0, None, By::Cas, Owed::Burial)
+            }
+            (InLine | Delayed, Event::Extend(handle, _) | Event::Release(handle)) => {
+                held(handle)?;
+                return Err(Refusal::Visible);
+            }
+            (InLine, Event::Discard) => (Dead, 0, None, By::Cas, Owed::Burial),
+            (InLine, Event::Claim(_) | Event::Due | Event::PutOff(_) | Event::LineUp) => {
+                return Err(Refusal::InLine);
+            }
             (Visible, Event::Due) => return Err(Refusal::Visible),
             (Visible, Event::Discard) => (Dead, 0, None, By::Token, Owed::Burial),
 
-            (InFlight, Event::Claim(_)) => return Err(Refusal::InFlight),
+            (InFlight, Event::Claim(_) | Event::PutOff(_) | Event::LineUp | Event::CallUp) => {
+                return Err(Refusal::InFlight);
+            }
             (InFlight, Event::Delete(handle)) => {
                 held(handle)?;
                 (Dead, 0, None, By::Cas, Owed::Burial)
@@ -484,7 +582,7 @@ mod tests {
                 }
                 (Visible, count, None, By::Cas, Owed::Token)
             }
-            (Delayed, Event::Claim(_) | Event::Delete(_) | Event::Extend(..) | Event::Release(_)) => {
+            (Delayed, Event::Claim(_) | Event::PutOff(_) | Event::LineUp | Event::CallUp) => {
                 return Err(Refusal::Delayed);
             }
             (InFlight | Delayed, Event::Due) if due <= NOW => (Visible, count, None, By::Cas, Owed::Token),
@@ -515,7 +613,9 @@ mod tests {
         for word in words() {
             for event in events() {
                 let Ok(t) = apply(word, event) else { continue };
-                if matches!(t.next.phase(), Phase::Dead) || matches!(event, Event::Publish(_)) {
+                if matches!(t.next.phase(), Phase::Dead)
+                    || matches!(event, Event::Publish(_) | Event::Admit(..))
+                {
                     continue;
                 }
                 let grown = u32::from(matches!(event, Event::Claim(_)) && word.receives() < RECEIVES_MAX);

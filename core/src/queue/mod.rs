@@ -1,27 +1,46 @@
 //! A queue: its policy over its partitions, callable from any thread.
 
-mod standard;
+mod configure;
+mod dead_letter;
+mod era;
+mod handle;
+mod receive;
+mod send;
 mod stats;
 mod steal;
+mod wait;
 
 use std::{fmt, time::Duration};
 
+use crossbeam_utils::CachePadded;
 pub use stats::Counts;
 
 use crate::{
     batch::Batch,
     broker::Shared,
+    budget::{Budget, MemoryUse},
     clock::Millis,
     config::{BODY_MAX, QueueConfig},
-    error::{BatchError, ChangeVisibilityError, DeleteError, HandleError, ReceiveError, SendError},
-    ledger::{
-        once::Once,
-        partition::{Full, Partition},
+    error::{
+        BatchError, ChangeVisibilityError, DeleteError, HandleError, NoSuchQueue, ReceiveError, SendError,
     },
-    message::{Message, Sent},
+    extras::Extras,
+    ledger::{
+        partition::{Full, Partition, Serials},
+        published::Published,
+        reclaim::Pin,
+    },
+    message::{Message, Outgoing, Sent},
+    queue::{
+        configure::Settings,
+        dead_letter::DeadLetters,
+        era::Era,
+        stats::{Past, Stripe},
+    },
     receipt::{HandleText, MessageId, QueueId, ReceiptHandle},
-    sync::{Arc, AtomicBool, Ordering},
+    sync::{Arc, AtomicU32, Mutex, Ordering, Weak},
     turn::Turn,
+    wait::Waiters,
     worker::WorkerCore,
 };
 
@@ -56,33 +75,84 @@ pub struct Queue {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
+    /// What every operation reads, and hardly any writes.
+    hot: CachePadded<Hot>,
     id: QueueId,
     name: Box<str>,
-    config: QueueConfig,
+    /// Control plane: taken to change and to show the configuration.
+    config: Mutex<QueueConfig>,
+    dead_letters: Published<DeadLetters>,
     shared: Arc<Shared>,
+    budget: Arc<Budget>,
+    serials: Arc<Serials>,
+    past: Past,
+    created: Millis,
     /// Keeps the broker's workers from being taken for leftovers.
     _user: Arc<()>,
-    /// Made when first sent to.
-    partitions: Box<[Once<Arc<Partition>>]>,
-    stats: stats::Stats,
-    deleted: AtomicBool,
+}
+
+/// What every operation reads, and hardly any writes: one line.
+#[derive(Debug)]
+struct Hot {
+    /// None once the queue has been deleted.
+    era: Published<Era>,
+    settings: Settings,
+    /// A worker sends to the partition of its home's number under this mask.
+    mask: AtomicU32,
+    /// All partitions that may have something in them have numbers below this.
+    span: AtomicU32,
+    waiters: Waiters,
 }
 
 impl Queue {
-    pub(crate) fn new(id: QueueId, name: &str, config: QueueConfig, shared: &Arc<Shared>) -> Self {
+    pub(crate) fn new(
+        id: QueueId,
+        name: &str,
+        config: QueueConfig,
+        target: Option<&Self>,
+        shared: &Arc<Shared>,
+    ) -> Self {
+        let budget = Budget::of_queue(&shared.budget, config.memory_limit);
+        let waiters = Waiters::default();
+        shared.clock.tell(waiters.event());
+        let settings = Settings::new(&config);
+        settings.set_max_receives(
+            target
+                .and(config.redrive.as_ref())
+                .map(|redrive| redrive.max_receives),
+        );
         Self {
             inner: Arc::new(Inner {
+                hot: CachePadded::new(Hot {
+                    era: Published::new(Arc::new(Era::new(shared.partitions))),
+                    settings,
+                    mask: AtomicU32::new((shared.partitions.next_power_of_two() - 1) as u32),
+                    span: AtomicU32::new(shared.partitions as u32),
+                    waiters,
+                }),
                 id,
                 name: name.into(),
-                config,
+                config: Mutex::new(config),
+                dead_letters: target.map_or_else(Published::empty, |target| {
+                    Published::new(Arc::new(DeadLetters::to(target)))
+                }),
+                budget: Arc::new(budget),
+                serials: Arc::new(Serials::default()),
+                past: Past::default(),
+                created: shared.clock.now(),
                 _user: Arc::clone(&shared.users),
-                partitions: (0..shared.partitions).map(|_| Once::new()).collect(),
-                stats: stats::Stats::new(),
-                deleted: AtomicBool::new(false),
                 shared: Arc::clone(shared),
             }),
         }
+    }
+
+    pub(crate) fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.inner)
+    }
+
+    pub(crate) fn upgrade(inner: &Weak<Inner>) -> Option<Self> {
+        inner.upgrade().map(|inner| Self { inner })
     }
 
     /// The queue's name.
@@ -91,10 +161,10 @@ impl Queue {
         &self.inner.name
     }
 
-    /// The queue's configuration.
+    /// When the queue was created.
     #[must_use]
-    pub fn config(&self) -> &QueueConfig {
-        &self.inner.config
+    pub fn created_at(&self) -> Millis {
+        self.inner.created
     }
 
     #[inline]
@@ -102,11 +172,22 @@ impl Queue {
         self.inner.id
     }
 
-    pub(crate) fn message_id(&self, partition: u32, serial: u64, slot: u32) -> MessageId {
-        self.inner
-            .shared
-            .seal
-            .message_id(self.inner.id, partition, serial, slot)
+    /// The id of the message in a slot: the one it brought from elsewhere, or one computed from its place.
+    pub(crate) fn message_id(
+        &self,
+        extras: Option<Extras<'_>>,
+        partition: u32,
+        serial: u64,
+        slot: u32,
+    ) -> MessageId {
+        match extras.and_then(|extras| extras.moved()) {
+            Some(moved) => MessageId::from_bytes(moved.id),
+            None => self
+                .inner
+                .shared
+                .seal
+                .message_id(self.inner.id, partition, serial, slot),
+        }
     }
 
     /// Accepts a message. From then on it is received at least once before it is gone.
@@ -128,6 +209,25 @@ impl Queue {
         self.in_turn(|turn| self.send_in(turn, body))
     }
 
+    /// Accepts a message that is more than a body: with a delay of its own, attributes, a message group. See [`Outgoing`].
+    ///
+    /// # Errors
+    /// [`SendError`]; the message was not accepted.
+    pub fn send_message(&self, message: &Outgoing<'_>) -> Result<Sent<'_>, SendError> {
+        self.in_turn(|turn| self.send_message_in(turn, message))
+    }
+
+    /// As [`Queue::send_batch`], of messages that are more than bodies.
+    ///
+    /// # Errors
+    /// Those of [`Queue::send_batch`].
+    pub fn send_messages(
+        &self,
+        messages: &[Outgoing<'_>],
+    ) -> Result<Batch<Result<Sent<'_>, SendError>>, BatchError> {
+        self.in_turn(|turn| self.send_messages_in(turn, messages))
+    }
+
     /// Accepts up to 10 messages, in the order given; each entry has a result of its own (SQS).
     ///
     /// # Errors
@@ -140,8 +240,9 @@ impl Queue {
     }
 
     /// Receives up to `max` (1..=10) messages, each leased for `visibility_timeout` (0..=12 h, counted in milliseconds
-    /// and never shorter than asked for) and copied out. Fewer may come than there are, but none only if every
-    /// partition was looked at and nothing was visible.
+    /// and never shorter than asked for; `None` for the queue's own) and copied out. Fewer may come than there are, but none
+    /// only if every partition was looked at and nothing was visible, or if the receive has moved more than a hundred
+    /// messages to the dead-letter queue.
     ///
     /// A timeout of zero receives without leasing: the message has been counted as received and is visible again.
     ///
@@ -159,7 +260,12 @@ impl Queue {
     ///
     /// # Errors
     /// [`ReceiveError`]; nothing was received.
-    pub fn receive(&self, max: usize, visibility_timeout: Duration) -> Result<Vec<Message>, ReceiveError> {
+    pub fn receive(
+        &self,
+        max: usize,
+        visibility_timeout: impl Into<Option<Duration>>,
+    ) -> Result<Vec<Message>, ReceiveError> {
+        let visibility_timeout = visibility_timeout.into();
         self.in_turn(|turn| {
             let received = self.receive_in(turn, max, visibility_timeout)?;
             Ok(received.iter().map(|delivery| delivery.to_message()).collect())
@@ -239,16 +345,29 @@ impl Queue {
     /// How many messages there are, by state, and what happened so far. O(workers).
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.inner.stats.read()
+        let present = self.in_passing(|turn| {
+            self.era(turn.pin())
+                .map_or_else(Counts::default, |era| era.stats.read())
+        });
+        self.inner.past.with(present)
+    }
+
+    /// The memory that this queue's messages take at the moment; its limit is the queue's own, if it has one.
+    #[must_use]
+    pub fn memory(&self) -> MemoryUse {
+        self.inner.budget.read()
     }
 
     /// When a lease or delay ends next: not later than the true moment, except while another thread is sweeping or has
     /// only just received. `None` if nothing is due ever. Ask again now and then. O(segments): some 40 µs with 10 million messages in flight.
     #[must_use]
     pub fn next_due(&self) -> Option<Millis> {
-        self.partitions()
-            .filter_map(|partition| partition.next_due())
-            .min()
+        self.in_passing(|turn| {
+            self.era(turn.pin())?
+                .all(turn.pin())
+                .filter_map(Partition::next_due)
+                .min()
+        })
     }
 
     /// Makes visible what is due at `now`, and returns [`Queue::next_due`].
@@ -258,13 +377,16 @@ impl Queue {
     pub fn advance(&self, now: Millis) -> Option<Millis> {
         self.in_turn(|turn| {
             let now = now.min(turn.now());
-            for partition in self.partitions() {
-                // Bounded: what becomes due later is after `now`.
+            let Some(era) = self.era(turn.pin()) else { return };
+            for partition in era.all(turn.pin()) {
                 // Now, whenever it was to be looked at next.
                 partition.look_by(Millis::new(0));
-                while partition.is_sweep_due(now) && self.sweep(turn, partition, now, u32::MAX) > 0 {}
+                // Bounded: what becomes due later is after `now`.
+                while partition.is_sweep_due(now) && self.sweep(turn, era, partition, now, u32::MAX) > 0 {}
             }
         });
+        // Bounded by what there is.
+        while self.inner.shared.graveyard.work(64) {}
         self.next_due()
     }
 
@@ -274,10 +396,14 @@ impl Queue {
     pub fn census(&self) -> (u64, u64, u64) {
         use crate::ledger::state::Phase;
         let mut census = (0, 0, 0);
-        self.in_turn(|turn| {
-            for partition in self.partitions() {
+        self.in_passing(|turn| {
+            for partition in self
+                .era(turn.pin())
+                .into_iter()
+                .flat_map(|era| era.all(turn.pin()))
+            {
                 partition.census(turn.pin(), |word| match word.phase() {
-                    Phase::Visible => census.0 += 1,
+                    Phase::Visible | Phase::InLine => census.0 += 1,
                     Phase::InFlight => census.1 += 1,
                     Phase::Delayed => census.2 += 1,
                     Phase::Empty | Phase::Dead => {}
@@ -287,16 +413,89 @@ impl Queue {
         census
     }
 
-    /// Marks the queue deleted: every later call is refused. Its memory goes with its last handle.
-    pub(crate) fn mark_deleted(&self) {
-        // Release: what the deleter did before is before what a refused caller does after; pairs with `is_deleted`.
-        self.inner.deleted.store(true, Ordering::Release);
+    /// Removes all messages, in whatever state, at one instant: those accepted before it are gone, their handles are
+    /// answered as those of deleted messages, and nothing accepted after it is touched. Returns how many it removed. (SQS
+    /// takes up to a minute, and allows one purge a minute; that is the server's to say.)
+    ///
+    /// The step itself is O(partitions). The caller then frees their memory (some 40 ns a message); what other threads may still be
+    /// looking at is left to the operations that follow.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use epoq::{Broker, Deletion, QueueConfig};
+    /// # let queue = Broker::new().create_queue("q", QueueConfig::default())?;
+    /// queue.send(b"one")?;
+    /// let handle = queue.receive(1, None)?[0].receipt_handle();
+    /// assert_eq!(queue.purge()?, 1);
+    /// queue.send(b"two")?;
+    /// assert_eq!(queue.delete(&handle)?, Deletion::Gone);
+    /// assert_eq!((queue.counts().visible, queue.counts().purged), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`NoSuchQueue`] if the queue has been deleted.
+    pub fn purge(&self) -> Result<u64, NoSuchQueue> {
+        self.in_passing(|turn| {
+            if self.era(turn.pin()).is_none() {
+                return Err(NoSuchQueue);
+            }
+            let fresh = Arc::new(Era::new(self.inner.shared.partitions));
+            Ok(self.replace_era(Some(fresh), turn))
+        })
+        .inspect(|_| self.clear_away())
     }
 
-    #[inline]
-    pub(crate) fn is_deleted(&self) -> bool {
-        // Acquire: see `mark_deleted`.
-        self.inner.deleted.load(Ordering::Acquire)
+    /// Refuses every later call, and does away with the messages.
+    pub(crate) fn end(&self) {
+        self.in_passing(|turn| {
+            self.replace_era(None, turn);
+            self.set_dead_letters(None, turn.pin());
+        });
+        // Whoever waits shall hear of it.
+        self.inner.hot.waiters.wake_all();
+        self.clear_away();
+    }
+
+    /// Puts another era in the place of the present one; says how many messages that had.
+    fn replace_era(&self, era: Option<Arc<Era>>, turn: &Turn<'_>) -> u64 {
+        let graveyard = Arc::clone(&self.inner.shared.graveyard);
+        let Some(stats) = self.era(turn.pin()).map(|era| Arc::clone(&era.stats)) else {
+            return 0;
+        };
+        let counts = stats.read();
+        self.inner.past.add(&stats);
+        drop(stats);
+        self.inner.hot.era.replace(era, turn.pin(), move |era| {
+            // The only share there is: eras are only borrowed.
+            if let Some(era) = Arc::into_inner(era) {
+                era.bury(&graveyard);
+            }
+        });
+        counts.visible + counts.in_flight + counts.delayed
+    }
+
+    /// What the queue's messages live in; none once it has been deleted.
+    #[inline(always)]
+    pub(crate) fn era<'t>(&'t self, pin: &'t Pin<'_>) -> Option<&'t Era> {
+        self.inner.hot.era.get(pin)
+    }
+
+    #[inline(always)]
+    fn stripe<'t>(era: &'t Era, turn: &Turn<'_>) -> Option<&'t Stripe> {
+        era.stats.of(turn.worker().number)
+    }
+
+    /// Runs `f` in a turn, without registering the calling thread for good.
+    fn in_passing<R>(&self, f: impl FnOnce(&Turn<'_>) -> R) -> R {
+        WorkerCore::in_passing(&self.inner.shared, |worker| f(&worker.begin()))
+    }
+
+    /// Frees what an era that is over has left, as far as nobody can be looking at it any more.
+    fn clear_away(&self) {
+        WorkerCore::in_passing(&self.inner.shared, WorkerCore::flush);
+        // Bounded by what there is.
+        while self.inner.shared.graveyard.work(1024) {}
     }
 
     /// Runs `f` in a turn of the calling thread's worker.
@@ -305,33 +504,37 @@ impl Queue {
         WorkerCore::of_thread(&self.inner.shared, |worker| f(&worker.begin()))
     }
 
-    #[inline]
-    fn partition(&self, number: usize) -> Option<&Arc<Partition>> {
-        self.inner.partitions.get(number)?.get()
-    }
-
-    fn partitions(&self) -> impl Iterator<Item = &Arc<Partition>> {
-        self.inner.partitions.iter().filter_map(Once::get)
-    }
-
     /// The partition a worker sends to.
-    #[inline]
-    fn home(&self, turn: &Turn<'_>) -> Result<&Arc<Partition>, Full> {
-        let home = turn.worker().home;
-        match self.partition(home) {
+    #[inline(always)]
+    fn home<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>) -> Result<&'t Partition, Full> {
+        // Relaxed: routing only; any partition will do.
+        let number = turn.worker().home & self.inner.hot.mask.load(Ordering::Relaxed) as usize;
+        match era.partition(number, turn.pin()) {
             Some(partition) => Ok(partition),
-            None => self.open_partition(home, turn),
+            None => self.open_partition(era, number, turn),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn open_partition(&self, number: usize, turn: &Turn<'_>) -> Result<&Arc<Partition>, Full> {
-        let shared = &self.inner.shared;
-        let partition = self.inner.partitions[number].get_or_try(|| {
-            Partition::new(number as u32, Arc::clone(&shared.budget), turn.now()).map(Arc::new)
+    fn open_partition<'t>(
+        &'t self,
+        era: &'t Era,
+        number: usize,
+        turn: &'t Turn<'_>,
+    ) -> Result<&'t Partition, Full> {
+        let inner = &self.inner;
+        let place = era.partitions.get(number).ok_or(Full)?;
+        let mut made = None;
+        let partition = place.get_or_try(turn.pin(), || {
+            let budget = Arc::clone(&inner.budget);
+            let partition = Partition::new(number as u32, budget, Arc::clone(&inner.serials), turn.now())?;
+            made = Some(Arc::clone(&partition));
+            Ok(partition)
         })?;
-        shared.list(partition);
+        if let Some(made) = made {
+            inner.shared.list(&made);
+        }
         Ok(partition)
     }
 }

@@ -4,30 +4,59 @@ use crossbeam_utils::CachePadded;
 
 use crate::{
     ledger::chunks::Chunks,
-    sync::{AtomicU64, Ordering},
+    sync::{Arc, AtomicU64, Mutex, Ordering},
 };
 
-/// What a worker did to a queue, and how often. One line per worker, so nobody else writes here.
+/// What a worker did to a queue, and how often. Two lines per worker, so nobody else writes here.
 #[derive(Debug, Default)]
 pub(crate) struct Stripe(CachePadded<Counters>);
 
+/// The first line has what each life cycle touches.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Counters {
+    /// Accepted, visible at once.
     pub(crate) sent: Counter,
     /// Visible to in flight.
     pub(crate) leased: Counter,
+    /// How far `leased` may go before the messages in flight are counted again.
+    pub(crate) leased_until: Counter,
+    /// Receives asked for, to take turns by.
+    pub(crate) rounds: Counter,
+    pub(crate) deleted_in_flight: Counter,
     /// Received without a lease (visibility timeout zero).
     pub(crate) glimpsed: Counter,
     /// In flight to visible, by the lease's end.
     pub(crate) expired: Counter,
     /// In flight to visible, by the lease's holder.
     pub(crate) released: Counter,
+    /// Send calls, to look every so often whether somebody else sends here too.
+    pub(crate) calls: Counter,
+    _first_line: [u64; 7],
+    /// Accepted, delayed.
+    pub(crate) sent_delayed: Counter,
     /// Delayed to visible.
     pub(crate) ripened: Counter,
-    pub(crate) deleted_in_flight: Counter,
+    /// Visible to delayed: the dead-letter queue had no room.
+    pub(crate) put_off: Counter,
     pub(crate) deleted_visible: Counter,
-    /// Receives asked for, to take turns by.
-    pub(crate) rounds: Counter,
+    pub(crate) deleted_delayed: Counter,
+    /// Retention over.
+    pub(crate) lapsed_visible: Counter,
+    pub(crate) lapsed_in_flight: Counter,
+    pub(crate) lapsed_delayed: Counter,
+    /// Moved to another queue.
+    pub(crate) moved_out: Counter,
+    /// Come from another queue.
+    pub(crate) moved_in: Counter,
+    /// Survivors moved out of nearly empty segments.
+    pub(crate) evacuated: Counter,
+    /// Messages of noisy tenants put in line.
+    pub(crate) lined_up: Counter,
+    /// Receives that went to another partition than the home.
+    pub(crate) steals: Counter,
+    /// Waiters woken.
+    pub(crate) wakes: Counter,
 }
 
 /// A counter with a single writer.
@@ -56,8 +85,14 @@ impl Counter {
         self.read()
     }
 
+    /// Sets it. By its worker; by another one only where a lost race does no harm.
+    pub(crate) fn set(&self, value: u64) {
+        // Relaxed: see `add`.
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     #[inline]
-    fn read(&self) -> u64 {
+    pub(crate) fn read(&self) -> u64 {
         // Relaxed: see `add`.
         self.0.load(Ordering::Relaxed)
     }
@@ -71,18 +106,21 @@ impl std::ops::Deref for Stripe {
     }
 }
 
-/// How many messages a queue has, by state, and what has happened to them so far.
+/// How many messages a queue has, by state, and what has happened to them so far, by cause.
 ///
-/// Exact when nothing runs: sent = visible + in flight + delayed + deleted. While operations run each figure may lag
-/// behind by those operations.
+/// Exact when nothing runs: [`sent`](Self::sent) + [`moved_in`](Self::moved_in) = [`visible`](Self::visible) +
+/// [`in_flight`](Self::in_flight) + [`delayed`](Self::delayed) + [`deleted`](Self::deleted) + [`lapsed`](Self::lapsed) +
+/// [`moved_out`](Self::moved_out) + [`purged`](Self::purged). While operations run each figure may lag behind by those
+/// operations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Messages to be received now.
+    /// Messages to be received now (SQS's `ApproximateNumberOfMessages`).
     pub visible: u64,
-    /// Messages leased. A lease whose end has come counts here until a receive or sweep notices.
+    /// Messages leased (SQS's `ApproximateNumberOfMessagesNotVisible`). A lease whose end has come counts here until a
+    /// receive or sweep notices.
     pub in_flight: u64,
-    /// Messages not to be received yet.
+    /// Messages not to be received yet (SQS's `ApproximateNumberOfMessagesDelayed`).
     pub delayed: u64,
     /// Messages accepted so far.
     pub sent: u64,
@@ -92,13 +130,50 @@ pub struct Counts {
     pub expired: u64,
     /// Leases given up by their holders so far.
     pub released: u64,
-    /// Messages deleted so far.
+    /// Messages deleted by their handles so far.
     pub deleted: u64,
+    /// Messages removed so far because their retention period was over.
+    pub lapsed: u64,
+    /// Messages moved to other queues so far: dead letters, and those a move task took away.
+    pub moved_out: u64,
+    /// Messages that came from other queues so far.
+    pub moved_in: u64,
+    /// Messages purged so far.
+    pub purged: u64,
 }
 
-/// A queue's stripes, by worker number.
+impl Counts {
+    fn present(&self) -> u64 {
+        self.visible + self.in_flight + self.delayed
+    }
+
+    /// With what happened in an era that is over: what was left in it has been purged.
+    fn after(self, past: Self) -> Self {
+        Self {
+            visible: self.visible,
+            in_flight: self.in_flight,
+            delayed: self.delayed,
+            sent: self.sent + past.sent,
+            received: self.received + past.received,
+            expired: self.expired + past.expired,
+            released: self.released + past.released,
+            deleted: self.deleted + past.deleted,
+            lapsed: self.lapsed + past.lapsed,
+            moved_out: self.moved_out + past.moved_out,
+            moved_in: self.moved_in + past.moved_in,
+            purged: self.purged + past.purged + past.present(),
+        }
+    }
+}
+
+/// The stripes of one era, by worker number.
 #[derive(Debug)]
 pub(crate) struct Stats(Chunks<Stripe>);
+
+/// Most messages a worker may lease before those in flight are counted again, where there is no limit.
+const UNLIMITED_STEP: u64 = 1 << 32;
+/// Shares of what may still be leased that one worker is granted at a time, for each worker.
+const GRANT_SHARE: u64 = 4;
 
 impl Stats {
     pub(crate) fn new() -> Self {
@@ -111,27 +186,142 @@ impl Stats {
         self.0.get_or_grow(worker as usize, |_| ())
     }
 
-    pub(crate) fn read(&self) -> Counts {
-        let sum = |counter: fn(&Counters) -> &Counter| -> u64 {
-            self.0
-                .chunks()
-                .flat_map(|(_, stripes)| stripes)
-                .map(|stripe| counter(stripe).read())
-                .sum()
+    pub(crate) fn stripes(&self) -> impl Iterator<Item = &Stripe> {
+        self.0.chunks().flat_map(|(_, stripes)| stripes)
+    }
+
+    pub(crate) fn sum(&self, counter: fn(&Counters) -> &Counter) -> u64 {
+        self.stripes().map(|stripe| counter(stripe).read()).sum()
+    }
+
+    pub(crate) fn in_flight(&self) -> u64 {
+        // What ends leases first: a lease begun and ended in between must not count twice the wrong way.
+        let ended = self.sum(|c| &c.expired)
+            + self.sum(|c| &c.released)
+            + self.sum(|c| &c.deleted_in_flight)
+            + self.sum(|c| &c.lapsed_in_flight);
+        self.sum(|c| &c.leased).saturating_sub(ended)
+    }
+
+    /// Lets `mine` lease some more messages, at most `limit` being in flight in all. Says how many are, if that is too many.
+    ///
+    /// A worker is granted a share of what is left, so that it seldom has to count; near the limit it counts each time.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn grant(&self, mine: &Stripe, limit: Option<u64>) -> Result<u64, u64> {
+        let leased = mine.leased.read();
+        let Some(limit) = limit else {
+            mine.leased_until.set(leased + UNLIMITED_STEP);
+            return Ok(UNLIMITED_STEP);
         };
-        let (sent, leased, glimpsed) = (sum(|c| &c.sent), sum(|c| &c.leased), sum(|c| &c.glimpsed));
-        let (expired, released) = (sum(|c| &c.expired), sum(|c| &c.released));
-        let (deleted_in_flight, deleted_visible) =
-            (sum(|c| &c.deleted_in_flight), sum(|c| &c.deleted_visible));
+        let in_flight = self.in_flight();
+        let left = limit.saturating_sub(in_flight);
+        if left == 0 {
+            mine.leased_until.set(leased);
+            return Err(in_flight);
+        }
+        // What other workers have been granted and not used is still theirs, unless there is nothing else left.
+        let (mut others, mut workers) = (0, 0);
+        for stripe in self.stripes() {
+            let until = stripe.leased_until.read();
+            if until > 0 && !std::ptr::eq(stripe, mine) {
+                others += until.saturating_sub(stripe.leased.read());
+            }
+            workers += u64::from(until > 0);
+        }
+        let share = left.saturating_sub(others) / (GRANT_SHARE * workers.max(1));
+        let granted = if share >= crate::config::BATCH_MAX as u64 {
+            share
+        } else {
+            0
+        };
+        mine.leased_until.set(leased + granted);
+        Ok(granted.max(left.min(crate::config::BATCH_MAX as u64)))
+    }
+
+    /// Lets nobody lease any more without counting anew: the limit has been changed.
+    pub(crate) fn revoke_grants(&self) {
+        self.stripes().for_each(|stripe| {
+            if stripe.leased_until.read() > 0 {
+                stripe.leased_until.set(1);
+            }
+        });
+    }
+
+    pub(crate) fn read(&self) -> Counts {
+        let sum = |counter| self.sum(counter);
+        let (sent, sent_delayed) = (sum(|c| &c.sent), sum(|c| &c.sent_delayed));
+        let (leased, glimpsed) = (sum(|c| &c.leased), sum(|c| &c.glimpsed));
+        let (expired, released, ripened) = (sum(|c| &c.expired), sum(|c| &c.released), sum(|c| &c.ripened));
+        let put_off = sum(|c| &c.put_off);
+        let deleted_in_flight = sum(|c| &c.deleted_in_flight);
+        let (deleted_visible, deleted_delayed) = (sum(|c| &c.deleted_visible), sum(|c| &c.deleted_delayed));
+        let (lapsed_visible, lapsed_in_flight) = (sum(|c| &c.lapsed_visible), sum(|c| &c.lapsed_in_flight));
+        let lapsed_delayed = sum(|c| &c.lapsed_delayed);
+        let (moved_out, moved_in) = (sum(|c| &c.moved_out), sum(|c| &c.moved_in));
         Counts {
-            visible: (sent + expired + released).saturating_sub(leased + deleted_visible),
-            in_flight: leased.saturating_sub(expired + released + deleted_in_flight),
-            delayed: 0,
-            sent,
+            visible: (sent + moved_in + expired + released + ripened)
+                .saturating_sub(leased + put_off + deleted_visible + lapsed_visible + moved_out),
+            in_flight: leased.saturating_sub(expired + released + deleted_in_flight + lapsed_in_flight),
+            delayed: (sent_delayed + put_off).saturating_sub(ripened + deleted_delayed + lapsed_delayed),
+            sent: sent + sent_delayed,
             received: leased + glimpsed,
             expired,
             released,
-            deleted: deleted_in_flight + deleted_visible,
+            deleted: deleted_in_flight + deleted_visible + deleted_delayed,
+            lapsed: lapsed_visible + lapsed_in_flight + lapsed_delayed,
+            moved_out,
+            moved_in,
+            purged: 0,
         }
+    }
+}
+
+/// What happened in a queue's past eras.
+#[derive(Debug, Default)]
+pub(crate) struct Past(Mutex<Eras>);
+
+#[derive(Debug, Default)]
+struct Eras {
+    /// Of eras that nobody writes to any more.
+    sum: Counts,
+    /// Eras in which somebody may still be finishing something.
+    closing: Vec<Arc<Stats>>,
+}
+
+impl Past {
+    /// Adds an era that is over.
+    pub(crate) fn add(&self, stats: &Arc<Stats>) {
+        let mut eras = self.lock();
+        eras.fold();
+        eras.closing.push(Arc::clone(stats));
+    }
+
+    /// The counts of the present era with those of the past ones.
+    pub(crate) fn with(&self, present: Counts) -> Counts {
+        let mut eras = self.lock();
+        eras.fold();
+        eras.closing
+            .iter()
+            .fold(present.after(eras.sum), |counts, stats| {
+                counts.after(stats.read())
+            })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Eras> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Eras {
+    fn fold(&mut self) {
+        let sum = &mut self.sum;
+        self.closing.retain(|stats| {
+            let over = Arc::strong_count(stats) == 1;
+            if over {
+                *sum = Counts::default().after(stats.read()).after(*sum);
+            }
+            !over
+        });
     }
 }

@@ -16,12 +16,12 @@ const VISIT_EVERY: u32 = 1021;
 #[inline]
 pub(crate) fn first<'q>(
     worker: &WorkerCore,
+    home: usize,
     partitions: usize,
     max: usize,
     receive: u32,
     find: impl Fn(usize) -> Option<&'q Partition>,
 ) -> usize {
-    let home = worker.home;
     if partitions == 1 {
         return home;
     }

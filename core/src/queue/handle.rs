@@ -1,0 +1,180 @@
+//! What a receipt handle is good for: deleting its message, and changing the end of its lease.
+
+use std::time::Duration;
+
+use super::{Deletion, Queue, VisibilityChange, era::Era};
+use crate::{
+    batch::Batch,
+    clock,
+    config::VISIBILITY_MAX,
+    error::{BatchError, ChangeVisibilityError, DeleteError},
+    ledger::{
+        lease::{DeletedFrom, Graves},
+        state::Refusal,
+    },
+    receipt::ReceiptHandle,
+    turn::Turn,
+};
+
+impl Queue {
+    #[inline(always)]
+    pub(crate) fn delete_in(&self, turn: &Turn<'_>, handle: &ReceiptHandle) -> Result<Deletion, DeleteError> {
+        let era = self.admit(turn, DeleteError::QueueDeleted, DeleteError::ForeignTurn)?;
+        let mut round = Round::new();
+        let result = self.delete_one(era, turn, handle, &mut round);
+        self.end_round(era, turn, round);
+        result
+    }
+
+    pub(crate) fn delete_batch_in(
+        &self,
+        turn: &Turn<'_>,
+        handles: &[ReceiptHandle],
+    ) -> Result<Batch<Result<Deletion, DeleteError>>, BatchError> {
+        Batch::<()>::check(handles.len())?;
+        let era = self.admit(turn, BatchError::QueueDeleted, BatchError::ForeignTurn)?;
+        let (mut results, mut round) = (Batch::new(), Round::new());
+        for handle in handles {
+            results.push(self.delete_one(era, turn, handle, &mut round));
+        }
+        self.end_round(era, turn, round);
+        Ok(results)
+    }
+
+    #[inline(always)]
+    fn delete_one<'t>(
+        &'t self,
+        era: &'t Era,
+        turn: &'t Turn<'_>,
+        handle: &ReceiptHandle,
+        round: &mut Round<'t>,
+    ) -> Result<Deletion, DeleteError> {
+        if handle.queue != self.inner.id {
+            return Err(DeleteError::Foreign);
+        }
+        let Some(partition) = era.partition(handle.partition(), turn.pin()) else {
+            // There was one; purged, or closed because nothing was left in it.
+            return Ok(Deletion::Gone);
+        };
+        match partition.delete(handle.place(), handle.receives(), turn.pin(), &mut round.graves) {
+            Ok(DeletedFrom::InFlight) => {
+                round.in_flight += 1;
+                Ok(Deletion::Deleted)
+            }
+            Ok(DeletedFrom::Visible) => {
+                round.visible += 1;
+                Ok(Deletion::Deleted)
+            }
+            Ok(DeletedFrom::Delayed) => {
+                round.delayed += 1;
+                Ok(Deletion::Deleted)
+            }
+            Err(Refusal::Dead) => Ok(Deletion::Gone),
+            Err(Refusal::ReceivedAgain) => Ok(Deletion::ReceivedAgain),
+            Err(_) => Err(DeleteError::Foreign),
+        }
+    }
+
+    #[inline(always)]
+    fn end_round<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>, mut round: Round<'t>) {
+        round.graves.fill(turn.pin());
+        if let Some(stripe) = Self::stripe(era, turn) {
+            if round.in_flight > 0 {
+                stripe.deleted_in_flight.add(round.in_flight);
+            }
+            if round.visible > 0 {
+                stripe.deleted_visible.add(round.visible);
+            }
+            if round.delayed > 0 {
+                stripe.deleted_delayed.add(round.delayed);
+            }
+        }
+    }
+
+    pub(crate) fn change_visibility_in(
+        &self,
+        turn: &Turn<'_>,
+        handle: &ReceiptHandle,
+        visibility_timeout: Duration,
+    ) -> Result<VisibilityChange, ChangeVisibilityError> {
+        let limit = VISIBILITY_MAX;
+        let Some(visibility_ms) =
+            clock::ceil_ms(visibility_timeout).filter(|&ms| ms <= limit.as_millis() as u64)
+        else {
+            return Err(ChangeVisibilityError::VisibilityTimeout {
+                given: visibility_timeout,
+                limit,
+            });
+        };
+        let era = self.admit(
+            turn,
+            ChangeVisibilityError::QueueDeleted,
+            ChangeVisibilityError::ForeignTurn,
+        )?;
+        if handle.queue != self.inner.id {
+            return Err(ChangeVisibilityError::Foreign);
+        }
+        // There was one; purged, or closed because nothing was left in it.
+        let partition = era
+            .partition(handle.partition(), turn.pin())
+            .ok_or(ChangeVisibilityError::Gone)?;
+        match partition.change_visibility(
+            handle.place(),
+            handle.receives(),
+            visibility_ms,
+            turn.reading(),
+            turn.pin(),
+        ) {
+            Ok(()) => {
+                if visibility_ms == 0 {
+                    if let Some(stripe) = Self::stripe(era, turn) {
+                        stripe.released.add(1);
+                    }
+                    self.wake(1);
+                } else {
+                    self.wake_by(turn.now().after(visibility_ms));
+                }
+                Ok(VisibilityChange::Changed)
+            }
+            Err(Refusal::Visible | Refusal::LeaseOver) => Ok(VisibilityChange::LeaseOver),
+            Err(Refusal::Dead) => Err(ChangeVisibilityError::Gone),
+            Err(Refusal::ReceivedAgain) => Err(ChangeVisibilityError::ReceivedAgain),
+            Err(Refusal::TooLong(_)) => Err(ChangeVisibilityError::TotalTooLong { limit }),
+            Err(_) => Err(ChangeVisibilityError::Foreign),
+        }
+    }
+
+    pub(crate) fn change_visibility_batch_in(
+        &self,
+        turn: &Turn<'_>,
+        changes: &[(ReceiptHandle, Duration)],
+    ) -> Result<Batch<Result<VisibilityChange, ChangeVisibilityError>>, BatchError> {
+        Batch::<()>::check(changes.len())?;
+        self.admit(turn, BatchError::QueueDeleted, BatchError::ForeignTurn)?;
+        let mut results = Batch::new();
+        for (handle, visibility_timeout) in changes {
+            results.push(self.change_visibility_in(turn, handle, *visibility_timeout));
+        }
+        Ok(results)
+    }
+}
+
+/// The deletions of one call.
+struct Round<'t> {
+    graves: Graves<'t>,
+    in_flight: u64,
+    visible: u64,
+    delayed: u64,
+}
+
+impl Round<'_> {
+    #[inline]
+    const fn new() -> Self {
+        Self {
+            graves: Graves::new(),
+            in_flight: 0,
+            visible: 0,
+            delayed: 0,
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! Receiving: which partitions are looked at in which order, and what becomes of messages that are not to be delivered.
+
+use std::time::Duration;
+
+use super::{Queue, dead_letter::Fate, era::Era, stats::Stripe, steal};
+use crate::{
+    clock::{self, Millis},
+    config::{BATCH_MAX, PASSES_MAX, VISIBILITY_MAX},
+    delivery::{Delivery, Received},
+    error::ReceiveError,
+    ledger::{
+        lease::{Aside, Asides, Claim, Hand, Many, One, Special, Terms},
+        partition::Partition,
+    },
+    sync::Ordering,
+    turn::Turn,
+};
+
+/// Segments of purged queues that a receive frees which does not find its message at once.
+const GRAVES_IN_PASSING: usize = 4;
+
+impl Queue {
+    /// Refuses calls on a deleted queue, and turns of another broker's worker, whose pin would protect nothing here.
+    #[inline(always)]
+    pub(crate) fn admit<'t, E>(&'t self, turn: &'t Turn<'_>, deleted: E, foreign: E) -> Result<&'t Era, E> {
+        if !turn.worker().is_of(&self.inner.shared) {
+            return Err(foreign);
+        }
+        self.era(turn.pin()).ok_or(deleted)
+    }
+
+    #[inline(always)]
+    pub(crate) fn receive_in<'t>(
+        &'t self,
+        turn: &'t Turn<'_>,
+        max: usize,
+        visibility_timeout: Option<Duration>,
+    ) -> Result<Received<'t>, ReceiveError> {
+        if !(1..=BATCH_MAX).contains(&max) {
+            return Err(ReceiveError::Max {
+                given: max,
+                limit: BATCH_MAX,
+            });
+        }
+        let era = self.admit(turn, ReceiveError::QueueDeleted, ReceiveError::ForeignTurn)?;
+        let stripe = Self::stripe(era, turn);
+        let terms = self.terms(stripe, turn, visibility_timeout)?;
+        let max = self.allow(era, stripe, &terms, max)?;
+        let first = self.first(era, turn, max, terms.round);
+        let mut received = Received::new(self);
+        let mut hand = Many {
+            claims: received.claims(),
+            asides: Asides::new(),
+        };
+        Receive {
+            queue: self,
+            era,
+            turn,
+            stripe,
+            max,
+            terms: &terms,
+            hand: &mut hand,
+        }
+        .run(first);
+        Ok(received)
+    }
+
+    #[inline(always)]
+    pub(crate) fn receive_one_in<'t>(
+        &'t self,
+        turn: &'t Turn<'_>,
+        visibility_timeout: Option<Duration>,
+    ) -> Result<Option<Delivery<'t>>, ReceiveError> {
+        let era = self.admit(turn, ReceiveError::QueueDeleted, ReceiveError::ForeignTurn)?;
+        let stripe = Self::stripe(era, turn);
+        let terms = self.terms(stripe, turn, visibility_timeout)?;
+        self.allow(era, stripe, &terms, 1)?;
+        let (worker, pin) = (turn.worker(), turn.pin());
+        let first = self.first(era, turn, 1, terms.round);
+        if let Some(partition) = era.partition(first, pin)
+            && partition.returned.is_empty(pin)
+            && let Some(claim) = partition.claim_first(&terms, pin)
+        {
+            let now = turn.now();
+            worker.saw(now);
+            if partition.is_sweep_due(now) {
+                self.sweep(turn, era, partition, now, 1);
+            }
+            let claim = Some(claim);
+            let hand = One { claim, aside: None };
+            self.settle(era, turn, stripe, &terms, &hand);
+            return Ok(claim.map(|claim| Delivery::new(claim, self)));
+        }
+        Ok(self
+            .search(era, turn, stripe, &terms, first)
+            .map(|claim| Delivery::new(claim, self)))
+    }
+
+    /// Receives one message from wherever there is one.
+    #[cold]
+    #[inline(never)]
+    fn search<'t>(
+        &'t self,
+        era: &'t Era,
+        turn: &'t Turn<'_>,
+        stripe: Option<&'t Stripe>,
+        terms: &Terms<'_>,
+        first: usize,
+    ) -> Option<Claim<'t>> {
+        // In passing, a little of what purged queues have left.
+        self.inner.shared.graveyard.work(GRAVES_IN_PASSING);
+        let mut hand = One {
+            claim: None,
+            aside: None,
+        };
+        Receive {
+            queue: self,
+            era,
+            turn,
+            stripe,
+            max: 1,
+            terms,
+            hand: &mut hand,
+        }
+        .run(first);
+        hand.claim
+    }
+
+    #[inline(always)]
+    fn terms<'t>(
+        &'t self,
+        stripe: Option<&Stripe>,
+        turn: &'t Turn<'_>,
+        visibility_timeout: Option<Duration>,
+    ) -> Result<Terms<'t>, ReceiveError> {
+        let settings = &self.inner.hot.settings;
+        let visibility_ms = match visibility_timeout {
+            Some(given) => clock::ceil_ms(given)
+                .filter(|&ms| ms <= VISIBILITY_MAX.as_millis() as u64)
+                .ok_or(ReceiveError::VisibilityTimeout {
+                    given,
+                    limit: VISIBILITY_MAX,
+                })?,
+            None => settings.visibility_ms(),
+        };
+        Ok(Terms {
+            visibility_ms,
+            retention_ms: settings.retention_ms(),
+            max_receives: settings.max_receives(),
+            // Counted per worker and queue: what is done every second or seventh time must not fall in step with how a
+            // worker goes round its queues.
+            round: stripe.map_or(1, |stripe| stripe.rounds.next() as u32),
+            reading: turn.reading(),
+        })
+    }
+
+    /// How many messages the worker may lease now, of `max` it asks for.
+    #[inline(always)]
+    fn allow(
+        &self,
+        era: &Era,
+        stripe: Option<&Stripe>,
+        terms: &Terms<'_>,
+        max: usize,
+    ) -> Result<usize, ReceiveError> {
+        match stripe {
+            Some(stripe) if stripe.leased.read() + max as u64 > stripe.leased_until.read() => {
+                self.grant(era, stripe, terms, max)
+            }
+            _ => Ok(max),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grant(
+        &self,
+        era: &Era,
+        stripe: &Stripe,
+        terms: &Terms<'_>,
+        max: usize,
+    ) -> Result<usize, ReceiveError> {
+        if terms.visibility_ms == 0 {
+            return Ok(max);
+        }
+        let limit = self.inner.hot.settings.in_flight_max();
+        match era.stats.grant(stripe, limit) {
+            Ok(granted) => Ok(max.min(usize::try_from(granted).unwrap_or(max))),
+            Err(in_flight) => Err(ReceiveError::TooManyInFlight {
+                in_flight,
+                limit: limit.unwrap_or(u64::MAX),
+            }),
+        }
+    }
+
+    /// The partition to look at first.
+    #[inline(always)]
+    fn first(&self, era: &Era, turn: &Turn<'_>, max: usize, round: u32) -> usize {
+        let hot = &self.inner.hot;
+        // Relaxed, both: routing; "empty" looks at everything below `span`.
+        let home = turn.worker().home & hot.mask.load(Ordering::Relaxed) as usize;
+        let span = hot.span.load(Ordering::Relaxed) as usize;
+        steal::first(turn.worker(), home, span, max, round, |number| {
+            era.partition(number, turn.pin())
+        })
+    }
+
+    /// Counts what was claimed; without leases, makes it visible again.
+    #[inline(always)]
+    fn settle<'t>(
+        &self,
+        era: &Era,
+        turn: &Turn<'_>,
+        stripe: Option<&Stripe>,
+        terms: &Terms<'_>,
+        hand: &impl Hand<'t>,
+    ) {
+        let count = hand.claimed();
+        if let Some(stripe) = stripe {
+            let counter = if terms.visibility_ms > 0 {
+                &stripe.leased
+            } else {
+                &stripe.glimpsed
+            };
+            counter.add(count as u64);
+        }
+        if terms.visibility_ms > 0 {
+            if count > 0 {
+                self.wake_by(turn.now().after(terms.visibility_ms));
+            }
+        } else {
+            self.unhand(era, turn, hand);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unhand<'t>(&self, era: &Era, turn: &Turn<'_>, hand: &impl Hand<'t>) {
+        hand.each(|claim| {
+            if let Some(partition) = era.partition(claim.segment.header.partition as usize, turn.pin()) {
+                partition.unhand(claim, turn.pin());
+            }
+        });
+        self.wake(hand.claimed());
+    }
+
+    /// Sweeps one partition until `enough` messages became visible; counts them and says how many.
+    pub(crate) fn sweep(
+        &self,
+        turn: &Turn<'_>,
+        era: &Era,
+        partition: &Partition,
+        now: Millis,
+        enough: u32,
+    ) -> u32 {
+        let swept = partition.sweep(now, enough, turn.pin());
+        if let Some(stripe) = Self::stripe(era, turn) {
+            stripe.expired.add(u64::from(swept.expired));
+            stripe.ripened.add(u64::from(swept.ripe));
+        }
+        let total = swept.expired + swept.ripe;
+        if total > 0 {
+            self.wake(total as usize);
+        }
+        total
+    }
+}
+
+/// One receive in the making.
+struct Receive<'r, 't, 'w, H> {
+    queue: &'t Queue,
+    era: &'t Era,
+    turn: &'t Turn<'w>,
+    stripe: Option<&'t Stripe>,
+    max: usize,
+    terms: &'r Terms<'r>,
+    hand: &'r mut H,
+}
+
+impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
+    fn run(&mut self, first: usize) {
+        self.pass(first);
+        if let Some(aside) = self.hand.take_aside() {
+            self.judge(aside, first);
+        }
+        self.queue
+            .settle(self.era, self.turn, self.stripe, self.terms, self.hand);
+    }
+
+    fn pass(&mut self, first: usize) {
+        // Relaxed: a partition that joined this instant is its sender's to tell about, see `queue/wait.rs`.
+        let span = self.queue.inner.hot.span.load(Ordering::Relaxed) as usize;
+        self.take(first);
+        if span > 1 && self.hand.room(self.max) > 0 {
+            self.steal(first, span);
+        }
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.hand.room(self.max) == self.max
+    }
+
+    /// Decides about what was set aside, and goes on looking while that leaves room.
+    #[cold]
+    #[inline(never)]
+    fn judge(&mut self, aside: Aside<'t>, first: usize) {
+        let mut next = Some(aside);
+        for _ in 0..PASSES_MAX {
+            while let Some(aside) = next.take().or_else(|| self.hand.take_aside()) {
+                self.decide(aside);
+            }
+            if self.hand.room(self.max) == 0 {
+                return;
+            }
+            self.turn.reading().forget();
+            self.pass(first);
+            next = self.hand.take_aside();
+            if next.is_none() {
+                return;
+            }
+        }
+        // Enough for one receive: the last ones go back.
+        while let Some(aside) = next.take().or_else(|| self.hand.take_aside()) {
+            if let Some(partition) = self.partition_of(aside) {
+                partition.give_aside_back(aside, self.turn.pin());
+                self.queue.wake(1);
+            }
+        }
+    }
+
+    fn partition_of(&self, aside: Aside<'_>) -> Option<&'t Partition> {
+        self.era
+            .partition(aside.segment.header.partition as usize, self.turn.pin())
+    }
+
+    fn decide(&mut self, aside: Aside<'t>) {
+        let Some(partition) = self.partition_of(aside) else {
+            debug_assert!(false, "a message set aside in a partition that is closed");
+            return;
+        };
+        let delivered = match aside.why {
+            Special::Lapsed => {
+                partition.discard_aside(aside, self.turn.pin());
+                if let Some(stripe) = self.stripe {
+                    stripe.lapsed_visible.add(1);
+                }
+                false
+            }
+            Special::TooOften => matches!(
+                self.queue.bury_letter(self.era, partition, aside, self.turn),
+                Fate::Stays
+            ),
+            Special::Grouped => true,
+        };
+        if delivered && let Some(claim) = partition.lease_aside(aside, self.terms) {
+            self.hand.put(claim);
+        }
+    }
+
+    /// With something in hand, one random victim may fill it up; with nothing, every partition is looked at.
+    #[cold]
+    #[inline(never)]
+    fn steal(&mut self, first: usize, span: usize) {
+        if !self.is_empty() {
+            return self.visit(steal::other_than(first, self.turn.worker(), span));
+        }
+        for victim in steal::all(self.turn.worker(), span) {
+            if victim != first {
+                self.visit(victim);
+                if !self.is_empty() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Claims from one partition, and sweeps it if time has come.
+    #[inline(always)]
+    fn take(&mut self, number: usize) {
+        let Some(partition) = self.era.partition(number, self.turn.pin()) else {
+            return;
+        };
+        self.claim(partition);
+        // After the claim: see `Reading`.
+        let now = self.turn.now();
+        self.turn.worker().saw(now);
+        if partition.is_sweep_due(now) {
+            self.sweep(partition, now);
+        }
+        if self.is_empty() && partition.note_empty() {
+            self.claim_again(partition);
+        }
+    }
+
+    /// As `take`, for where it need not be inlined.
+    #[inline(never)]
+    fn visit(&mut self, number: usize) {
+        // The reading is of the partition before: the claims here must not count from it.
+        self.turn.reading().forget();
+        self.take(number);
+    }
+
+    /// As `claim`, for where it need not be inlined.
+    #[cold]
+    #[inline(never)]
+    fn claim_again(&mut self, partition: &'t Partition) {
+        // As in `visit`.
+        self.turn.reading().forget();
+        self.claim(partition);
+    }
+
+    #[inline(always)]
+    fn claim(&mut self, partition: &'t Partition) {
+        partition.claim(self.max, self.terms, self.turn.pin(), self.hand);
+    }
+
+    /// One segment's worth if there is something in hand already, otherwise until there is.
+    #[cold]
+    #[inline(never)]
+    fn sweep(&mut self, partition: &'t Partition, now: Millis) {
+        let in_hand = !self.is_empty();
+        // Bounded: each turn makes something visible that was due at `now`; others may take it, hence the loop.
+        while self.queue.sweep(self.turn, self.era, partition, now, 1) > 0 {
+            self.claim_again(partition);
+            if in_hand || !self.is_empty() {
+                return;
+            }
+        }
+    }
+}

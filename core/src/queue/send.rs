@@ -1,0 +1,308 @@
+//! Sending: one message or ten, plain bodies on the straight way and all else beside it.
+
+use super::{Queue, era::Era};
+use crate::{
+    attribute,
+    batch::Batch,
+    config::{ARENA_BODY_MAX, BATCH_MAX, BODY_MAX},
+    error::{BatchError, SendError},
+    extras::{Carried, ExtrasDraft},
+    ledger::{
+        partition::{Draft, Entrance, Full, Partition, Refused, Reserved},
+        segment::Segment,
+    },
+    message::{Outgoing, Sent},
+    turn::Turn,
+};
+
+impl Queue {
+    #[inline(always)]
+    pub(crate) fn send_in<'q>(&'q self, turn: &Turn<'_>, body: &[u8]) -> Result<Sent<'q>, SendError> {
+        let era = self.admit(turn, SendError::QueueDeleted, SendError::ForeignTurn)?;
+        if (1..=self.inner.hot.settings.plain_max()).contains(&body.len())
+            && let Ok(home) = self.home(era, turn)
+            && let Ok((segment, slot)) = home.append_one(body, turn.now(), turn.pin())
+        {
+            if let Some(stripe) = Self::stripe(era, turn) {
+                stripe.sent.add(1);
+            }
+            self.wake(1);
+            return Ok(Sent::new(self, segment, slot));
+        }
+        self.send_any(era, turn, &Outgoing::new(body))
+    }
+
+    pub(crate) fn send_message_in<'q>(
+        &'q self,
+        turn: &Turn<'_>,
+        message: &Outgoing<'_>,
+    ) -> Result<Sent<'q>, SendError> {
+        if message.is_plain() {
+            return self.send_in(turn, message.body);
+        }
+        let era = self.admit(turn, SendError::QueueDeleted, SendError::ForeignTurn)?;
+        self.send_any(era, turn, message)
+    }
+
+    pub(crate) fn send_batch_in<'q, B: AsRef<[u8]>>(
+        &'q self,
+        turn: &Turn<'_>,
+        bodies: &[B],
+    ) -> Result<Batch<Result<Sent<'q>, SendError>>, BatchError> {
+        Batch::<()>::check(bodies.len())?;
+        let era = self.admit(turn, BatchError::QueueDeleted, BatchError::ForeignTurn)?;
+        // Asked once each, before anything is done: it is foreign code, which may panic, or answer differently next time.
+        let bodies: Bodies<'_> = bodies.iter().take(BATCH_MAX).map(AsRef::as_ref).collect();
+        self.send_bodies(era, turn, &bodies)
+    }
+
+    fn send_bodies<'q>(
+        &'q self,
+        era: &Era,
+        turn: &Turn<'_>,
+        bodies: &[&[u8]],
+    ) -> Result<Batch<Result<Sent<'q>, SendError>>, BatchError> {
+        let length = bodies
+            .iter()
+            .fold(0usize, |sum, body| sum.saturating_add(body.len()));
+        check_total(length)?;
+        let small = 1..=self.inner.hot.settings.plain_max();
+        if bodies.iter().all(|body| small.contains(&body.len())) {
+            return Ok(self.send_small(era, turn, bodies));
+        }
+        Ok(self.send_each(era, turn, bodies.iter().map(|body| Outgoing::new(body))))
+    }
+
+    pub(crate) fn send_messages_in<'q>(
+        &'q self,
+        turn: &Turn<'_>,
+        messages: &[Outgoing<'_>],
+    ) -> Result<Batch<Result<Sent<'q>, SendError>>, BatchError> {
+        Batch::<()>::check(messages.len())?;
+        let era = self.admit(turn, BatchError::QueueDeleted, BatchError::ForeignTurn)?;
+        if messages.iter().all(Outgoing::is_plain) {
+            let bodies: Bodies<'_> = messages
+                .iter()
+                .take(BATCH_MAX)
+                .map(|message| message.body)
+                .collect();
+            return self.send_bodies(era, turn, &bodies);
+        }
+        let length = messages
+            .iter()
+            .fold(0usize, |sum, message| sum.saturating_add(message.size()));
+        check_total(length)?;
+        Ok(self.send_each(era, turn, messages.iter().copied()))
+    }
+
+    /// A batch whose bodies all go into the arena, and are all there is.
+    #[inline]
+    fn send_small<'q>(
+        &'q self,
+        era: &Era,
+        turn: &Turn<'_>,
+        bodies: &[&[u8]],
+    ) -> Batch<Result<Sent<'q>, SendError>> {
+        let mut lengths = [0; BATCH_MAX];
+        for (length, body) in lengths.iter_mut().zip(bodies) {
+            *length = body.len() as u32;
+        }
+        let lengths = &lengths[..bodies.len().min(BATCH_MAX)];
+        let mut results = Batch::new();
+        // What was not accepted, and why, shows below.
+        let _ = self.home(era, turn).map_err(Refused::from).and_then(|home| {
+            let placed = |segment: &Segment, slot: usize| results.push(Ok(Sent::new(self, segment, slot)));
+            let draft = |at: usize| Draft::Inline(bodies[at]);
+            home.append(lengths, draft, turn.now(), turn.pin(), placed)
+        });
+        if let Some(stripe) = Self::stripe(era, turn) {
+            stripe.sent.add(results.len() as u64);
+        }
+        self.wake(results.len());
+        // Not for want of memory only: the partition may have been closed.
+        for body in bodies.iter().skip(results.len()) {
+            results.push(self.send_any(era, turn, &Outgoing::new(body)));
+        }
+        results
+    }
+
+    /// A batch with large bodies, special ones or bad ones: bad entries fail alone, the others go in order.
+    #[cold]
+    #[inline(never)]
+    fn send_each<'q, 'm>(
+        &'q self,
+        era: &Era,
+        turn: &Turn<'_>,
+        messages: impl Iterator<Item = Outgoing<'m>>,
+    ) -> Batch<Result<Sent<'q>, SendError>> {
+        let mut results = Batch::new();
+        for message in messages.take(BATCH_MAX) {
+            results.push(self.send_any(era, turn, &message));
+        }
+        results
+    }
+
+    /// Sends one message of whatever kind.
+    #[cold]
+    #[inline(never)]
+    fn send_any<'q>(
+        &'q self,
+        era: &Era,
+        turn: &Turn<'_>,
+        message: &Outgoing<'_>,
+    ) -> Result<Sent<'q>, SendError> {
+        let settings = &self.inner.hot.settings;
+        if message.body.is_empty() {
+            return Err(SendError::Empty);
+        }
+        let (length, limit) = (message.size(), settings.message_max());
+        if length > limit {
+            return Err(SendError::TooLong { length, limit });
+        }
+        attribute::check(message.attributes).map_err(SendError::Attribute)?;
+        if message.group.is_some_and(|group| !attribute::check_group(group)) {
+            return Err(SendError::MessageGroup);
+        }
+        let delay_ms = match message.delay {
+            None => settings.delay_ms(),
+            Some(given) => {
+                let limit = settings.delay_max();
+                if given > limit {
+                    return Err(SendError::Delay { given, limit });
+                }
+                crate::clock::ceil_ms(given).unwrap_or(0)
+            }
+        };
+        let now = turn.now();
+        let entrance = Entrance {
+            sent: now,
+            // Rounded up as leases are.
+            delayed_until: (delay_ms > 0).then(|| now.after(delay_ms + 1)),
+            receives: 0,
+            first_received: None,
+            is_grouped: message.group.is_some(),
+        };
+        let extras = ExtrasDraft {
+            attributes: Carried::Given(message.attributes),
+            group: message.group,
+            tenant: 0,
+            trace_header: message.trace_header,
+            moved: None,
+        };
+        let (partition, reserved) = self
+            .reserve(era, turn, message.body, extras, &entrance)
+            .map_err(|Full| self.over_budget())?;
+        partition.publish_reserved(reserved, &entrance, turn.pin());
+        if let Some(stripe) = Self::stripe(era, turn) {
+            if delay_ms > 0 {
+                stripe.sent_delayed.add(1);
+            } else {
+                stripe.sent.add(1);
+            }
+        }
+        match entrance.delayed_until {
+            Some(due) => self.wake_by(due),
+            None => self.wake(1),
+        }
+        Ok(Sent::new(self, reserved.segment, reserved.slot))
+    }
+
+    /// Copies a message into a slot of its own at home, which is still to be published.
+    pub(crate) fn reserve<'t>(
+        &'t self,
+        era: &'t Era,
+        turn: &'t Turn<'_>,
+        body: &[u8],
+        extras: ExtrasDraft<'_>,
+        entrance: &Entrance,
+    ) -> Result<(&'t Partition, Reserved<'t>), Full> {
+        let mut draft = self.draft(turn, body, extras)?;
+        let mut partition = self.home(era, turn);
+        let mut tries = 0;
+        let refused = loop {
+            let at = match partition {
+                Ok(partition) => partition,
+                Err(Full) => break draft,
+            };
+            match at.reserve_one(draft, entrance, turn.now(), turn.pin()) {
+                Ok(reserved) => return Ok((at, reserved)),
+                Err((Refused::Full, draft)) => break draft,
+                // The queue has become narrower. The first partition is never closed.
+                Err((Refused::Closed, rest)) => {
+                    draft = rest;
+                    tries += 1;
+                    partition = if tries == 1 {
+                        self.home(era, turn)
+                    } else {
+                        self.open_partition(era, 0, turn)
+                    };
+                }
+            }
+        };
+        if let Draft::Own(bytes) | Draft::OwnExtended(bytes, _) = refused {
+            self.inner.budget.give_back(bytes.len());
+        }
+        self.inner.shared.trim(turn.pin());
+        Err(Full)
+    }
+
+    /// Gives a message an allocation of its own if it is large.
+    fn draft<'b>(&self, turn: &Turn<'_>, body: &'b [u8], extras: ExtrasDraft<'b>) -> Result<Draft<'b>, Full> {
+        let behind = if extras.is_empty() {
+            0
+        } else {
+            extras.encoded_len()
+        };
+        let length = body.len() + behind;
+        if length <= ARENA_BODY_MAX {
+            return Ok(if behind == 0 {
+                Draft::Inline(body)
+            } else {
+                Draft::Extended(body, extras)
+            });
+        }
+        let budget = &self.inner.budget;
+        if !budget.take(length) {
+            self.inner.shared.trim(turn.pin());
+            if !budget.take(length) {
+                return Err(Full);
+            }
+        }
+        let mut copy = Vec::new();
+        if copy.try_reserve_exact(length).is_err() {
+            budget.give_back(length);
+            return Err(Full);
+        }
+        copy.extend_from_slice(body);
+        if behind == 0 {
+            return Ok(Draft::Own(copy.into_boxed_slice()));
+        }
+        copy.resize(length, 0);
+        if let Some(rest) = copy.get_mut(body.len()..) {
+            extras.encode(rest);
+        }
+        Ok(Draft::OwnExtended(copy.into_boxed_slice(), body.len()))
+    }
+
+    #[cold]
+    fn over_budget(&self) -> SendError {
+        let memory = self.inner.budget.tightest();
+        SendError::OverBudget {
+            used: memory.used,
+            limit: memory.limit,
+        }
+    }
+}
+
+fn check_total(length: usize) -> Result<(), BatchError> {
+    if length > BODY_MAX {
+        return Err(BatchError::TooLong {
+            length,
+            limit: BODY_MAX,
+        });
+    }
+    Ok(())
+}
+
+/// The bodies of a batch.
+type Bodies<'b> = arrayvec::ArrayVec<&'b [u8], BATCH_MAX>;

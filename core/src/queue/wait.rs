@@ -1,0 +1,178 @@
+//! Long polls: receives that wait for a message, blocking or as a future.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
+
+use super::Queue;
+use crate::{
+    clock::{self, Millis},
+    config::WAIT_MAX,
+    error::ReceiveError,
+    message::Message,
+    sync::Listener,
+    wait::Waiting,
+};
+
+/// How a look for messages ended.
+enum Look {
+    Over(Result<Vec<Message>, ReceiveError>),
+    /// Nothing: sleep at most until then.
+    Sleep(Millis),
+}
+
+/// One long poll.
+struct LongPoll<'q> {
+    queue: &'q Queue,
+    max: usize,
+    visibility_timeout: Option<Duration>,
+    deadline: Millis,
+    /// None before the first look.
+    waiting: Option<Waiting<'q>>,
+}
+
+impl Queue {
+    /// As [`Queue::receive`], but if there is nothing, waits up to `wait` (0..=20 s; `None` for the queue's own) for a message to
+    /// be sent, released or moved here, or for a lease or a delay to end. Blocks the calling thread, which sleeps.
+    ///
+    /// It returns as soon as there is something, and does not wait for `max` of them (SQS). Those who wait are served in
+    /// the order they came. While as many messages are in flight as may be, it goes on waiting (SQS).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use epoq::{Broker, QueueConfig};
+    /// let queue = Broker::new().create_queue("q", QueueConfig::default())?;
+    /// std::thread::scope(|scope| {
+    ///     let waiter = scope.spawn(|| queue.receive_wait(10, None, Duration::from_secs(20)));
+    ///     queue.send(b"hello").expect("room");
+    ///     assert_eq!(waiter.join().expect("no panic").expect("a queue")[0].body(), b"hello");
+    /// });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ReceiveError`]; nothing was received. A queue deleted while somebody waits answers
+    /// [`ReceiveError::QueueDeleted`] at once.
+    pub fn receive_wait(
+        &self,
+        max: usize,
+        visibility_timeout: impl Into<Option<Duration>>,
+        wait: impl Into<Option<Duration>>,
+    ) -> Result<Vec<Message>, ReceiveError> {
+        let mut poll = self.poll(max, visibility_timeout.into(), wait.into())?;
+        loop {
+            let until = match poll.look() {
+                Look::Over(result) => return result,
+                Look::Sleep(until) => until,
+            };
+            let Some(listener) = poll.waiting.as_mut().and_then(Waiting::take_listener) else {
+                continue;
+            };
+            // With a clock that moves by hand, moving it wakes.
+            match self.inner.shared.clock.instant(until) {
+                Some(until) => drop(listener.wait_deadline(until)),
+                None => listener.wait(),
+            }
+        }
+    }
+
+    /// As [`Queue::receive_wait`], as a future. Any executor will do: `sleep` is how it sleeps, such as
+    /// `tokio::time::sleep`.
+    ///
+    /// Dropped before it is ready, the future has taken no message.
+    ///
+    /// # Errors
+    /// As [`Queue::receive_wait`].
+    pub async fn receive_async<S: Future<Output = ()>>(
+        &self,
+        max: usize,
+        visibility_timeout: impl Into<Option<Duration>>,
+        wait: impl Into<Option<Duration>>,
+        sleep: impl Fn(Duration) -> S,
+    ) -> Result<Vec<Message>, ReceiveError> {
+        let mut poll = self.poll(max, visibility_timeout.into(), wait.into())?;
+        loop {
+            let until = match poll.look() {
+                Look::Over(result) => return result,
+                Look::Sleep(until) => until,
+            };
+            let Some(listener) = poll.waiting.as_mut().and_then(Waiting::listener) else {
+                continue;
+            };
+            let clock = &self.inner.shared.clock;
+            if clock.is_manual() {
+                listener.await;
+                continue;
+            }
+            // One millisecond more: the moment is to have come when it is over.
+            let mut timer = pin!(sleep(until.since(clock.now()) + Duration::from_millis(1)));
+            poll_fn(|context| match Pin::new(&mut *listener).poll(context) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => timer.as_mut().poll(context),
+            })
+            .await;
+        }
+    }
+
+    fn poll(
+        &self,
+        max: usize,
+        visibility_timeout: Option<Duration>,
+        wait: Option<Duration>,
+    ) -> Result<LongPoll<'_>, ReceiveError> {
+        let wait = wait.unwrap_or_else(|| self.inner.hot.settings.wait());
+        let wait_ms = clock::ceil_ms(wait)
+            .filter(|&ms| ms <= WAIT_MAX.as_millis() as u64)
+            .ok_or(ReceiveError::Wait {
+                given: wait,
+                limit: WAIT_MAX,
+            })?;
+        Ok(LongPoll {
+            queue: self,
+            max,
+            visibility_timeout,
+            deadline: self.inner.shared.clock.now().after(wait_ms),
+            waiting: None,
+        })
+    }
+
+    /// Messages have been made visible.
+    #[inline(always)]
+    pub(crate) fn wake(&self, messages: usize) {
+        self.inner.hot.waiters.wake(messages);
+    }
+
+    /// A lease or a delay has begun that ends at `due`.
+    #[inline(always)]
+    pub(crate) fn wake_by(&self, due: Millis) {
+        self.inner.hot.waiters.wake_by(due);
+    }
+}
+
+impl<'q> LongPoll<'q> {
+    fn look(&mut self) -> Look {
+        // The first look as a receive that does not wait. Whoever sleeps listens before each look.
+        if let Some(waiting) = &mut self.waiting {
+            waiting.listen();
+        }
+        let received = self.queue.receive(self.max, self.visibility_timeout);
+        match received {
+            Ok(messages) if messages.is_empty() => {}
+            Err(ReceiveError::TooManyInFlight { .. }) => {}
+            received => return Look::Over(received),
+        }
+        let now = self.queue.inner.shared.clock.now();
+        if now >= self.deadline {
+            return Look::Over(Ok(Vec::new()));
+        }
+        let Some(waiting) = &mut self.waiting else {
+            self.waiting = Some(self.queue.inner.hot.waiters.enter());
+            return self.look();
+        };
+        let due = waiting.keep_time(|| self.queue.next_due());
+        Look::Sleep(due.map_or(self.deadline, |due| due.min(self.deadline)))
+    }
+}

@@ -1,0 +1,182 @@
+//! Waiting for something to happen to a queue, without missing it and without polling.
+//!
+//! ```text
+//! publisher                              waiter
+//!   set token            (RMW, SeqCst)     waiting += 1          (RMW, SeqCst)
+//!   waiting != 0 ?       (load, SeqCst)    listen, fence SeqCst
+//!     yes: notify                          look for a message    -> sleep if there is none
+//! ```
+//!
+//! Two cases. If the publisher's load comes before the waiter's addition in the order of all SeqCst operations, then so does
+//! the token, and the waiter's look, which comes after its fence, finds it. Otherwise the publisher sees that somebody is
+//! waiting and notifies; the waiter listened before it looked, so the notification is for it or for somebody who listened
+//! before. The publisher pays a load: its read-modify-write is there anyway. loom takes SeqCst accesses for AcqRel and knows
+//! only fences fully, so under loom a fence stands between the publisher's two steps ([`sync::after_rmw`]). Where something
+//! other than a token's RMW makes a message findable (a segment linked, a word brought back), a real fence follows it.
+//!
+//! *Time* is kept by the waiters themselves: one of them has its alarm set to the earliest moment at which a lease or a delay
+//! is over, `wake_by`. Whoever makes a lease that ends earlier sees so by the same argument (the segment's due hint takes the
+//! token's place) and wakes one waiter, which sets its alarm earlier. A waiter that leaves with its alarm set wakes another one
+//! to take over.
+//!
+//! *Order and cancellation* are the event's: the one who has listened longest is notified first, and a listener that is
+//! dropped after it was notified passes the notification on.
+
+#![cfg_attr(
+    not(loom),
+    allow(unreachable_pub, reason = "public to the models only, see lib.rs")
+)]
+
+use crate::{
+    clock::Millis,
+    sync::{self, Arc, AtomicU32, AtomicU64, Event, EventListener, Ordering, fence},
+};
+
+/// Who waits for a queue.
+#[derive(Debug)]
+pub struct Waiters {
+    /// How many there are, or are about to be.
+    waiting: AtomicU32,
+    /// When the earliest alarm goes off that one of them has set; `NEVER` if none has.
+    wake_by: AtomicU64,
+    event: Arc<Event>,
+}
+
+impl Default for Waiters {
+    fn default() -> Self {
+        Self {
+            waiting: AtomicU32::new(0),
+            wake_by: AtomicU64::new(Millis::NEVER.0),
+            event: Arc::new(Event::new()),
+        }
+    }
+}
+
+impl Waiters {
+    /// `messages` have been made visible: wakes as many waiters. Returns whether anybody was waiting.
+    #[inline(always)]
+    pub fn wake(&self, messages: usize) -> bool {
+        sync::after_rmw();
+        // SeqCst: see above.
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        self.notify(messages);
+        true
+    }
+
+    /// A lease or delay has been noted in its segment's hint that ends at `due`.
+    #[inline(always)]
+    pub fn wake_by(&self, due: Millis) {
+        sync::after_rmw();
+        // SeqCst, both: see above.
+        if self.waiting.load(Ordering::SeqCst) != 0 && due.0 < self.wake_by.load(Ordering::SeqCst) {
+            self.notify(1);
+        }
+    }
+
+    /// Something has changed that all of them have to look at.
+    pub fn wake_all(&self) {
+        fence(Ordering::SeqCst);
+        self.event.notify_additional(usize::MAX);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn notify(&self, messages: usize) {
+        // One for each message, however many have been notified before and not come yet: each of them may be one who finds
+        // that somebody else has taken its message.
+        self.event.notify_additional(messages);
+    }
+
+    /// What wakes all waiters whenever it is notified: for a clock that moves by hand.
+    pub fn event(&self) -> &Arc<Event> {
+        &self.event
+    }
+
+    /// Joins them.
+    pub fn enter(&self) -> Waiting<'_> {
+        // SeqCst: see above.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting {
+            waiters: self,
+            listener: None,
+            alarm: None,
+        }
+    }
+}
+
+/// One who waits. Dropped, it is gone without a trace: a notification it had passes on, and so does its alarm.
+#[derive(Debug)]
+pub struct Waiting<'w> {
+    waiters: &'w Waiters,
+    listener: Option<EventListener>,
+    alarm: Option<Millis>,
+}
+
+impl Waiting<'_> {
+    /// Listens. What happens from now on wakes it; what happened before has to be looked for now.
+    pub fn listen(&mut self) {
+        self.disarm();
+        // The old listener, if it was notified in vain, passes that on: hence the new one first in no case.
+        self.listener = None;
+        self.listener = Some(self.waiters.event.listen());
+        // SeqCst: see above; `waiting` was raised before, and the look comes after.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Having found nothing: sets the alarm to when something is due next, unless somebody else's goes off before. Returns
+    /// until when to sleep at most.
+    pub fn keep_time(&mut self, next_due: impl Fn() -> Option<Millis>) -> Option<Millis> {
+        // Progress: each turn finds a due moment earlier than the last.
+        while let Some(due) = next_due() {
+            // SeqCst: see above, with the hint in the token's place.
+            if self.waiters.wake_by.fetch_min(due.0, Ordering::SeqCst) <= due.0 {
+                break;
+            }
+            self.alarm = Some(due);
+            // SeqCst: whoever lowers a hint from here on sees the alarm; what was lowered before is looked at again.
+            fence(Ordering::SeqCst);
+        }
+        self.alarm
+    }
+
+    /// The listener, to be waited for.
+    pub fn listener(&mut self) -> Option<&mut EventListener> {
+        self.listener.as_mut()
+    }
+
+    /// The listener, to be waited for by this thread; [`Waiting::listen`] makes another.
+    pub fn take_listener(&mut self) -> Option<EventListener> {
+        self.listener.take()
+    }
+
+    /// Takes the alarm off. Says whether one was set.
+    fn disarm(&mut self) -> bool {
+        let Some(alarm) = self.alarm.take() else {
+            return false;
+        };
+        // SeqCst: as in `keep_time`. A failure means that somebody has set an earlier one.
+        let _ = self.waiters.wake_by.compare_exchange(
+            alarm.0,
+            Millis::NEVER.0,
+            Ordering::SeqCst,
+            Ordering::Relaxed,
+        );
+        true
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let kept_time = self.disarm();
+        // Passes a notification on, if there was one.
+        self.listener = None;
+        // SeqCst: keeps to the one order of this word; nothing rests on it here.
+        let others = self.waiters.waiting.fetch_sub(1, Ordering::SeqCst) > 1;
+        if kept_time && others {
+            // Somebody else has to set the alarm.
+            self.waiters.notify(1);
+        }
+    }
+}
