@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<Budget>,
     pub(crate) seal: Seal,
     pub(crate) partitions: usize,
+    /// Queues start with so many of them, and keep them.
+    pub(crate) min_width: usize,
     pub(crate) seed: u64,
     /// Held by brokers and queues, not by workers: tells whether anybody can still use a worker.
     pub(crate) users: Arc<()>,
@@ -328,6 +330,7 @@ fn dead_letter_target(
 #[derive(Debug, Clone, Default)]
 pub struct Builder {
     partitions: Option<usize>,
+    min_width: Option<usize>,
     memory_limit: Option<u64>,
     clock: Option<Clock>,
     seed: Option<u64>,
@@ -339,6 +342,14 @@ impl Builder {
     #[must_use]
     pub fn partitions(mut self, partitions: usize) -> Self {
         self.partitions = Some(partitions);
+        self
+    }
+
+    /// Partitions that queues start with and keep, instead of one. For tests of what several do.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn min_width(mut self, width: usize) -> Self {
+        self.min_width = Some(width);
         self
     }
 
@@ -397,6 +408,7 @@ impl Builder {
                     .partitions
                     .unwrap_or_else(sync::cores)
                     .clamp(1, PARTITIONS_MAX),
+                min_width: self.min_width.unwrap_or(1),
                 seed: keys[0],
                 users: Arc::clone(&users),
                 // Relaxed: a counter.

@@ -1,6 +1,10 @@
 //! The one source of time: a monotonic clock for use, a manual clock for tests.
 
-#![allow(clippy::disallowed_types, reason = "the clock itself")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the clock itself"
+)]
 #![cfg_attr(
     not(loom),
     allow(unreachable_pub, reason = "public to the models only, see lib.rs")

@@ -30,7 +30,7 @@ const HELD: &[u8] = b"held by a bystander";
 const WAITING: &[u8] = b"waiting for a bystander";
 
 fn scene() -> Scene {
-    scene_with(Broker::builder().partitions(2))
+    scene_with(Broker::builder().min_width(usize::MAX).partitions(2))
 }
 
 fn scene_with(builder: epoq::Builder) -> Scene {
@@ -301,7 +301,12 @@ fn batch_beyond_one_mebibyte_together() {
 #[test]
 fn over_budget_sends_are_refused_and_the_rest_goes_on() {
     const LIMIT: u64 = 1 << 20;
-    let (_time, broker) = manual_with(Broker::builder().partitions(1).memory_limit(LIMIT));
+    let (_time, broker) = manual_with(
+        Broker::builder()
+            .min_width(usize::MAX)
+            .partitions(1)
+            .memory_limit(LIMIT),
+    );
     let queue = queue(&broker, "tight");
     for length in [10, 1000, 10_000] {
         let body = vec![b'x'; length];
@@ -343,7 +348,12 @@ fn over_budget_sends_are_refused_and_the_rest_goes_on() {
 #[test]
 fn a_budget_too_small_for_anything() {
     for limit in [0, 1, 1000, 10_000] {
-        let (_time, broker) = manual_with(Broker::builder().partitions(2).memory_limit(limit));
+        let (_time, broker) = manual_with(
+            Broker::builder()
+                .min_width(usize::MAX)
+                .partitions(2)
+                .memory_limit(limit),
+        );
         let queue = queue(&broker, "starved");
         let result = queue.send(b"x").map(|_| ());
         assert!(
@@ -363,7 +373,12 @@ fn a_budget_too_small_for_anything() {
 
 #[test]
 fn large_bodies_that_are_refused_leave_the_budget() {
-    let (_time, broker) = manual_with(Broker::builder().partitions(1).memory_limit(1 << 20));
+    let (_time, broker) = manual_with(
+        Broker::builder()
+            .min_width(usize::MAX)
+            .partitions(1)
+            .memory_limit(1 << 20),
+    );
     let queue = queue(&broker, "large");
     let body = vec![b'x'; 300_000];
     let sent = queue.send_batch(&[&body[..]; 3]).expect("valid");
@@ -484,7 +499,11 @@ fn handles_of_another_queue() {
 #[test]
 fn handles_of_another_broker() {
     let scene = scene();
-    let elsewhere = Broker::builder().partitions(2).build().expect("valid");
+    let elsewhere = Broker::builder()
+        .min_width(usize::MAX)
+        .partitions(2)
+        .build()
+        .expect("valid");
     // The same name, the same number, the same place.
     let other = queue(&elsewhere, "scene");
     other.send(b"other's").expect("room");
@@ -908,7 +927,11 @@ fn a_turn_on_a_queue_of_another_broker() {
 fn partitions_out_of_range() {
     for given in [0, PARTITIONS_MAX + 1, usize::MAX] {
         let limit = PARTITIONS_MAX;
-        let refused = Broker::builder().partitions(given).build().map(|_| ());
+        let refused = Broker::builder()
+            .min_width(usize::MAX)
+            .partitions(given)
+            .build()
+            .map(|_| ());
         assert_eq!(refused, Err(BuildError::Partitions { given, limit }));
     }
     // As many as there may be work, the last one too.

@@ -250,7 +250,11 @@ fn everything_is_freed_once_when_the_broker_goes() {
 fn everything_is_freed_once_when_threads_come_and_go() {
     let account = Account::open();
     let budget = account.run(move || {
-        let broker = Broker::builder().partitions(4).build().expect("valid");
+        let broker = Broker::builder()
+            .min_width(usize::MAX)
+            .partitions(4)
+            .build()
+            .expect("valid");
         let queue = queue(&broker, "busy");
         for generation in 0..10 {
             let threads: Vec<_> = (0..6)
@@ -280,7 +284,11 @@ fn everything_is_freed_once_when_threads_come_and_go() {
 fn everything_is_freed_once_when_queues_are_deleted_in_use() {
     let account = Account::open();
     let budget = account.run(move || {
-        let broker = Broker::builder().partitions(2).build().expect("valid");
+        let broker = Broker::builder()
+            .min_width(usize::MAX)
+            .partitions(2)
+            .build()
+            .expect("valid");
         for _ in 0..30 {
             let doomed = queue(&broker, "doomed");
             let threads: Vec<_> = (0..4)
@@ -498,7 +506,12 @@ fn limits() -> impl Iterator<Item = u64> {
 #[test]
 fn memory_pooled_by_one_queue_does_not_starve_another() {
     for limit in limits() {
-        let (_time, broker) = manual_with(Broker::builder().partitions(1).memory_limit(limit));
+        let (_time, broker) = manual_with(
+            Broker::builder()
+                .min_width(usize::MAX)
+                .partitions(1)
+                .memory_limit(limit),
+        );
         let (busy, other) = (queue(&broker, "busy"), queue(&broker, "other"));
         while busy.send(&[7; 1000]).is_ok() {}
         empty(&busy);
@@ -515,7 +528,12 @@ fn memory_pooled_by_one_queue_does_not_starve_another() {
 #[test]
 fn memory_pooled_by_one_partition_does_not_starve_another() {
     for limit in limits() {
-        let (_time, broker) = manual_with(Broker::builder().partitions(2).memory_limit(limit));
+        let (_time, broker) = manual_with(
+            Broker::builder()
+                .min_width(usize::MAX)
+                .partitions(2)
+                .memory_limit(limit),
+        );
         let queue = queue(&broker, "queue");
         let (here, there) = (
             broker.worker_at(0).expect("a worker"),
@@ -536,7 +554,12 @@ fn memory_pooled_by_one_partition_does_not_starve_another() {
 #[test]
 fn memory_pooled_after_small_bodies_does_not_starve_large_ones() {
     for limit in limits() {
-        let (_time, broker) = manual_with(Broker::builder().partitions(1).memory_limit(limit));
+        let (_time, broker) = manual_with(
+            Broker::builder()
+                .min_width(usize::MAX)
+                .partitions(1)
+                .memory_limit(limit),
+        );
         let queue = queue(&broker, "queue");
         while queue.send(&[7; 1000]).is_ok() {}
         empty(&queue);
@@ -579,7 +602,12 @@ fn what_a_long_turn_keeps_is_counted_and_bounded_and_comes_back() {
     for length in [64usize, 1000, 3000, 5000, 50_000] {
         let account = Account::open();
         account.run(move || {
-            let (_time, broker) = manual_with(Broker::builder().partitions(1).memory_limit(LIMIT));
+            let (_time, broker) = manual_with(
+                Broker::builder()
+                    .min_width(usize::MAX)
+                    .partitions(1)
+                    .memory_limit(LIMIT),
+            );
             let queue = queue(&broker, "limbo");
             queue.send(&numbered(0, length)).expect("room");
             let (pinned, is_pinned) = mpsc::channel();
@@ -649,7 +677,12 @@ fn what_waits_costs_little_more_than_is_counted() {
     for length in [64usize, 1000, 3000, 4096, 5000, 50_000] {
         let account = Account::open();
         account.run(move || {
-            let (_time, broker) = manual_with(Broker::builder().partitions(1).memory_limit(LIMIT));
+            let (_time, broker) = manual_with(
+                Broker::builder()
+                    .min_width(usize::MAX)
+                    .partitions(1)
+                    .memory_limit(LIMIT),
+            );
             let queue = queue(&broker, "limbo");
             let (worker, other) = (
                 broker.worker().expect("a worker"),
@@ -674,7 +707,12 @@ fn what_waits_costs_little_more_than_is_counted() {
 #[test]
 fn refreshing_a_turn_lets_memory_go() {
     const LIMIT: u64 = 4 << 20;
-    let (_time, broker) = manual_with(Broker::builder().partitions(1).memory_limit(LIMIT));
+    let (_time, broker) = manual_with(
+        Broker::builder()
+            .min_width(usize::MAX)
+            .partitions(1)
+            .memory_limit(LIMIT),
+    );
     let queue = queue(&broker, "refreshed");
     let worker = broker.worker().expect("a worker");
     let mut turn = worker.begin();
@@ -696,7 +734,12 @@ fn refreshing_a_turn_lets_memory_go() {
 fn waiting_for_memory_does_not_depend_on_the_thread_that_retired_it() {
     // A thread retires a lot and then sleeps outside any turn: others can use the memory all the same.
     const LIMIT: u64 = 4 << 20;
-    let (_time, broker) = manual_with(Broker::builder().partitions(1).memory_limit(LIMIT));
+    let (_time, broker) = manual_with(
+        Broker::builder()
+            .min_width(usize::MAX)
+            .partitions(1)
+            .memory_limit(LIMIT),
+    );
     let queue = queue(&broker, "asleep");
     let (asleep, is_asleep) = mpsc::channel();
     let (go, goes) = mpsc::channel::<()>();
@@ -729,7 +772,12 @@ fn waiting_for_memory_does_not_depend_on_the_thread_that_retired_it() {
 fn what_is_refused_costs_nothing() {
     let account = Account::open();
     account.run(move || {
-        let (_time, broker) = manual_with(Broker::builder().partitions(1).memory_limit(1 << 20));
+        let (_time, broker) = manual_with(
+            Broker::builder()
+                .min_width(usize::MAX)
+                .partitions(1)
+                .memory_limit(1 << 20),
+        );
         let queue = queue(&broker, "refused");
         while queue.send(&[7; 100]).is_ok() {}
         while queue.send(&[7; 2000]).is_ok() {}
@@ -748,7 +796,12 @@ fn what_is_refused_costs_nothing() {
 /// A queue's memory goes with the queue, whatever of it still waits for the epoch in the hands of threads that sleep.
 #[test]
 fn a_dropped_queue_takes_its_memory_along() {
-    let (_time, broker) = manual_with(Broker::builder().partitions(1).memory_limit(64 << 20));
+    let (_time, broker) = manual_with(
+        Broker::builder()
+            .min_width(usize::MAX)
+            .partitions(1)
+            .memory_limit(64 << 20),
+    );
     let queue = queue(&broker, "large");
     for number in 0..100_000 {
         queue.send(&numbered(number, 64)).expect("room");
@@ -771,7 +824,12 @@ fn a_dropped_queue_takes_its_memory_along() {
 /// Messages deleted after their leases were over leave nothing behind that would keep senders waiting for a receiver.
 #[test]
 fn what_was_deleted_behind_the_head_makes_room_for_senders() {
-    let (time, broker) = manual_with(Broker::builder().partitions(1).memory_limit(4 << 20));
+    let (time, broker) = manual_with(
+        Broker::builder()
+            .min_width(usize::MAX)
+            .partitions(1)
+            .memory_limit(4 << 20),
+    );
     let queue = queue(&broker, "full");
     while queue.send(&[7; 64]).is_ok() {}
     let all = drain(&queue);

@@ -414,7 +414,11 @@ struct Pair {
 
 impl Pair {
     fn new(script: &Script) -> Self {
-        let (time, broker) = manual_with(Broker::builder().partitions(script.partitions));
+        let (time, broker) = manual_with(
+            Broker::builder()
+                .min_width(usize::MAX)
+                .partitions(script.partitions),
+        );
         let queue = queue(&broker, "model");
         let workers = script
             .homes

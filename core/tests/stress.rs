@@ -232,6 +232,7 @@ struct Log {
 impl Stage {
     fn new(scenario: Scenario) -> Self {
         let broker = Broker::builder()
+            .min_width(usize::MAX)
             .partitions(scenario.partitions)
             .memory_limit(scenario.memory)
             .build()
@@ -877,7 +878,11 @@ fn against_the_budget(scenario: Scenario) {
 #[test]
 fn a_queue_deleted_and_made_anew_in_use() {
     const THREADS: u64 = 12;
-    let broker = Broker::builder().partitions(3).build().expect("valid");
+    let broker = Broker::builder()
+        .min_width(usize::MAX)
+        .partitions(3)
+        .build()
+        .expect("valid");
     let stop = Arc::new(AtomicBool::new(false));
     let threads: Vec<_> = (0..THREADS)
         .map(|seed| {
@@ -962,7 +967,11 @@ fn generation_of(queue: &Queue) -> u64 {
 /// Long turns on some threads while others retire memory under them: bodies stay whole.
 #[test]
 fn bodies_stay_whole_under_long_turns() {
-    let broker = Broker::builder().partitions(2).build().expect("valid");
+    let broker = Broker::builder()
+        .min_width(usize::MAX)
+        .partitions(2)
+        .build()
+        .expect("valid");
     let queue = queue(&broker, "long-turns");
     let stop = Arc::new(AtomicBool::new(false));
     let threads: Vec<_> = (0..12u64)

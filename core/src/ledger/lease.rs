@@ -773,7 +773,7 @@ impl Partition {
 
     /// Frees a dead message's body of its own once nobody can be reading it.
     #[cold]
-    fn retire_body(&self, body: *mut [u8], pin: &Pin<'_>) {
+    pub(crate) fn retire_body(&self, body: *mut [u8], pin: &Pin<'_>) {
         /// A body in the hands of an epoch closure.
         struct Retired(*mut [u8]);
         // SAFETY: it owns the body, whose message is dead.

@@ -7,8 +7,8 @@
 //!    └─ Slot  one state word; one entry
 //! ```
 //!
-//! Modules use only modules above them in this list: `state`, `slot`, `hint`, `segment`, `chunks`, `reclaim`, `published`, `index`,
-//! `pool`, `returned`, `partition`, `lease`, `expiry`, `graveyard`.
+//! Modules use only modules above them in this list: `state`, `slot`, `hint`, `segment`, `chunks`, `traffic`, `reclaim`, `published`, `index`,
+//! `pool`, `returned`, `partition`, `lease`, `expiry`, `tend`, `graveyard`.
 #![cfg_attr(
     not(loom),
     allow(unreachable_pub, reason = "public to the models only, see lib.rs")
@@ -28,3 +28,5 @@ pub mod returned;
 pub mod segment;
 pub mod slot;
 pub mod state;
+pub mod tend;
+pub mod traffic;

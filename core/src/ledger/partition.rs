@@ -24,9 +24,11 @@ use crate::{
         pool::Pool,
         reclaim::Pin,
         returned::Returned,
-        segment::{CLOSED, Life, Reservation, Segment},
+        segment::{Life, Reservation, Segment},
         slot::Entry,
         state::Word,
+        tend::Tending,
+        traffic::Traffic,
     },
     sync::{Arc, AtomicPtr, AtomicU64, Ordering, Weak, fence},
 };
@@ -45,6 +47,10 @@ pub struct Partition {
     /// When to look for what is due; see `expiry.rs`.
     pub sweep_at: CachePadded<AtomicU64>,
     pub(crate) budget: Arc<Budget>,
+    /// Who sends here.
+    pub traffic: CachePadded<Traffic>,
+    /// When to look for what has lapsed or can move, and from which segment number on; see `tend.rs`.
+    pub(crate) tend: CachePadded<Tending>,
     pool: CachePadded<Pool>,
     serials: Arc<Serials>,
     /// The serial taken last.
@@ -106,21 +112,6 @@ pub struct Reserved<'p> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
-/// Why a partition did not accept (all of) what was to be appended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// There is no room.
-    Full,
-    /// The partition has been closed: the queue has become narrower.
-    Closed,
-}
-
-impl From<Full> for Refused {
-    fn from(Full: Full) -> Self {
-        Self::Full
-    }
-}
-
 /// Where a queue's partitions take their segments' serials from: in blocks, so that a partition made where another one was
 /// before begins beyond all that one's.
 #[derive(Debug, Default)]
@@ -157,6 +148,48 @@ impl Draft<'_> {
         std::mem::replace(self, Self::Inline(&[]))
     }
 
+    /// A body with extras, in an allocation of its own if both are large. `None` if there is no room.
+    #[must_use]
+    pub fn extended<'b>(body: &'b [u8], extras: ExtrasDraft<'b>, budget: &Budget) -> Option<Draft<'b>> {
+        let behind = if extras.is_empty() {
+            0
+        } else {
+            extras.encoded_len()
+        };
+        let length = body.len() + behind;
+        if length <= ARENA_BODY_MAX {
+            return Some(if behind == 0 {
+                Draft::Inline(body)
+            } else {
+                Draft::Extended(body, extras)
+            });
+        }
+        if !budget.take(length) {
+            return None;
+        }
+        let mut copy = Vec::new();
+        if copy.try_reserve_exact(length).is_err() {
+            budget.give_back(length);
+            return None;
+        }
+        copy.extend_from_slice(body);
+        if behind == 0 {
+            return Some(Draft::Own(copy.into_boxed_slice()));
+        }
+        copy.resize(length, 0);
+        if let Some(rest) = copy.get_mut(body.len()..) {
+            extras.encode(rest);
+        }
+        Some(Draft::OwnExtended(copy.into_boxed_slice(), body.len()))
+    }
+
+    /// Does without it after all.
+    pub fn give_up(self, budget: &Budget) {
+        if let Self::Own(bytes) | Self::OwnExtended(bytes, _) = self {
+            budget.give_back(bytes.len());
+        }
+    }
+
     /// Bytes it takes of the arena.
     #[inline]
     pub fn arena_bytes(&self) -> u32 {
@@ -187,6 +220,8 @@ impl Partition {
             index: Index::new(),
             sweep_at: CachePadded::new(AtomicU64::new(Millis::NEVER.0)),
             budget,
+            traffic: CachePadded::new(Traffic::default()),
+            tend: CachePadded::new(Tending::default()),
             pool: CachePadded::new(Pool::new()),
             serial: AtomicU64::new(serials.block()),
             serials,
@@ -217,7 +252,7 @@ impl Partition {
         sent: Millis,
         pin: &'p Pin<'_>,
         mut placed: impl FnMut(&'p Segment, usize),
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Full> {
         let mut done = 0;
         // Progress: each turn reserves at least one slot, or seals a segment, or goes on from a sealed one.
         while done < lengths.len() {
@@ -258,7 +293,7 @@ impl Partition {
         body: &[u8],
         sent: Millis,
         pin: &'p Pin<'_>,
-    ) -> Result<(&'p Segment, usize), Refused> {
+    ) -> Result<(&'p Segment, usize), Full> {
         // Progress: as in `append`.
         loop {
             // Acquire, SAFETY: as in `append`.
@@ -311,14 +346,14 @@ impl Partition {
     /// Reserves a slot for one message, and writes all but its state.
     ///
     /// # Errors
-    /// Why not, and the draft.
+    /// The draft, if there is no room.
     pub fn reserve_one<'p, 'b>(
         &self,
         mut draft: Draft<'b>,
         entrance: &Entrance,
         now: Millis,
         pin: &'p Pin<'_>,
-    ) -> Result<Reserved<'p>, (Refused, Draft<'b>)> {
+    ) -> Result<Reserved<'p>, Draft<'b>> {
         let length = draft.arena_bytes();
         // Progress: as in `append`.
         loop {
@@ -348,8 +383,8 @@ impl Partition {
                 }
                 Reservation::Taken { unused, .. } => self.after(segment.bury(unused), segment, pin),
                 Reservation::Sealed => {
-                    if let Err(refused) = self.grow(segment, now, pin) {
-                        return Err((refused, draft));
+                    if let Err(Full) = self.grow(segment, now, pin) {
+                        return Err(draft);
                     }
                 }
             }
@@ -447,7 +482,7 @@ impl Partition {
     /// Goes on from a sealed segment: installs the next one, unless somebody has, and moves the tail.
     #[cold]
     #[inline(never)]
-    pub fn grow(&self, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<(), Refused> {
+    pub fn grow(&self, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<(), Full> {
         // Acquire: see the next segment as opened; pairs with the CAS below.
         let mut next = sealed.header.next.load(Ordering::Acquire);
         if next.is_null() {
@@ -466,9 +501,6 @@ impl Partition {
                     self.retire(unsafe { fresh.as_ref() }, pin);
                 }
             }
-        }
-        if next == CLOSED {
-            return Err(Refused::Closed);
         }
         self.help_tail(sealed, next);
         Ok(())
@@ -556,6 +588,17 @@ impl Partition {
     /// and spare ones.
     pub(crate) fn trim(&self, pin: &Pin<'_>) {
         self.tidy_returned(usize::MAX, pin);
+        self.empty_pool(pin);
+    }
+
+    /// The serial of the segment opened last.
+    pub(crate) fn last_serial(&self) -> u64 {
+        // Relaxed: a counter.
+        self.serial.load(Ordering::Relaxed)
+    }
+
+    /// Gives the spare segments back to the system.
+    pub(crate) fn empty_pool(&self, pin: &Pin<'_>) {
         let none = self.pooled(usize::MAX / 2, pin);
         debug_assert!(none.is_none(), "no segment is that large");
     }
@@ -585,7 +628,7 @@ impl Partition {
     pub fn pass(&self, segment: &Segment, pin: &Pin<'_>) -> Passing {
         // Acquire: see the next segment as opened; pairs with `grow`.
         let next = segment.header.next.load(Ordering::Acquire);
-        if next.is_null() || next == CLOSED {
+        if next.is_null() {
             return Passing::End;
         }
         for word in 0..WORDS {
@@ -608,6 +651,18 @@ impl Partition {
             self.after(segment.bury(1), segment, pin);
         }
         Passing::Gone
+    }
+
+    /// Whether nothing is in it that is not dead. If nobody can send to it any more, that stays so.
+    pub fn is_drained(&self, pin: &Pin<'_>) -> bool {
+        let mut first = self.first(pin);
+        // Progress: each turn moves the head on, or finds that somebody has.
+        while first.is_sealed() && self.pass(first, pin) == Passing::Gone {
+            first = self.first(pin);
+        }
+        // Acquire: the tail's segment as opened. A segment that follows would have messages, or senders.
+        let tail = self.tail.load(Ordering::Acquire);
+        std::ptr::eq(first, tail) && first.is_bare()
     }
 
     /// The segment at the head.

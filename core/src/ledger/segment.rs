@@ -43,9 +43,6 @@ pub const PASSED: u64 = 1 << 63;
 /// The tokens of a ready word.
 pub const TOKENS: u64 = (1 << BITS) - 1;
 
-/// What `next` of a closed partition's last segment says: nothing will ever follow.
-pub const CLOSED: *mut Segment = std::ptr::without_provenance_mut(align_of::<Segment>());
-
 const BYTES_BITS: u32 = 32;
 const BYTES_MASK: u64 = (1 << BYTES_BITS) - 1;
 
@@ -312,7 +309,7 @@ impl Segment {
         // Acquire: see the next segment as opened; pairs with the CAS of `Partition::grow`.
         let next = self.header.next.load(Ordering::Acquire);
         // SAFETY: reached from the head under the pin, and not retired before the head has gone past it.
-        (!next.is_null() && next != CLOSED).then(|| unsafe { &*next })
+        (!next.is_null()).then(|| unsafe { &*next })
     }
 
     /// The tokens of a word whose messages look as if nobody had received them yet.
@@ -359,6 +356,14 @@ impl Segment {
         // Relaxed: only sizes the next segment. Both counts go on beyond the bounds together.
         let reserve = self.header.reserve.load(Ordering::Relaxed);
         (reserve & BYTES_MASK).div_ceil((reserve >> BYTES_BITS).max(1)) as usize
+    }
+
+    /// Whether every slot reserved so far is dead, and nothing but the list holds the segment.
+    pub fn is_bare(&self) -> bool {
+        // Acquire: what buried the slots came before. A look at two words; they agree for good only if nobody sends.
+        let live = self.tally.live.load(Ordering::Acquire) as usize;
+        self.header.next.load(Ordering::Acquire).is_null()
+            && (live == 1 || live == SLOTS - self.reserved() + 1)
     }
 
     /// Whether no sender can reserve here any more.

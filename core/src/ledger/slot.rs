@@ -15,6 +15,7 @@ use crate::{
 ///    ready bit; never again until the segment is reused after its grace period.
 /// 2. They are read by whoever took the slot's token (the claim's Acquire pairs with the publish's Release), and by
 ///    whoever was handed the slot by such a one, for as long as the epoch is pinned.
+///    Also by whoever, pinned, has read with Acquire a state of a message that is there (`tend::look`).
 /// 3. `state` is written as `state.rs` says of each transition.
 /// 4. `received` is written by the token's holder, before the state word that makes the receive known.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ mod send;
 mod stats;
 mod steal;
 mod wait;
+mod width;
 
 use std::{fmt, time::Duration};
 
@@ -36,9 +37,10 @@ use crate::{
         dead_letter::DeadLetters,
         era::Era,
         stats::{Past, Stripe},
+        width::Width,
     },
     receipt::{HandleText, MessageId, QueueId, ReceiptHandle},
-    sync::{Arc, AtomicU32, Mutex, Ordering, Weak},
+    sync::{Arc, Mutex, Weak},
     turn::Turn,
     wait::Waiters,
     worker::WorkerCore,
@@ -98,10 +100,7 @@ struct Hot {
     /// None once the queue has been deleted.
     era: Published<Era>,
     settings: Settings,
-    /// A worker sends to the partition of its home's number under this mask.
-    mask: AtomicU32,
-    /// All partitions that may have something in them have numbers below this.
-    span: AtomicU32,
+    width: Width,
     waiters: Waiters,
 }
 
@@ -127,8 +126,7 @@ impl Queue {
                 hot: CachePadded::new(Hot {
                     era: Published::new(Arc::new(Era::new(shared.partitions))),
                     settings,
-                    mask: AtomicU32::new((shared.partitions.next_power_of_two() - 1) as u32),
-                    span: AtomicU32::new(shared.partitions as u32),
+                    width: Width::new(shared.min_width, shared.partitions),
                     waiters,
                 }),
                 id,
@@ -352,6 +350,13 @@ impl Queue {
         self.inner.past.with(present)
     }
 
+    /// How many partitions senders use at the moment: one at first, up to [`Broker::partitions`](crate::Broker::partitions) where
+    /// workers meet, fewer again where they have long not.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.inner.hot.width.now()
+    }
+
     /// The memory that this queue's messages take at the moment; its limit is the queue's own, if it has one.
     #[must_use]
     pub fn memory(&self) -> MemoryUse {
@@ -383,7 +388,11 @@ impl Queue {
                 partition.look_by(Millis::new(0));
                 // Bounded: what becomes due later is after `now`.
                 while partition.is_sweep_due(now) && self.sweep(turn, era, partition, now, u32::MAX) > 0 {}
+                if partition.is_tending_due(now) {
+                    self.tend(era, partition, turn, now, u32::MAX);
+                }
             }
+            self.check_width(era, turn, now);
         });
         // Bounded by what there is.
         while self.inner.shared.graveyard.work(64) {}
@@ -507,8 +516,7 @@ impl Queue {
     /// The partition a worker sends to.
     #[inline(always)]
     fn home<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>) -> Result<&'t Partition, Full> {
-        // Relaxed: routing only; any partition will do.
-        let number = turn.worker().home & self.inner.hot.mask.load(Ordering::Relaxed) as usize;
+        let number = turn.worker().home & self.inner.hot.width.route().mask();
         match era.partition(number, turn.pin()) {
             Some(partition) => Ok(partition),
             None => self.open_partition(era, number, turn),

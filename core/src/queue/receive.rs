@@ -11,11 +11,13 @@ use crate::{
     ledger::{
         lease::{Aside, Asides, Claim, Hand, Many, One, Special, Terms},
         partition::Partition,
+        tend::Chores,
     },
-    sync::Ordering,
     turn::Turn,
 };
 
+/// Segments that a sweep looks after besides.
+const TENDED_IN_PASSING: u32 = 16;
 /// Segments of purged queues that a receive frees which does not find its message at once.
 const GRAVES_IN_PASSING: usize = 4;
 
@@ -196,11 +198,9 @@ impl Queue {
     /// The partition to look at first.
     #[inline(always)]
     fn first(&self, era: &Era, turn: &Turn<'_>, max: usize, round: u32) -> usize {
-        let hot = &self.inner.hot;
-        // Relaxed, both: routing; "empty" looks at everything below `span`.
-        let home = turn.worker().home & hot.mask.load(Ordering::Relaxed) as usize;
-        let span = hot.span.load(Ordering::Relaxed) as usize;
-        steal::first(turn.worker(), home, span, max, round, |number| {
+        let route = self.inner.hot.width.route();
+        let home = turn.worker().home & route.mask();
+        steal::first(turn.worker(), home, route.span(), max, round, |number| {
             era.partition(number, turn.pin())
         })
     }
@@ -258,11 +258,49 @@ impl Queue {
             stripe.expired.add(u64::from(swept.expired));
             stripe.ripened.add(u64::from(swept.ripe));
         }
+        if partition.is_tending_due(now) {
+            self.tend(era, partition, turn, now, TENDED_IN_PASSING);
+        }
         let total = swept.expired + swept.ripe;
         if total > 0 {
             self.wake(total as usize);
         }
         total
+    }
+}
+
+impl Queue {
+    /// Looks after up to `most` segments of a partition; see `ledger/tend.rs`. Says whether the round is over.
+    #[cold]
+    pub(crate) fn tend(
+        &self,
+        era: &Era,
+        partition: &Partition,
+        turn: &Turn<'_>,
+        now: Millis,
+        most: u32,
+    ) -> bool {
+        let chores = Chores {
+            retention_ms: self.inner.hot.settings.retention_ms(),
+            id: &|segment, slot, extras| {
+                let header = &segment.header;
+                *self
+                    .message_id(extras, header.partition, header.serial, slot)
+                    .as_bytes()
+            },
+        };
+        let tended = partition.tend(most, &chores, now, turn.pin());
+        if let Some(stripe) = Self::stripe(era, turn) {
+            stripe.lapsed_visible.add(tended.lapsed_visible);
+            stripe.lapsed_in_flight.add(tended.lapsed_in_flight);
+            stripe.lapsed_delayed.add(tended.lapsed_delayed);
+            stripe.evacuated.add(tended.evacuated);
+        }
+        if tended.evacuated > 0 {
+            self.wake(tended.evacuated as usize);
+        }
+        self.check_width(era, turn, now);
+        tended.done
     }
 }
 
@@ -288,8 +326,7 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
     }
 
     fn pass(&mut self, first: usize) {
-        // Relaxed: a partition that joined this instant is its sender's to tell about, see `queue/wait.rs`.
-        let span = self.queue.inner.hot.span.load(Ordering::Relaxed) as usize;
+        let span = self.queue.inner.hot.width.route().span();
         self.take(first);
         if span > 1 && self.hand.room(self.max) > 0 {
             self.steal(first, span);

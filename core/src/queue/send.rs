@@ -4,12 +4,13 @@ use super::{Queue, era::Era};
 use crate::{
     attribute,
     batch::Batch,
-    config::{ARENA_BODY_MAX, BATCH_MAX, BODY_MAX},
+    config::{BATCH_MAX, BODY_MAX},
     error::{BatchError, SendError},
     extras::{Carried, ExtrasDraft},
     ledger::{
-        partition::{Draft, Entrance, Full, Partition, Refused, Reserved},
+        partition::{Draft, Entrance, Full, Partition, Reserved},
         segment::Segment,
+        traffic::SAMPLE_EVERY,
     },
     message::{Outgoing, Sent},
     turn::Turn,
@@ -23,8 +24,10 @@ impl Queue {
             && let Ok(home) = self.home(era, turn)
             && let Ok((segment, slot)) = home.append_one(body, turn.now(), turn.pin())
         {
-            if let Some(stripe) = Self::stripe(era, turn) {
-                stripe.sent.add(1);
+            if let Some(stripe) = Self::stripe(era, turn)
+                && stripe.sent.next().is_multiple_of(SAMPLE_EVERY)
+            {
+                self.look_at_traffic(era, turn);
             }
             self.wake(1);
             return Ok(Sent::new(self, segment, slot));
@@ -110,17 +113,22 @@ impl Queue {
         let lengths = &lengths[..bodies.len().min(BATCH_MAX)];
         let mut results = Batch::new();
         // What was not accepted, and why, shows below.
-        let _ = self.home(era, turn).map_err(Refused::from).and_then(|home| {
+        let _ = self.home(era, turn).and_then(|home| {
             let placed = |segment: &Segment, slot: usize| results.push(Ok(Sent::new(self, segment, slot)));
             let draft = |at: usize| Draft::Inline(bodies[at]);
             home.append(lengths, draft, turn.now(), turn.pin(), placed)
         });
         if let Some(stripe) = Self::stripe(era, turn) {
+            let before = stripe.sent.read();
             stripe.sent.add(results.len() as u64);
+            if before / SAMPLE_EVERY != stripe.sent.read() / SAMPLE_EVERY {
+                self.look_at_traffic(era, turn);
+            }
         }
         self.wake(results.len());
-        // Not for want of memory only: the partition may have been closed.
-        for body in bodies.iter().skip(results.len()) {
+        // Memory has run short: with the rest whatever can be freed is.
+        let accepted = results.len();
+        for body in bodies.iter().skip(accepted) {
             results.push(self.send_any(era, turn, &Outgoing::new(body)));
         }
         results
@@ -216,72 +224,36 @@ impl Queue {
         extras: ExtrasDraft<'_>,
         entrance: &Entrance,
     ) -> Result<(&'t Partition, Reserved<'t>), Full> {
-        let mut draft = self.draft(turn, body, extras)?;
-        let mut partition = self.home(era, turn);
-        let mut tries = 0;
-        let refused = loop {
-            let at = match partition {
-                Ok(partition) => partition,
-                Err(Full) => break draft,
-            };
-            match at.reserve_one(draft, entrance, turn.now(), turn.pin()) {
-                Ok(reserved) => return Ok((at, reserved)),
-                Err((Refused::Full, draft)) => break draft,
-                // The queue has become narrower. The first partition is never closed.
-                Err((Refused::Closed, rest)) => {
-                    draft = rest;
-                    tries += 1;
-                    partition = if tries == 1 {
-                        self.home(era, turn)
-                    } else {
-                        self.open_partition(era, 0, turn)
-                    };
-                }
+        let draft = match Draft::extended(body, extras, &self.inner.budget) {
+            Some(draft) => draft,
+            None => {
+                self.make_room(era, turn);
+                Draft::extended(body, extras, &self.inner.budget).ok_or(Full)?
             }
         };
-        if let Draft::Own(bytes) | Draft::OwnExtended(bytes, _) = refused {
-            self.inner.budget.give_back(bytes.len());
-        }
-        self.inner.shared.trim(turn.pin());
+        let refused = match self.home(era, turn) {
+            Ok(home) => match home.reserve_one(draft, entrance, turn.now(), turn.pin()) {
+                Ok(reserved) => return Ok((home, reserved)),
+                Err(draft) => draft,
+            },
+            Err(Full) => draft,
+        };
+        refused.give_up(&self.inner.budget);
+        self.make_room(era, turn);
         Err(Full)
     }
 
-    /// Gives a message an allocation of its own if it is large.
-    fn draft<'b>(&self, turn: &Turn<'_>, body: &'b [u8], extras: ExtrasDraft<'b>) -> Result<Draft<'b>, Full> {
-        let behind = if extras.is_empty() {
-            0
-        } else {
-            extras.encoded_len()
-        };
-        let length = body.len() + behind;
-        if length <= ARENA_BODY_MAX {
-            return Ok(if behind == 0 {
-                Draft::Inline(body)
-            } else {
-                Draft::Extended(body, extras)
-            });
-        }
-        let budget = &self.inner.budget;
-        if !budget.take(length) {
-            self.inner.shared.trim(turn.pin());
-            if !budget.take(length) {
-                return Err(Full);
+    /// Memory has run short: frees what can be freed.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&self, era: &Era, turn: &Turn<'_>) {
+        let now = turn.now();
+        for partition in era.all(turn.pin()) {
+            if partition.is_tending_due(now) {
+                self.tend(era, partition, turn, now, u32::MAX);
             }
         }
-        let mut copy = Vec::new();
-        if copy.try_reserve_exact(length).is_err() {
-            budget.give_back(length);
-            return Err(Full);
-        }
-        copy.extend_from_slice(body);
-        if behind == 0 {
-            return Ok(Draft::Own(copy.into_boxed_slice()));
-        }
-        copy.resize(length, 0);
-        if let Some(rest) = copy.get_mut(body.len()..) {
-            extras.encode(rest);
-        }
-        Ok(Draft::OwnExtended(copy.into_boxed_slice(), body.len()))
+        self.inner.shared.trim(turn.pin());
     }
 
     #[cold]

@@ -30,9 +30,7 @@ pub(crate) struct Counters {
     pub(crate) expired: Counter,
     /// In flight to visible, by the lease's holder.
     pub(crate) released: Counter,
-    /// Send calls, to look every so often whether somebody else sends here too.
-    pub(crate) calls: Counter,
-    _first_line: [u64; 7],
+    _first_line: [u64; 8],
     /// Accepted, delayed.
     pub(crate) sent_delayed: Counter,
     /// Delayed to visible.

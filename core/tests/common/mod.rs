@@ -14,7 +14,7 @@ pub(crate) const LONG: Duration = VISIBILITY_MAX;
 
 /// A broker on a clock that stands still.
 pub(crate) fn manual(partitions: usize) -> (ManualClock, Broker) {
-    manual_with(Broker::builder().partitions(partitions))
+    manual_with(Broker::builder().min_width(usize::MAX).partitions(partitions))
 }
 
 pub(crate) fn manual_with(builder: Builder) -> (ManualClock, Broker) {
