@@ -398,11 +398,14 @@ impl Builder {
         static BROKERS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
         let keys = self.seed.map_or_else(sync::entropy, |seed| [seed, !seed]);
         let users = Arc::new(());
+        let budget = Budget::new(self.memory_limit.unwrap_or(MEMORY_LIMIT_DEFAULT));
+        let clock = self.clock.unwrap_or_else(Clock::monotonic);
+        clock.tell(budget.room().event());
         Broker {
             shared: Arc::new(Shared {
                 collector: Collector::new(),
-                clock: self.clock.unwrap_or_else(Clock::monotonic),
-                budget: Arc::new(Budget::new(self.memory_limit.unwrap_or(MEMORY_LIMIT_DEFAULT))),
+                clock,
+                budget: Arc::new(budget),
                 seal: Seal::new(keys),
                 partitions: self
                     .partitions

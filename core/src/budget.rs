@@ -6,7 +6,10 @@
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{Arc, AtomicU64, Ordering};
+use crate::{
+    sync::{Arc, AtomicU64, Ordering},
+    wait::Waiters,
+};
 
 /// Counts the bytes of every segment, large body and index chunk of a broker, wherever they are: in use, in a pool or
 /// in limbo. Touched once per segment (some 252 messages) or large body, never per small message.
@@ -16,11 +19,15 @@ pub struct Budget {
     limit: AtomicU64,
     /// What this one's bytes count in too.
     whole: Option<Arc<Self>>,
+    /// Who waits for room; those who wait for a part of the whole wait with the whole.
+    room: Waiters,
     used: CachePadded<AtomicU64>,
     /// By partition, so that cores that retire and reuse at home do not meet here.
     shards: [CachePadded<Shard>; SHARDS],
 }
 
+/// Bytes left below which memory is tight, whatever the limit: what a few workers may keep to themselves.
+const TIGHT_BYTES: u64 = 1 << 20;
 /// Partitions whose numbers are equal modulo this share a shard.
 const SHARDS: usize = if cfg!(loom) { 1 } else { 16 };
 
@@ -57,6 +64,7 @@ impl Budget {
         Self {
             limit: AtomicU64::new(limit),
             whole: None,
+            room: Waiters::default(),
             used: CachePadded::new(AtomicU64::new(0)),
             shards: std::array::from_fn(|_| CachePadded::new(shard())),
         }
@@ -98,17 +106,44 @@ impl Budget {
 
     /// Counts `bytes` as no longer used.
     pub(crate) fn give_back(&self, bytes: usize) {
-        let before = self.used.fetch_sub(bytes as u64, Ordering::Relaxed);
+        // SeqCst: in one order with the look for those who wait; see `wait.rs`.
+        let before = self.used.fetch_sub(bytes as u64, Ordering::SeqCst);
         debug_assert!(before >= bytes as u64, "more memory given back than taken");
-        if let Some(whole) = &self.whole {
-            whole.give_back(bytes);
+        match &self.whole {
+            Some(whole) => whole.give_back(bytes),
+            None => self.tell(),
         }
+    }
+
+    /// Who waits for room.
+    pub(crate) fn room(&self) -> &Waiters {
+        &self.room
+    }
+
+    /// Whether what is retired has to be handed to the collector at once, for the thread that retired it may do nothing more
+    /// for a long time: somebody waits for room, or there is little left.
+    pub(crate) fn is_tight(&self) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let left = limit.saturating_sub(self.used.load(Ordering::Relaxed));
+        left < limit / 8
+            || left < TIGHT_BYTES
+            || self
+                .whole
+                .as_ref()
+                .map_or_else(|| self.room.is_anyone(), |whole| whole.is_tight())
+    }
+
+    /// There is room, or soon will be.
+    fn tell(&self) {
+        self.room.wake(1);
     }
 
     /// Counts `bytes` of the used ones as waiting for the epoch.
     pub(crate) fn enter_limbo(&self, partition: u32, bytes: usize) {
         if let Some(whole) = &self.whole {
             whole.enter_limbo(partition, bytes);
+        } else {
+            self.tell();
         }
         self.shard(partition)
             .limbo
@@ -131,6 +166,8 @@ impl Budget {
     pub(crate) fn enter_pool(&self, partition: u32, bytes: usize) {
         if let Some(whole) = &self.whole {
             whole.enter_pool(partition, bytes);
+        } else {
+            self.tell();
         }
         self.shard(partition)
             .pooled

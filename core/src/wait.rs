@@ -75,6 +75,12 @@ impl Waiters {
         }
     }
 
+    /// Whether anybody waits. An old answer is corrected by whoever comes next.
+    pub fn is_anyone(&self) -> bool {
+        // SeqCst: as in `wake`.
+        self.waiting.load(Ordering::SeqCst) != 0
+    }
+
     /// Something has changed that all of them have to look at.
     pub fn wake_all(&self) {
         fence(Ordering::SeqCst);

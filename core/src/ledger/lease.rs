@@ -790,5 +790,8 @@ impl Partition {
             budget.leave_limbo(BODIES, bytes);
             budget.give_back(bytes);
         });
+        if self.budget.is_tight() {
+            pin.flush();
+        }
     }
 }

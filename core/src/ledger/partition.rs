@@ -546,9 +546,16 @@ impl Partition {
         let segment = match self.pooled(footprint, pin) {
             Some(segment) => segment,
             None => self.allocate(arena).or_else(|full| {
-                // Over the budget: what waits for the epoch may be ripe.
+                // Over the budget: what waits for the epoch may be ripe, and a smaller one may fit.
                 pin.flush();
-                self.pooled(footprint, pin).ok_or(full)
+                self.pooled(footprint, pin)
+                    .or_else(|| {
+                        [arena / 8, ARENA_BODY_MAX]
+                            .into_iter()
+                            .filter(|&less| (ARENA_BODY_MAX..arena).contains(&less))
+                            .find_map(|less| self.allocate(less).ok())
+                    })
+                    .ok_or(full)
             })?,
         };
         // SAFETY: allocated or taken from the pool, and nobody has seen it.
@@ -699,6 +706,9 @@ impl Partition {
                 None => unsafe { free_from_limbo(segment.0, &budget) },
             }
         });
+        if self.budget.is_tight() {
+            pin.flush();
+        }
     }
 
     /// A segment's grace period is over: into the pool with it, or back to the system. O(1).

@@ -5,6 +5,7 @@ mod dead_letter;
 mod era;
 mod handle;
 mod receive;
+mod room;
 mod send;
 mod stats;
 mod steal;
