@@ -67,10 +67,10 @@ impl Waiters {
 
     /// A lease or delay has been noted in its segment's hint that ends at `due`.
     #[inline(always)]
-    pub fn wake_by(&self, due: Millis) {
+    pub fn wake_by(&self, due: impl FnOnce() -> Millis) {
         sync::after_rmw();
         // SeqCst, both: see above.
-        if self.waiting.load(Ordering::SeqCst) != 0 && due.0 < self.wake_by.load(Ordering::SeqCst) {
+        if self.waiting.load(Ordering::SeqCst) != 0 && due().0 < self.wake_by.load(Ordering::SeqCst) {
             self.notify(1);
         }
     }

@@ -49,7 +49,12 @@ impl<T: Default> Chunks<T> {
     /// The element of `number`, if its chunk exists.
     #[inline]
     pub fn get(&self, number: usize) -> Option<&T> {
-        let (chunk, at) = place(number);
+        // The first chunk apart: nearly all there is to counters, and less to reckon.
+        let (chunk, at) = if number < FIRST {
+            (0, number)
+        } else {
+            place(number)
+        };
         // Acquire: see the elements as made; pairs with the Release in `grow`.
         let first = self.chunks.get(chunk)?.load(Ordering::Acquire);
         // SAFETY: a chunk, once there, has `length(chunk) > at` elements and lives as long as the table.

@@ -188,7 +188,6 @@ pub enum DeletedFrom {
 }
 
 impl DeletedFrom {
-    #[inline(always)]
     fn of(state: Word) -> Self {
         if state.is(Phase::InFlight) {
             Self::InFlight
@@ -666,38 +665,14 @@ impl Partition {
             _ => self.find(place, pin).ok_or(Refusal::Dead)?,
         };
         let slot = segment.slots.get(place.slot as usize).ok_or(Refusal::Dead)?;
-        let mut state = slot.state();
-        // Progress: each turn more means that another thread changed the message's state.
-        let from = loop {
-            let transition = state.delete(receives)?;
-            match transition.by {
-                By::Cas | By::Reservation => match slot.swap_state(state, transition.next) {
-                    Ok(()) => break DeletedFrom::of(state),
-                    Err(newer) => state = newer,
-                },
-                By::Token => {
-                    // Its lease is over but nobody received it again. Only the token's holder may leave Visible: a
-                    // CAS could hit between a claimer's win and its store. (H2)
-                    if !segment.take_one(place.slot as usize) {
-                        // In another hand: being received again, or deleted by this very handle elsewhere.
-                        return Err(Refusal::ReceivedAgain);
-                    }
-                    // It may have been claimed and have expired again between our look and our win.
-                    state = slot.state_in_hand();
-                    match state.delete(receives) {
-                        Ok(Transition { next, .. }) => {
-                            slot.store(next);
-                            break DeletedFrom::Visible;
-                        }
-                        Err(refusal) => {
-                            let at = place.slot as usize;
-                            self.publish_again(segment, at / BITS, 1 << (at % BITS), pin);
-                            return Err(refusal);
-                        }
-                    }
-                }
-            }
-        };
+        let state = slot.state();
+        // Nearly always: the lease is running, and nobody else has a hand in it.
+        let from =
+            if state.is(Phase::InFlight) && slot.swap_state(state, state.delete(receives)?.next).is_ok() {
+                DeletedFrom::InFlight
+            } else {
+                self.delete_otherwise(segment, place.slot as usize, slot, receives, pin)?
+            };
         // SAFETY: the handle comes from a receiver that held the token; the state we saw was stored after that, with
         // Release, and we read it with Acquire. Pinned, and the slot is not buried yet.
         let entry = unsafe { slot.entry() };
@@ -709,6 +684,49 @@ impl Partition {
         }
         graves.dig(self, segment, pin);
         Ok(from)
+    }
+
+    /// As `delete`, of a message in whatever state. The caller frees the body and counts the slot.
+    #[cold]
+    #[inline(never)]
+    fn delete_otherwise(
+        &self,
+        segment: &Segment,
+        at: usize,
+        slot: &Slot,
+        receives: u32,
+        pin: &Pin<'_>,
+    ) -> Result<DeletedFrom, Refusal> {
+        let mut state = slot.state();
+        // Progress: each turn more means that another thread changed the message's state.
+        loop {
+            let transition = state.delete(receives)?;
+            match transition.by {
+                By::Cas | By::Reservation => match slot.swap_state(state, transition.next) {
+                    Ok(()) => return Ok(DeletedFrom::of(state)),
+                    Err(newer) => state = newer,
+                },
+                By::Token => {
+                    // Its lease is over but nobody received it again. Only the token's holder may leave Visible: a
+                    // CAS could hit between a claimer's win and its store. (H2)
+                    if !segment.take_one(at) {
+                        // In another hand: being received again, or deleted by this very handle elsewhere.
+                        return Err(Refusal::ReceivedAgain);
+                    }
+                    // It may have been claimed and have expired again between our look and our win.
+                    return match slot.state_in_hand().delete(receives) {
+                        Ok(Transition { next, .. }) => {
+                            slot.store(next);
+                            Ok(DeletedFrom::Visible)
+                        }
+                        Err(refusal) => {
+                            self.publish_again(segment, at / BITS, 1 << (at % BITS), pin);
+                            Err(refusal)
+                        }
+                    };
+                }
+            }
+        }
     }
 
     /// Moves the end of a lease to `visibility_ms` from now, or gives it up if that is zero.

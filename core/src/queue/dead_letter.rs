@@ -73,7 +73,7 @@ impl Queue {
                 if let Some(stripe) = Self::stripe(era, turn) {
                     stripe.put_off.add(1);
                 }
-                self.wake_by(turn.now().after(PUT_OFF_MS + 1));
+                self.wake_by(|| turn.now().after(PUT_OFF_MS + 1));
                 Fate::PutOff
             }
             None => Fate::Stays,

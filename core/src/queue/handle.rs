@@ -82,10 +82,8 @@ impl Queue {
             if round.in_flight > 0 {
                 stripe.deleted_in_flight.add(round.in_flight);
             }
-            if round.visible > 0 {
+            if round.visible + round.delayed > 0 {
                 stripe.deleted_visible.add(round.visible);
-            }
-            if round.delayed > 0 {
                 stripe.deleted_delayed.add(round.delayed);
             }
         }
@@ -132,7 +130,7 @@ impl Queue {
                     }
                     self.wake(1);
                 } else {
-                    self.wake_by(turn.now().after(visibility_ms));
+                    self.wake_by(|| turn.now().after(visibility_ms));
                 }
                 Ok(VisibilityChange::Changed)
             }

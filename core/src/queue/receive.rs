@@ -226,7 +226,7 @@ impl Queue {
         }
         if terms.visibility_ms > 0 {
             if count > 0 {
-                self.wake_by(turn.now().after(terms.visibility_ms));
+                self.wake_by(|| turn.now().after(terms.visibility_ms));
             }
         } else {
             self.unhand(era, turn, hand);

@@ -209,7 +209,7 @@ impl Queue {
             }
         }
         match entrance.delayed_until {
-            Some(due) => self.wake_by(due),
+            Some(due) => self.wake_by(|| due),
             None => self.wake(1),
         }
         Ok(Sent::new(self, reserved.segment, reserved.slot))

@@ -147,7 +147,7 @@ impl Queue {
 
     /// A lease or a delay has begun that ends at `due`.
     #[inline(always)]
-    pub(crate) fn wake_by(&self, due: Millis) {
+    pub(crate) fn wake_by(&self, due: impl FnOnce() -> Millis) {
         self.inner.hot.waiters.wake_by(due);
     }
 }
