@@ -126,6 +126,15 @@ impl Clock {
         }
     }
 
+    /// When `ms` milliseconds from now are over for certain.
+    pub(crate) fn in_ms(&self, ms: u64) -> Millis {
+        match &self.source {
+            // The present moment was rounded down.
+            Source::Monotonic { .. } if ms > 0 => self.now().after(ms + 1),
+            _ => self.now().after(ms),
+        }
+    }
+
     pub(crate) const fn is_manual(&self) -> bool {
         matches!(self.source, Source::Manual(_))
     }

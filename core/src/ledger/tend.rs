@@ -83,6 +83,7 @@ impl Partition {
     /// Looks after up to `most` segments, from where the last call stopped.
     pub fn tend(&self, most: u32, chores: &Chores<'_>, now: Millis, pin: &Pin<'_>) -> Tended {
         let mut tended = Tended::default();
+        self.pass_empty(pin);
         let end = self.index.numbers();
         // Relaxed, throughout: only divides the work; a segment looked at by two is handled slot by slot.
         let first = self.tend.cursor.fetch_add(most, Ordering::Relaxed);
@@ -91,6 +92,9 @@ impl Partition {
                 self.tend_segment(segment, chores, now, pin, &mut tended);
             }
         }
+        // The nodes of survivors that have moved name tokens that are gone.
+        self.tidy_returned(most as usize, pin);
+        self.pass_empty(pin);
         if first.saturating_add(most) >= end {
             self.tend.at.store(now.after(ROUND_MS).0, Ordering::Relaxed);
             self.tend.cursor.store(0, Ordering::Relaxed);

@@ -47,6 +47,9 @@ use crate::{
     worker::WorkerCore,
 };
 
+/// Bites that the collector is asked to take where something is to be cleared away.
+const FLUSHES_MAX: usize = 256;
+
 /// What a delete did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Deletion {
@@ -395,8 +398,7 @@ impl Queue {
             }
             self.check_width(era, turn, now);
         });
-        // Bounded by what there is.
-        while self.inner.shared.graveyard.work(64) {}
+        self.clear_away();
         self.next_due()
     }
 
@@ -503,7 +505,19 @@ impl Queue {
 
     /// Frees what an era that is over has left, as far as nobody can be looking at it any more.
     fn clear_away(&self) {
-        WorkerCore::in_passing(&self.inner.shared, WorkerCore::flush);
+        let budget = &self.inner.shared.budget;
+        WorkerCore::in_passing(&self.inner.shared, |worker| {
+            let mut limbo = budget.read().limbo;
+            // The collector takes a bounded bite each time; bounded here too, should other threads retire all the while.
+            for _ in 0..FLUSHES_MAX {
+                worker.flush();
+                let left = budget.read().limbo;
+                if left == 0 || left >= limbo {
+                    return;
+                }
+                limbo = left;
+            }
+        });
         // Bounded by what there is.
         while self.inner.shared.graveyard.work(1024) {}
     }

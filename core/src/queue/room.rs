@@ -112,10 +112,12 @@ impl Queue {
     }
 
     fn wait_for_room(&self, wait: Duration) -> Wait<'_> {
-        let wait_ms = clock::ceil_ms(wait).unwrap_or(u64::MAX).min(u64::from(u32::MAX));
+        let wait_ms = clock::ceil_ms(wait)
+            .unwrap_or(u64::MAX)
+            .min(u64::from(u32::MAX) - 1);
         Wait {
             queue: self,
-            deadline: self.inner.shared.clock.now().after(wait_ms),
+            deadline: self.inner.shared.clock.in_ms(wait_ms),
             nap_ms: NAP_MS,
             waiting: None,
         }

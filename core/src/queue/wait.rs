@@ -134,7 +134,7 @@ impl Queue {
             queue: self,
             max,
             visibility_timeout,
-            deadline: self.inner.shared.clock.now().after(wait_ms),
+            deadline: self.inner.shared.clock.in_ms(wait_ms),
             waiting: None,
         })
     }
