@@ -11,8 +11,9 @@
 //! the token, and the waiter's look, which comes after its fence, finds it. Otherwise the publisher sees that somebody is
 //! waiting and notifies; the waiter listened before it looked, so the notification is for it or for somebody who listened
 //! before. The publisher pays a load: its read-modify-write is there anyway. loom takes SeqCst accesses for AcqRel and knows
-//! only fences fully, so under loom a fence stands between the publisher's two steps ([`sync::after_rmw`]). Where something
-//! other than a token's RMW makes a message findable (a segment linked, a word brought back), a real fence follows it.
+//! only fences fully, so under loom a fence stands between the publisher's two steps ([`sync::after_rmw`]). What makes the
+//! token findable (a partition made, a segment linked, a word brought back, the span raised) is a SeqCst read-modify-write too,
+//! of the publisher's or of somebody it has acquired it from: in either case it comes before the publisher's load in that order.
 //!
 //! *Time* is kept by the waiters themselves: one of them has its alarm set to the earliest moment at which a lease or a delay
 //! is over, `wake_by`. Whoever makes a lease that ends earlier sees so by the same argument (the segment's due hint takes the

@@ -78,8 +78,8 @@ impl<T: Default> Chunks<T> {
         let root = self.chunks.get(chunk)?;
         let made: Box<[T]> = (0..length(chunk)).map(|_| T::default()).collect();
         let first = Box::into_raw(made).cast::<T>();
-        // AcqRel: Release publishes the elements to `get`; Acquire on failure sees the winner's.
-        match root.compare_exchange(std::ptr::null_mut(), first, Ordering::AcqRel, Ordering::Acquire) {
+        // SeqCst: Release publishes the elements to `get` (Acquire on failure sees the winner's); and see `Index::take_number`.
+        match root.compare_exchange(std::ptr::null_mut(), first, Ordering::SeqCst, Ordering::Acquire) {
             Ok(_) => bytes(length(chunk) * size_of::<T>()),
             // SAFETY: made above with this length, and nobody saw it.
             Err(_) => drop(unsafe { Self::from_raw(chunk, first) }),

@@ -76,8 +76,9 @@ impl Index {
                 }
             }
         }
-        // Relaxed: a counter.
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        // SeqCst: a counter; and a waiter that looks for the earliest hint without this number's will be seen by whoever lowers
+        // it, see `wait.rs`.
+        let number = self.next.fetch_add(1, Ordering::SeqCst);
         if number >> INDEX_BITS != 0 {
             self.next.fetch_sub(1, Ordering::Relaxed);
             return None;

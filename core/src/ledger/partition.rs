@@ -30,7 +30,7 @@ use crate::{
         tend::Tending,
         traffic::Traffic,
     },
-    sync::{Arc, AtomicPtr, AtomicU64, Ordering, Weak, fence},
+    sync::{Arc, AtomicPtr, AtomicU64, Ordering, Weak},
 };
 
 /// One core's part of a queue.
@@ -487,11 +487,12 @@ impl Partition {
         let mut next = sealed.header.next.load(Ordering::Acquire);
         if next.is_null() {
             let fresh = self.fresh(sealed, now, pin)?;
-            // AcqRel: Release publishes the segment as opened; Acquire on failure sees the winner's.
+            // SeqCst: Release publishes the segment as opened (Acquire on failure sees the winner's); and a waiter that does
+            // not find the link will be seen by whoever sends beyond it, see `wait.rs`.
             match sealed.header.next.compare_exchange(
                 std::ptr::null_mut(),
                 fresh.as_ptr(),
-                Ordering::AcqRel,
+                Ordering::SeqCst,
                 Ordering::Acquire,
             ) {
                 Ok(_) => next = fresh.as_ptr(),
@@ -529,9 +530,6 @@ impl Partition {
     #[inline]
     pub fn help_tail(&self, sealed: &Segment, next: *mut Segment) {
         let sealed = std::ptr::from_ref(sealed).cast_mut();
-        // A waiter that looks for messages from the head on before it sleeps must find this link, or we must find the
-        // waiter: see `queue/wait.rs`.
-        fence(Ordering::SeqCst);
         // Release: hands on the segment that we acquired or opened. Relaxed: a failure means the tail is past it.
         let _ = self
             .tail

@@ -58,11 +58,12 @@ impl<T> Published<T> {
             return Ok(value);
         }
         let made = Arc::into_raw(make()?).cast_mut();
-        // AcqRel: Release publishes the value; Acquire on failure sees the winner's.
+        // SeqCst: Release publishes the value (Acquire on failure sees the winner's); and a waiter that does not find it will
+        // be seen by whoever does, see `wait.rs`.
         let value =
             match self
                 .0
-                .compare_exchange(std::ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire)
+                .compare_exchange(std::ptr::null_mut(), made, Ordering::SeqCst, Ordering::Acquire)
             {
                 Ok(_) => made,
                 Err(winner) => {

@@ -13,7 +13,7 @@ use super::{Queue, era::Era};
 use crate::{
     clock::Millis,
     ledger::traffic::Window,
-    sync::{Arc, AtomicU64, Ordering, fence},
+    sync::{Arc, AtomicU64, Ordering},
     turn::Turn,
 };
 
@@ -110,13 +110,12 @@ impl Width {
     }
 
     fn change(&self, from: Route, to: Route, now: Millis) -> bool {
-        // SeqCst: one order with the look of a waiter, see `wait.rs`; Release: see `route`. A failure means that somebody else has changed it.
+        // SeqCst: a waiter that has not seen the span raised will be seen by whoever sends by it, see `wait.rs`; Release: see
+        // `route`. A failure means that somebody else has changed it.
         let changed = self
             .route
             .compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::Relaxed)
             .is_ok();
-        // Before anybody can send by it: a waiter that has not seen the span raised will be seen by whoever sends.
-        fence(Ordering::SeqCst);
         if changed {
             // Relaxed: only paces the changes.
             self.changed.store(now.0, Ordering::Relaxed);
