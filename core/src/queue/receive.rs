@@ -316,6 +316,7 @@ struct Receive<'r, 't, 'w, H> {
 }
 
 impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
+    #[inline(always)]
     fn run(&mut self, first: usize) {
         self.pass(first);
         if let Some(aside) = self.hand.take_aside() {
@@ -325,6 +326,7 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
             .settle(self.era, self.turn, self.stripe, self.terms, self.hand);
     }
 
+    #[inline(always)]
     fn pass(&mut self, first: usize) {
         let span = self.queue.inner.hot.width.route().span();
         self.take(first);
