@@ -14,7 +14,7 @@ use std::{
     cell::Cell,
     fmt,
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use crate::sync::{Arc, Event, Mutex, Weak};
@@ -115,17 +115,19 @@ impl Clock {
         }
     }
 
+    #[cfg(not(loom))]
     /// When a thread that sleeps has to be woken for `moment` to have come; `None` with a clock that moves by hand.
-    pub(crate) fn instant(&self, moment: Millis) -> Option<Instant> {
+    pub(crate) fn instant(&self, moment: Millis) -> Option<std::time::Instant> {
         match &self.source {
             Source::Monotonic { .. } => {
                 // One millisecond more: the present moment was rounded down.
-                Some(Instant::now() + moment.since(self.now()) + Duration::from_millis(1))
+                Some(std::time::Instant::now() + moment.since(self.now()) + Duration::from_millis(1))
             }
             Source::Manual(_) => None,
         }
     }
 
+    #[cfg(not(loom))]
     /// When `ms` milliseconds from now are over for certain.
     pub(crate) fn in_ms(&self, ms: u64) -> Millis {
         match &self.source {
@@ -135,6 +137,7 @@ impl Clock {
         }
     }
 
+    #[cfg(not(loom))]
     pub(crate) const fn is_manual(&self) -> bool {
         matches!(self.source, Source::Manual(_))
     }

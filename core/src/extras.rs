@@ -40,6 +40,7 @@ const BINARY: u8 = 2;
 /// What is to be written into a block. Borrows everything; the caller has checked it against SQS's limits.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ExtrasDraft<'a> {
+    /// The message attributes.
     pub attributes: Carried<'a>,
     /// The message group id.
     pub group: Option<&'a str>,
@@ -47,12 +48,14 @@ pub struct ExtrasDraft<'a> {
     pub tenant: u32,
     /// The system attribute `AWSTraceHeader`.
     pub trace_header: Option<&'a str>,
+    /// Where it comes from, if it has moved.
     pub moved: Option<Moved<'a>>,
 }
 
 /// Attributes as a sender gives them, or as another block has them.
 #[derive(Debug, Clone, Copy)]
 pub enum Carried<'a> {
+    /// As a sender gives them.
     Given(&'a [Attribute<'a>]),
     /// The end of a block, from the first attribute on; see [`Extras::draft`].
     Encoded(&'a [u8]),

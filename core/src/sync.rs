@@ -68,6 +68,134 @@ pub fn after_rmw() {
 /// Sleeping and waking, made by others. Its list has a lock of its own, taken only where somebody sleeps or is about to.
 #[cfg(not(loom))]
 pub use event_listener::{Event, EventListener, Listener};
+#[cfg(loom)]
+pub use stand_in::{Event, EventListener};
+
+/// What stands for `event-listener` in models: the same promises (first come, first notified; a listener dropped after it was
+/// notified passes that on), kept under one lock. Whoever neither listens nor notifies does not meet it.
+#[cfg(loom)]
+mod stand_in {
+    use std::{collections::VecDeque, fmt};
+
+    use loom::sync::{Arc, Condvar, Mutex};
+
+    /// A place to listen at.
+    #[derive(Clone)]
+    pub struct Event(Arc<(Mutex<State>, Condvar)>);
+
+    #[derive(Default)]
+    struct State {
+        next: u64,
+        /// Who listens, and whether it has been notified.
+        listeners: VecDeque<(u64, bool)>,
+    }
+
+    /// One who listens.
+    pub struct EventListener {
+        event: Event,
+        number: u64,
+    }
+
+    impl Event {
+        /// Nobody listens.
+        #[must_use]
+        pub fn new() -> Self {
+            Self(Arc::new((Mutex::new(State::default()), Condvar::new())))
+        }
+
+        /// Listens from now on.
+        #[must_use]
+        pub fn listen(&self) -> EventListener {
+            let mut state = self.state();
+            let number = state.next;
+            state.next += 1;
+            state.listeners.push_back((number, false));
+            drop(state);
+            EventListener {
+                event: self.clone(),
+                number,
+            }
+        }
+
+        /// Notifies up to `count` of those who have not been.
+        pub fn notify_additional(&self, count: usize) {
+            let mut state = self.state();
+            state
+                .listeners
+                .iter_mut()
+                .filter(|(_, notified)| !notified)
+                .take(count)
+                .for_each(|(_, notified)| *notified = true);
+            drop(state);
+            self.0.1.notify_all();
+        }
+
+        fn state(&self) -> loom::sync::MutexGuard<'_, State> {
+            self.0.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
+
+    impl EventListener {
+        /// Sleeps until notified.
+        pub fn wait(self) {
+            let mut state = self.event.state();
+            while !state
+                .listeners
+                .iter()
+                .any(|&(number, notified)| number == self.number && notified)
+            {
+                state = match self.event.0.1.wait(state) {
+                    Ok(state) => state,
+                    Err(poisoned) => poisoned.into_inner(),
+                };
+            }
+            // Taken: nothing is left to pass on.
+            state.listeners.retain(|&(number, _)| number != self.number);
+        }
+
+        /// Whether it has been notified.
+        #[must_use]
+        pub fn is_notified(&self) -> bool {
+            let state = self.event.state();
+            state
+                .listeners
+                .iter()
+                .any(|&(number, notified)| number == self.number && notified)
+        }
+    }
+
+    impl Drop for EventListener {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                return;
+            }
+            let mut state = self.event.state();
+            let at = state
+                .listeners
+                .iter()
+                .position(|&(number, _)| number == self.number);
+            let passed = at
+                .and_then(|at| state.listeners.remove(at))
+                .is_some_and(|(_, notified)| notified);
+            drop(state);
+            if passed {
+                self.event.notify_additional(1);
+            }
+        }
+    }
+
+    impl fmt::Debug for Event {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Event")
+        }
+    }
+
+    impl fmt::Debug for EventListener {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "EventListener({})", self.number)
+        }
+    }
+}
 
 /// Shared ownership is reference counting made by others: not a hand-over of ours, so loom need not explore it.
 pub use std::sync::{Arc, Weak};

@@ -6,7 +6,7 @@ mod stage;
 use std::ptr::NonNull;
 
 use epoq::{
-    ledger::{chunks::Chunks, once::Once, pool::Pool, segment::Segment},
+    ledger::{chunks::Chunks, pool::Pool, published::Published, reclaim::Collector, segment::Segment},
     sync::{Arc, AtomicU64, Ordering},
 };
 use epoq_loom::{Outcomes, model, twin};
@@ -33,8 +33,11 @@ fn one_value<T: Sync + Send + 'static>(table: T, ask: fn(&T, &AtomicU64) -> Addr
     assert!(made.load(Ordering::Relaxed) <= 1, "counted twice");
 }
 
-fn ask_once(once: &Once<AtomicU64>, _: &AtomicU64) -> Address {
-    let value = once.get_or_try(|| Ok::<_, ()>(AtomicU64::new(7))).expect("made");
+fn ask_published(place: &Published<AtomicU64>, _: &AtomicU64) -> Address {
+    let local = Collector::new().register();
+    let pin = local.pin();
+    let made = place.get_or_try(&pin, || Ok::<_, ()>(Arc::new(AtomicU64::new(7))));
+    let value = made.expect("made");
     // Acquire of nothing in particular: that the value is seen as made is what the pointer's Release is for.
     assert_eq!(value.load(Ordering::Relaxed), 7);
     Address(std::ptr::from_ref(value).addr())
@@ -102,7 +105,9 @@ fn spare_segments(take: Take) -> &'static str {
 
 #[test]
 fn one_value_of_two_makers() {
-    model("one_value_of_two_makers", 10, || one_value(Once::new(), ask_once));
+    model("one_value_of_two_makers", 10, || {
+        one_value(Published::empty(), ask_published)
+    });
 }
 
 #[test]
@@ -128,12 +133,13 @@ fn a_value_is_set_by_a_store() {
         "a_value_is_set_by_a_store",
         "two values where one should be",
         || {
-            one_value(Once::new(), |once: &Once<AtomicU64>, made| {
-                if once.get().is_none() {
-                    let value = Box::into_raw(Box::new(AtomicU64::new(7)));
-                    once.0.store(value, Ordering::Release);
+            one_value(Published::empty(), |place: &Published<AtomicU64>, made| {
+                let local = Collector::new().register();
+                if place.get(&local.pin()).is_none() {
+                    let value = Arc::into_raw(Arc::new(AtomicU64::new(7)));
+                    place.0.store(value.cast_mut(), Ordering::Release);
                 }
-                ask_once(once, made)
+                ask_published(place, made)
             });
         },
     );

@@ -41,7 +41,7 @@ fn expired(stage: &Stage) -> (Held, Lease) {
 
 fn outcome(deleted: Result<DeletedFrom, Refusal>) -> &'static str {
     match deleted {
-        Ok(DeletedFrom::InFlight) => "deleted in flight",
+        Ok(DeletedFrom::InFlight | DeletedFrom::Delayed) => "deleted in flight",
         Ok(DeletedFrom::Visible) => "deleted visible",
         Err(Refusal::ReceivedAgain) => "received again",
         Err(refusal) => panic!("refused as {refusal:?}"),

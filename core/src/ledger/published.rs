@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A place for one shared value, or none.
-pub struct Published<T>(AtomicPtr<T>, PhantomData<Arc<T>>);
+pub struct Published<T>(pub AtomicPtr<T>, PhantomData<Arc<T>>);
 
 // SAFETY: it hands out `&T` and `Arc<T>` to whoever has it, as an `Arc<T>` does.
 unsafe impl<T: Send + Sync> Send for Published<T> {}

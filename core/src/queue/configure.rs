@@ -103,6 +103,7 @@ impl Settings {
         Duration::from_millis(self.delay_max_ms.load(Ordering::Relaxed))
     }
 
+    #[cfg(not(loom))]
     pub(crate) fn wait(&self) -> Duration {
         Duration::from_millis(self.wait_ms.load(Ordering::Relaxed))
     }

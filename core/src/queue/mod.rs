@@ -5,10 +5,12 @@ mod dead_letter;
 mod era;
 mod handle;
 mod receive;
+#[cfg(not(loom))]
 mod room;
 mod send;
 mod stats;
 mod steal;
+#[cfg(not(loom))]
 mod wait;
 mod width;
 
@@ -526,6 +528,18 @@ impl Queue {
     #[inline]
     fn in_turn<R>(&self, f: impl FnOnce(&Turn<'_>) -> R) -> R {
         WorkerCore::of_thread(&self.inner.shared, |worker| f(&worker.begin()))
+    }
+
+    /// Messages have been made visible.
+    #[inline(always)]
+    pub(crate) fn wake(&self, messages: usize) {
+        self.inner.hot.waiters.wake(messages);
+    }
+
+    /// A lease or a delay has begun that ends at `due`.
+    #[inline(always)]
+    pub(crate) fn wake_by(&self, due: impl FnOnce() -> Millis) {
+        self.inner.hot.waiters.wake_by(due);
     }
 
     /// The partition a worker sends to.

@@ -138,18 +138,6 @@ impl Queue {
             waiting: None,
         })
     }
-
-    /// Messages have been made visible.
-    #[inline(always)]
-    pub(crate) fn wake(&self, messages: usize) {
-        self.inner.hot.waiters.wake(messages);
-    }
-
-    /// A lease or a delay has begun that ends at `due`.
-    #[inline(always)]
-    pub(crate) fn wake_by(&self, due: impl FnOnce() -> Millis) {
-        self.inner.hot.waiters.wake_by(due);
-    }
 }
 
 impl<'q> LongPoll<'q> {

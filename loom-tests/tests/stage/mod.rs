@@ -16,7 +16,7 @@ use epoq::{
     config::{SLOTS, WORDS},
     ledger::{
         expiry::Swept,
-        lease::{Claim, Claims, DeletedFrom, Graves, Place},
+        lease::{Claim, DeletedFrom, Graves, One, Place, Terms},
         partition::{Draft, Partition, Passing},
         reclaim::{Collector, Local, Pin},
         segment::{Reservation, Segment, TOKENS},
@@ -35,6 +35,8 @@ pub const EARLIER: Millis = Millis::new(NOW.as_millis() - 1);
 pub const LATER: Millis = Millis::new(NOW.as_millis() + 10);
 /// When a lease taken at `LATER` is over.
 pub const LAST: Millis = Millis::new(LATER.as_millis() + 10);
+/// How long messages last: longer than any model.
+pub const RETENTION_MS: u64 = 1 << 32;
 /// How long leases last; a claim rounds up by one.
 pub const VISIBILITY_MS: u64 = 9;
 
@@ -130,12 +132,12 @@ impl Stage {
     /// A partition with one empty segment.
     pub fn new() -> Self {
         let budget = Arc::new(Budget::new(1 << 20));
-        let partition = Partition::new(0, Arc::clone(&budget), SENT).expect("room");
+        let partition = Partition::new(0, Arc::clone(&budget), Arc::default(), SENT).expect("room");
         // Hints that only say where and when to look: at rest, so that no model explores them beside its own race.
         partition.head.oldest.store(SENT.as_millis(), Ordering::Relaxed);
         partition.sweep_at.store(0, Ordering::Relaxed);
         Self {
-            partition: Arc::new(partition),
+            partition,
             operations: Arc::new(AtomicU64::new(0)),
             budget,
             collector: Collector::new(),
@@ -253,45 +255,48 @@ impl Hand {
 
     /// Receives one message from wherever there is one, as a queue's receive of one message does.
     pub fn receive(&self) -> Option<Lease> {
-        self.receive_by(
-            |claims, pin| match self.partition.claim_first(VISIBILITY_MS, &self.reading(), pin) {
-                Some(claim) => claims.push(claim),
-                None => self
-                    .partition
-                    .claim(1, VISIBILITY_MS, 0, &self.reading(), pin, claims),
-            },
-        )
+        self.receive_by(|hand, terms, pin| match self.partition.claim_first(terms, pin) {
+            Some(claim) => hand.claim = Some(claim),
+            None => self.partition.claim(1, terms, pin, hand),
+        })
     }
 
     /// Receives one message through the head.
     pub fn receive_head(&self) -> Option<Lease> {
-        self.receive_by(|claims, pin| {
-            self.partition
-                .claim_head(1, VISIBILITY_MS, &self.reading(), pin, claims);
-        })
+        self.receive_by(|hand, terms, pin| self.partition.claim_head(1, terms, pin, hand))
     }
 
     /// Receives one message through `returned`.
     pub fn receive_returned(&self) -> Option<Lease> {
-        self.receive_by(|claims, pin| {
-            self.partition
-                .claim_returned(1, VISIBILITY_MS, &self.reading(), pin, claims);
-        })
+        self.receive_by(|hand, terms, pin| self.partition.claim_returned(1, terms, pin, hand))
     }
 
     /// Receives one message that nobody has received yet, from the head on.
     pub fn receive_new(&self) -> Option<Lease> {
-        self.receive_by(|claims, pin| {
-            self.partition
-                .claim_new(1, VISIBILITY_MS, &self.reading(), pin, claims);
-        })
+        self.receive_by(|hand, terms, pin| self.partition.claim_new(1, terms, pin, hand))
     }
 
-    fn receive_by(&self, claim: impl for<'p> FnOnce(&mut Claims<'p>, &'p Pin<'p>)) -> Option<Lease> {
+    fn receive_by(&self, claim: impl for<'p> FnOnce(&mut One<'p>, &Terms<'_>, &'p Pin<'p>)) -> Option<Lease> {
         let pin = self.begin();
-        let mut claims = Claims::new();
-        claim(&mut claims, &pin);
-        claims.first().map(Lease::of)
+        let reading = self.reading();
+        let mut hand = One {
+            claim: None,
+            aside: None,
+        };
+        claim(&mut hand, &self.terms(&reading), &pin);
+        assert!(hand.aside.is_none(), "nothing here is special");
+        hand.claim.as_ref().map(Lease::of)
+    }
+
+    /// The terms of a receive from a queue without limits.
+    pub fn terms<'r>(&self, reading: &'r Reading<'r>) -> Terms<'r> {
+        Terms {
+            visibility_ms: VISIBILITY_MS,
+            retention_ms: RETENTION_MS,
+            max_receives: u32::MAX,
+            round: 0,
+            reading,
+        }
     }
 
     pub fn delete(&self, lease: &Lease) -> Result<DeletedFrom, Refusal> {
