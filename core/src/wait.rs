@@ -37,9 +37,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Waiters {
     /// How many there are, or are about to be.
-    waiting: AtomicU32,
+    pub waiting: AtomicU32,
     /// When the earliest alarm goes off that one of them has set; `NEVER` if none has.
-    wake_by: AtomicU64,
+    pub wake_by: AtomicU64,
     event: Arc<Event>,
 }
 
@@ -118,14 +118,15 @@ impl Waiters {
 pub struct Waiting<'w> {
     waiters: &'w Waiters,
     listener: Option<EventListener>,
-    alarm: Option<Millis>,
+    /// When its alarm goes off, if it has set one.
+    pub alarm: Option<Millis>,
 }
 
 impl Waiting<'_> {
     /// Listens. What happens from now on wakes it; what happened before has to be looked for now.
     pub fn listen(&mut self) {
         self.disarm();
-        // The old listener, if it was notified in vain, passes that on: hence the new one first in no case.
+        // The old listener goes first: if it was notified in vain, it passes that on to somebody else.
         self.listener = None;
         self.listener = Some(self.waiters.event.listen());
         // SeqCst: see above; `waiting` was raised before, and the look comes after.
@@ -134,16 +135,14 @@ impl Waiting<'_> {
 
     /// Having found nothing: sets the alarm to when something is due next, unless somebody else's goes off before. Returns
     /// until when to sleep at most.
-    pub fn keep_time(&mut self, next_due: impl Fn() -> Option<Millis>) -> Option<Millis> {
-        // Progress: each turn finds a due moment earlier than the last.
-        while let Some(due) = next_due() {
-            // SeqCst: see above, with the hint in the token's place.
-            if self.waiters.wake_by.fetch_min(due.0, Ordering::SeqCst) <= due.0 {
-                break;
-            }
+    ///
+    /// One look is enough: who makes something due earlier after it finds this alarm, or a later one, or none, and in each
+    /// case wakes somebody who looks again.
+    pub fn keep_time(&mut self, next_due: impl FnOnce() -> Option<Millis>) -> Option<Millis> {
+        let due = next_due()?;
+        // SeqCst: see above, with the hint in the token's place.
+        if self.waiters.wake_by.fetch_min(due.0, Ordering::SeqCst) > due.0 {
             self.alarm = Some(due);
-            // SeqCst: whoever lowers a hint from here on sees the alarm; what was lowered before is looked at again.
-            fence(Ordering::SeqCst);
         }
         self.alarm
     }
