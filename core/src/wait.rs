@@ -102,6 +102,7 @@ impl Waiters {
             waiters: self,
             listener: None,
             alarm: None,
+            is_awake: false,
         }
     }
 }
@@ -112,12 +113,15 @@ pub struct Waiting<'w> {
     waiters: &'w Waiters,
     listener: Option<EventListener>,
     alarm: Option<Millis>,
+    /// Between `listen` and `keep_time`: it may be the one that others rely on to set the alarm.
+    is_awake: bool,
 }
 
 impl Waiting<'_> {
     /// Listens. What happens from now on wakes it; what happened before has to be looked for now.
     pub fn listen(&mut self) {
         self.disarm();
+        self.is_awake = true;
         // The old listener, if it was notified in vain, passes that on: hence the new one first in no case.
         self.listener = None;
         self.listener = Some(self.waiters.event.listen());
@@ -138,6 +142,7 @@ impl Waiting<'_> {
             // SeqCst: whoever lowers a hint from here on sees the alarm; what was lowered before is looked at again.
             fence(Ordering::SeqCst);
         }
+        self.is_awake = false;
         self.alarm
     }
 
@@ -169,7 +174,9 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let kept_time = self.disarm();
+        // SeqCst: see above; a stale answer costs a wake that was not needed.
+        let nobody_does = || self.waiters.wake_by.load(Ordering::SeqCst) == Millis::NEVER.0;
+        let kept_time = self.disarm() || self.is_awake && nobody_does();
         // Passes a notification on, if there was one.
         self.listener = None;
         // SeqCst: keeps to the one order of this word; nothing rests on it here.

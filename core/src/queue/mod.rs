@@ -103,6 +103,8 @@ struct Hot {
     /// All partitions that may have something in them have numbers below this.
     span: AtomicU32,
     waiters: Waiters,
+    /// Long polls that wait because too many messages are in flight; see `queue/wait.rs`.
+    crowded: AtomicU32,
 }
 
 impl Queue {
@@ -130,6 +132,7 @@ impl Queue {
                     mask: AtomicU32::new((shared.partitions.next_power_of_two() - 1) as u32),
                     span: AtomicU32::new(shared.partitions as u32),
                     waiters,
+                    crowded: AtomicU32::new(0),
                 }),
                 id,
                 name: name.into(),

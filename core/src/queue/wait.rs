@@ -13,7 +13,7 @@ use crate::{
     config::WAIT_MAX,
     error::ReceiveError,
     message::Message,
-    sync::Listener,
+    sync::{self, Listener, Ordering, fence},
     wait::Waiting,
 };
 
@@ -30,8 +30,30 @@ struct LongPoll<'q> {
     max: usize,
     visibility_timeout: Option<Duration>,
     deadline: Millis,
+    /// Whether it is one at all: without time to wait it is a receive like any other.
+    waits: bool,
     /// None before the first look.
     waiting: Option<Waiting<'q>>,
+    /// While too many messages are in flight.
+    crowded: Option<Crowded<'q>>,
+}
+
+/// One of those who wait until fewer messages are in flight.
+struct Crowded<'q>(&'q Queue);
+
+impl<'q> Crowded<'q> {
+    fn new(queue: &'q Queue) -> Self {
+        // SeqCst: see `Queue::wake_crowded`.
+        queue.inner.hot.crowded.fetch_add(1, Ordering::SeqCst);
+        Self(queue)
+    }
+}
+
+impl Drop for Crowded<'_> {
+    fn drop(&mut self) {
+        // SeqCst: keeps to the one order of this word; nothing rests on it here.
+        self.0.inner.hot.crowded.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Queue {
@@ -135,7 +157,9 @@ impl Queue {
             max,
             visibility_timeout,
             deadline: self.inner.shared.clock.now().after(wait_ms),
+            waits: wait_ms > 0,
             waiting: None,
+            crowded: None,
         })
     }
 
@@ -143,6 +167,29 @@ impl Queue {
     #[inline(always)]
     pub(crate) fn wake(&self, messages: usize) {
         self.inner.hot.waiters.wake(messages);
+    }
+
+    /// As `wake`, where the messages were counted after they had been made visible: whoever waits because too many are in
+    /// flight has to see the count too.
+    pub(crate) fn wake_counted(&self, messages: usize) {
+        // SeqCst: in the place of the token's RMW, see `wait.rs`, with the count in the token's.
+        fence(Ordering::SeqCst);
+        self.wake(messages);
+    }
+
+    /// `leases` have ended with their messages: whoever waits because too many are in flight may receive now.
+    ///
+    /// As in `wait.rs`, with the count in the token's place and `crowded` in that of `waiting`: the caller has counted, then
+    /// done an RMW, and now looks; the waiter has made itself known, fenced, and then counts. The RMW is of another word
+    /// than the count, and orders the two because on every machine a store before a release RMW is not overtaken by a
+    /// SeqCst load after it.
+    #[inline(always)]
+    pub(crate) fn wake_crowded(&self, leases: u64) {
+        sync::after_rmw();
+        // SeqCst: see above.
+        if self.inner.hot.crowded.load(Ordering::SeqCst) != 0 {
+            self.wake(usize::try_from(leases).unwrap_or(usize::MAX));
+        }
     }
 
     /// A lease or a delay has begun that ends at `due`.
@@ -159,19 +206,26 @@ impl<'q> LongPoll<'q> {
             waiting.listen();
         }
         let received = self.queue.receive(self.max, self.visibility_timeout);
-        match received {
-            Ok(messages) if messages.is_empty() => {}
-            Err(ReceiveError::TooManyInFlight { .. }) => {}
+        let is_crowded = match received {
+            Ok(messages) if messages.is_empty() => false,
+            Err(ReceiveError::TooManyInFlight { .. }) if self.waits => true,
             received => return Look::Over(received),
-        }
+        };
         let now = self.queue.inner.shared.clock.now();
         if now >= self.deadline {
             return Look::Over(Ok(Vec::new()));
         }
-        let Some(waiting) = &mut self.waiting else {
-            self.waiting = Some(self.queue.inner.hot.waiters.enter());
+        // Whoever has just made itself known looks again, for what was done before.
+        let is_known = self.waiting.is_some() && (self.crowded.is_some() || !is_crowded);
+        if is_crowded != self.crowded.is_some() {
+            self.crowded = is_crowded.then(|| Crowded::new(self.queue));
+        }
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| self.queue.inner.hot.waiters.enter());
+        if !is_known {
             return self.look();
-        };
+        }
         let due = waiting.keep_time(|| self.queue.next_due());
         Look::Sleep(due.map_or(self.deadline, |due| due.min(self.deadline)))
     }
