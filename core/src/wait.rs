@@ -109,6 +109,7 @@ impl Waiters {
             waiters: self,
             listener: None,
             alarm: None,
+            is_awake: false,
         }
     }
 }
@@ -120,12 +121,15 @@ pub struct Waiting<'w> {
     listener: Option<EventListener>,
     /// When its alarm goes off, if it has set one.
     pub alarm: Option<Millis>,
+    /// Between `listen` and `keep_time`: it may be the one that others rely on to set the alarm.
+    is_awake: bool,
 }
 
 impl Waiting<'_> {
     /// Listens. What happens from now on wakes it; what happened before has to be looked for now.
     pub fn listen(&mut self) {
         self.disarm();
+        self.is_awake = true;
         // The old listener goes first: if it was notified in vain, it passes that on to somebody else.
         self.listener = None;
         self.listener = Some(self.waiters.event.listen());
@@ -139,11 +143,9 @@ impl Waiting<'_> {
     /// One look is enough: who makes something due earlier after it finds this alarm, or a later one, or none, and in each
     /// case wakes somebody who looks again.
     pub fn keep_time(&mut self, next_due: impl FnOnce() -> Option<Millis>) -> Option<Millis> {
-        let due = next_due()?;
         // SeqCst: see above, with the hint in the token's place.
-        if self.waiters.wake_by.fetch_min(due.0, Ordering::SeqCst) > due.0 {
-            self.alarm = Some(due);
-        }
+        self.alarm = next_due().filter(|due| self.waiters.wake_by.fetch_min(due.0, Ordering::SeqCst) > due.0);
+        self.is_awake = false;
         self.alarm
     }
 
@@ -175,7 +177,9 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let kept_time = self.disarm();
+        // SeqCst: see above; a stale answer costs a wake that was not needed.
+        let nobody_does = || self.waiters.wake_by.load(Ordering::SeqCst) == Millis::NEVER.0;
+        let kept_time = self.disarm() || self.is_awake && nobody_does();
         // Passes a notification on, if there was one.
         self.listener = None;
         // SeqCst: keeps to the one order of this word; nothing rests on it here.

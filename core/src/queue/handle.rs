@@ -77,7 +77,6 @@ impl Queue {
 
     #[inline(always)]
     fn end_round<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>, mut round: Round<'t>) {
-        round.graves.fill(turn.pin());
         if let Some(stripe) = Self::stripe(era, turn) {
             if round.in_flight > 0 {
                 stripe.deleted_in_flight.add(round.in_flight);
@@ -86,6 +85,11 @@ impl Queue {
                 stripe.deleted_visible.add(round.visible);
                 stripe.deleted_delayed.add(round.delayed);
             }
+        }
+        // Between the count and the look, for it is a read-modify-write: see `Queue::wake_crowded`.
+        round.graves.fill(turn.pin());
+        if round.in_flight > 0 {
+            self.wake_crowded(round.in_flight);
         }
     }
 
@@ -128,7 +132,7 @@ impl Queue {
                     if let Some(stripe) = Self::stripe(era, turn) {
                         stripe.released.add(1);
                     }
-                    self.wake(1);
+                    self.wake_counted(1);
                 } else {
                     self.wake_by(|| turn.now().after(visibility_ms));
                 }

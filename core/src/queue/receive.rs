@@ -47,7 +47,7 @@ impl Queue {
         let era = self.admit(turn, ReceiveError::QueueDeleted, ReceiveError::ForeignTurn)?;
         let stripe = Self::stripe(era, turn);
         let terms = self.terms(stripe, turn, visibility_timeout)?;
-        let max = self.allow(era, stripe, &terms, max)?;
+        let max = self.allow(era, turn, stripe, &terms, max)?;
         let first = self.first(era, turn, max, terms.round);
         let mut received = Received::new(self);
         let mut hand = Many {
@@ -76,7 +76,7 @@ impl Queue {
         let era = self.admit(turn, ReceiveError::QueueDeleted, ReceiveError::ForeignTurn)?;
         let stripe = Self::stripe(era, turn);
         let terms = self.terms(stripe, turn, visibility_timeout)?;
-        self.allow(era, stripe, &terms, 1)?;
+        self.allow(era, turn, stripe, &terms, 1)?;
         let (worker, pin) = (turn.worker(), turn.pin());
         let first = self.first(era, turn, 1, terms.round);
         if let Some(partition) = era.partition(first, pin)
@@ -161,13 +161,14 @@ impl Queue {
     fn allow(
         &self,
         era: &Era,
+        turn: &Turn<'_>,
         stripe: Option<&Stripe>,
         terms: &Terms<'_>,
         max: usize,
     ) -> Result<usize, ReceiveError> {
         match stripe {
             Some(stripe) if stripe.leased.read() + max as u64 > stripe.leased_until.read() => {
-                self.grant(era, stripe, terms, max)
+                self.grant(era, turn, stripe, terms, max)
             }
             _ => Ok(max),
         }
@@ -178,6 +179,7 @@ impl Queue {
     fn grant(
         &self,
         era: &Era,
+        turn: &Turn<'_>,
         stripe: &Stripe,
         terms: &Terms<'_>,
         max: usize,
@@ -186,13 +188,33 @@ impl Queue {
             return Ok(max);
         }
         let limit = self.inner.hot.settings.in_flight_max();
-        match era.stats.grant(stripe, limit) {
-            Ok(granted) => Ok(max.min(usize::try_from(granted).unwrap_or(max))),
-            Err(in_flight) => Err(ReceiveError::TooManyInFlight {
-                in_flight,
-                limit: limit.unwrap_or(u64::MAX),
-            }),
+        loop {
+            match era.stats.grant(stripe, limit) {
+                Ok(granted) => return Ok(max.min(usize::try_from(granted).unwrap_or(max))),
+                // Leases that are over count until somebody notices: nobody else may, if all receives end here.
+                Err(_) if self.sweep_any(era, turn, max as u32) => {}
+                Err(in_flight) => {
+                    return Err(ReceiveError::TooManyInFlight {
+                        in_flight,
+                        limit: limit.unwrap_or(u64::MAX),
+                    });
+                }
+            }
         }
+    }
+
+    /// Sweeps partitions where that is due until `enough` messages became visible. Says whether any did.
+    fn sweep_any(&self, era: &Era, turn: &Turn<'_>, enough: u32) -> bool {
+        let now = turn.now();
+        let mut swept = 0;
+        for partition in era.all(turn.pin()) {
+            if swept < enough && partition.is_sweep_due(now) {
+                swept += self.sweep(turn, era, partition, now, enough - swept);
+            }
+        }
+        // The claims that follow must not count from it.
+        turn.reading().forget();
+        swept > 0
     }
 
     /// The partition to look at first.
@@ -263,7 +285,7 @@ impl Queue {
         }
         let total = swept.expired + swept.ripe;
         if total > 0 {
-            self.wake(total as usize);
+            self.wake_counted(total as usize);
         }
         total
     }

@@ -214,18 +214,22 @@ impl Stats {
         };
         let in_flight = self.in_flight();
         let left = limit.saturating_sub(in_flight);
-        if left == 0 {
-            mine.leased_until.set(leased);
-            return Err(in_flight);
-        }
         // What other workers have been granted and not used is still theirs, unless there is nothing else left.
         let (mut others, mut workers) = (0, 0);
         for stripe in self.stripes() {
-            let until = stripe.leased_until.read();
-            if until > 0 && !std::ptr::eq(stripe, mine) {
+            if !std::ptr::eq(stripe, mine) {
+                let until = stripe.leased_until.read();
                 others += until.saturating_sub(stripe.leased.read());
             }
-            workers += u64::from(until > 0);
+            workers += u64::from(stripe.rounds.read() > 0);
+        }
+        if left <= others {
+            // Then they have to count each time as well, or they would add to what is taken here.
+            self.revoke_grants();
+        }
+        if left == 0 {
+            mine.leased_until.set(leased);
+            return Err(in_flight);
         }
         let share = left.saturating_sub(others) / (GRANT_SHARE * workers.max(1));
         let granted = if share >= crate::config::BATCH_MAX as u64 {
@@ -237,11 +241,12 @@ impl Stats {
         Ok(granted.max(left.min(crate::config::BATCH_MAX as u64)))
     }
 
-    /// Lets nobody lease any more without counting anew: the limit has been changed.
+    /// Lets nobody lease any more without counting anew: the limit has been changed, or has come near.
     pub(crate) fn revoke_grants(&self) {
         self.stripes().for_each(|stripe| {
+            // Lines of others: not written without need.
             if stripe.leased_until.read() > 0 {
-                stripe.leased_until.set(1);
+                stripe.leased_until.set(0);
             }
         });
     }
@@ -314,8 +319,9 @@ impl Past {
 impl Eras {
     fn fold(&mut self) {
         let sum = &mut self.sum;
-        self.closing.retain(|stats| {
-            let over = Arc::strong_count(stats) == 1;
+        self.closing.retain_mut(|stats| {
+            // Not by `strong_count`, which is Relaxed: what was counted before the other share went has to be seen.
+            let over = Arc::get_mut(stats).is_some();
             if over {
                 *sum = Counts::default().after(stats.read()).after(*sum);
             }

@@ -13,7 +13,7 @@ use crate::{
     config::WAIT_MAX,
     error::ReceiveError,
     message::Message,
-    sync::Listener,
+    sync::{Listener, Ordering},
     wait::Waiting,
 };
 
@@ -30,8 +30,30 @@ struct LongPoll<'q> {
     max: usize,
     visibility_timeout: Option<Duration>,
     deadline: Millis,
+    /// Whether it is one at all: without time to wait it is a receive like any other.
+    waits: bool,
     /// None before the first look.
     waiting: Option<Waiting<'q>>,
+    /// While too many messages are in flight.
+    crowded: Option<Crowded<'q>>,
+}
+
+/// One of those who wait until fewer messages are in flight.
+struct Crowded<'q>(&'q Queue);
+
+impl<'q> Crowded<'q> {
+    fn new(queue: &'q Queue) -> Self {
+        // SeqCst: see `Queue::wake_crowded`.
+        queue.inner.hot.crowded.fetch_add(1, Ordering::SeqCst);
+        Self(queue)
+    }
+}
+
+impl Drop for Crowded<'_> {
+    fn drop(&mut self) {
+        // SeqCst: keeps to the one order of this word; nothing rests on it here.
+        self.0.inner.hot.crowded.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Queue {
@@ -135,7 +157,9 @@ impl Queue {
             max,
             visibility_timeout,
             deadline: self.inner.shared.clock.in_ms(wait_ms),
+            waits: wait_ms > 0,
             waiting: None,
+            crowded: None,
         })
     }
 }
@@ -147,19 +171,26 @@ impl<'q> LongPoll<'q> {
             waiting.listen();
         }
         let received = self.queue.receive(self.max, self.visibility_timeout);
-        match received {
-            Ok(messages) if messages.is_empty() => {}
-            Err(ReceiveError::TooManyInFlight { .. }) => {}
+        let is_crowded = match received {
+            Ok(messages) if messages.is_empty() => false,
+            Err(ReceiveError::TooManyInFlight { .. }) if self.waits => true,
             received => return Look::Over(received),
-        }
+        };
         let now = self.queue.inner.shared.clock.now();
         if now >= self.deadline {
             return Look::Over(Ok(Vec::new()));
         }
-        let Some(waiting) = &mut self.waiting else {
-            self.waiting = Some(self.queue.inner.hot.waiters.enter());
+        // Whoever has just made itself known looks again, for what was done before.
+        let is_known = self.waiting.is_some() && (self.crowded.is_some() || !is_crowded);
+        if is_crowded != self.crowded.is_some() {
+            self.crowded = is_crowded.then(|| Crowded::new(self.queue));
+        }
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| self.queue.inner.hot.waiters.enter());
+        if !is_known {
             return self.look();
-        };
+        }
         let due = waiting.keep_time(|| self.queue.next_due());
         Look::Sleep(due.map_or(self.deadline, |due| due.min(self.deadline)))
     }

@@ -137,3 +137,52 @@ pub(crate) fn wait_until(limit: Duration, what: impl Fn() -> String, mut done: i
         thread::sleep(ms(1));
     }
 }
+
+pub(crate) fn queue_with(broker: &Broker, name: &str, config: QueueConfig) -> Queue {
+    broker.create_queue(name, config).expect("a valid queue")
+}
+
+/// Gives a lease up that is running.
+pub(crate) fn release(queue: &Queue, message: &Message) {
+    assert_eq!(
+        queue.change_visibility(&message.receipt_handle(), Duration::ZERO),
+        Ok(epoq::VisibilityChange::Changed)
+    );
+}
+
+/// Deletes a message that is there.
+pub(crate) fn delete(queue: &Queue, message: &Message) {
+    assert_eq!(
+        queue.delete(&message.receipt_handle()),
+        Ok(epoq::Deletion::Deleted)
+    );
+}
+
+/// Visible, in flight, delayed: as counted by the operations, which has to be what is there.
+pub(crate) fn states(queue: &Queue) -> (u64, u64, u64) {
+    let counts = queue.counts();
+    let states = (counts.visible, counts.in_flight, counts.delayed);
+    assert_eq!(
+        queue.census(),
+        states,
+        "counted by looking, and by the operations"
+    );
+    assert_balanced(queue);
+    states
+}
+
+/// Whatever came in is still there or has left for one of the known causes (I9).
+pub(crate) fn assert_balanced(queue: &Queue) {
+    let counts = queue.counts();
+    assert_eq!(
+        counts.sent + counts.moved_in,
+        counts.visible
+            + counts.in_flight
+            + counts.delayed
+            + counts.deleted
+            + counts.lapsed
+            + counts.moved_out
+            + counts.purged,
+        "{counts:?}"
+    );
+}
