@@ -12,6 +12,7 @@ use crate::{
         partition::Partition,
         reclaim::{Collector, Pin},
     },
+    move_task::Moves,
     queue::Queue,
     receipt::{QueueId, Seal},
     sync::{self, Arc, AtomicU32, Mutex, Ordering},
@@ -44,10 +45,19 @@ pub struct Broker {
 }
 
 #[derive(Debug)]
-struct Names {
+pub(crate) struct Names {
     /// Control plane: taken to create, find and delete queues only.
     queues: Mutex<HashMap<Box<str>, Queue>>,
     next: AtomicU32,
+    pub(crate) moves: Moves,
+}
+
+impl Names {
+    pub(crate) fn queues(&self) -> std::sync::MutexGuard<'_, HashMap<Box<str>, Queue>> {
+        self.queues
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
 }
 
 /// What queues and workers keep of their broker.
@@ -95,6 +105,17 @@ impl Shared {
             workers.next += 1;
             workers.next - 1
         })
+    }
+
+    /// Workers registered at the moment.
+    pub(crate) fn workers(&self) -> u32 {
+        let workers = self
+            .workers
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        workers
+            .next
+            .saturating_sub(u32::try_from(workers.free.len()).unwrap_or(u32::MAX))
     }
 
     /// The next worker of this number goes on with its counters: the lock orders the two.
@@ -291,11 +312,16 @@ impl Broker {
         self.shared.clock.unix_millis(moment)
     }
 
+    pub(crate) fn names(&self) -> &Arc<Names> {
+        &self.names
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     fn queues(&self) -> std::sync::MutexGuard<'_, HashMap<Box<str>, Queue>> {
-        self.names
-            .queues
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.names.queues()
     }
 }
 
@@ -424,6 +450,7 @@ impl Builder {
             names: Arc::new(Names {
                 queues: Mutex::new(HashMap::new()),
                 next: AtomicU32::new(0),
+                moves: Moves::default(),
             }),
             _user: users,
         }

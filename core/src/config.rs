@@ -64,6 +64,18 @@ pub const IN_FLIGHT_MAX_DEFAULT: u64 = 120_000;
 pub const PUT_OFF_MS: u64 = 1_000;
 /// Passes of one receive, should each have met messages that had to be moved or thrown away.
 pub const PASSES_MAX: usize = 16;
+/// Highest rate of a message move task in messages per second: SQS's limit.
+pub const MOVE_RATE_MAX: u32 = 500;
+/// Message move tasks of a broker that run at a time: SQS's limit.
+pub const MOVES_MAX: usize = 100;
+/// Longest run of a message move task: SQS's limit.
+pub const MOVE_TIME_MAX: Duration = Duration::from_secs(36 * 60 * 60);
+/// Message move tasks of a queue that are remembered and listed: SQS's limit of one list.
+pub const MOVES_LISTED_MAX: usize = 10;
+/// Messages that one step of a message move task moves at most.
+pub const MOVE_STEP_MAX: usize = 100;
+/// Messages that one peek shows at most.
+pub const PEEK_MAX: usize = 1_000;
 /// Memory a broker may use unless told otherwise, in bytes.
 pub const MEMORY_LIMIT_DEFAULT: u64 = 1 << 30;
 /// Most partitions of a queue: what a receipt handle has room for.

@@ -78,6 +78,7 @@ pub mod ledger;
 #[cfg(not(loom))]
 mod ledger;
 mod message;
+mod move_task;
 mod queue;
 mod receipt;
 #[cfg(loom)]
@@ -103,7 +104,15 @@ pub use error::{
     NoSuchQueue, ReceiveError, SendError, Setting, WorkerError,
 };
 pub use message::{Message, Outgoing, Sent};
-pub use queue::{Counts, Deletion, Queue, VisibilityChange};
+pub use move_task::{
+    ListMovesError, MoveFailure, MoveId, MoveNotRunning, MoveReport, MoveStatus, MoveTask, StartMoveError,
+};
+#[cfg(not(loom))]
+pub use queue::{Beat, Heartbeat, KeepError, Lease, LostLease};
+pub use queue::{
+    BrokerMetrics, Counts, Deletion, MessageState, PartitionSnapshot, PeekFilter, Peeked, Queue,
+    QueueMetrics, QueueSnapshot, SegmentSnapshot, SlotCounts, VisibilityChange,
+};
 pub use receipt::{HandleText, MessageId, ReceiptHandle};
 pub use turn::Turn;
 pub use worker::Worker;
@@ -112,7 +121,8 @@ pub use worker::Worker;
 pub mod limits {
     pub use crate::config::{
         ATTRIBUTES_MAX, BATCH_MAX, BODY_MAX, DELAY_MAX, IN_FLIGHT_MAX_DEFAULT, LONG_DELAY_MAX,
-        MAX_RECEIVES_LIMIT, MEMORY_LIMIT_DEFAULT, NAME_MAX, PARTITIONS_MAX, REDRIVE_SOURCES_MAX,
+        MAX_RECEIVES_LIMIT, MEMORY_LIMIT_DEFAULT, MOVE_RATE_MAX, MOVE_STEP_MAX, MOVE_TIME_MAX,
+        MOVES_LISTED_MAX, MOVES_MAX, NAME_MAX, PARTITIONS_MAX, PEEK_MAX, REDRIVE_SOURCES_MAX,
         RETENTION_DEFAULT, RETENTION_MAX, RETENTION_MIN, VISIBILITY_MAX, WAIT_MAX,
     };
 }

@@ -17,10 +17,10 @@
 #[cfg(loom)]
 pub use loom::{
     cell::UnsafeCell,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence},
+    sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence},
 };
 #[cfg(not(loom))]
-pub use std::sync::atomic::{Ordering, fence};
+pub use std::sync::atomic::Ordering;
 
 /// std's atomics under names of our own, so that clippy can refuse std's everywhere else.
 #[cfg(not(loom))]
@@ -51,10 +51,16 @@ macro_rules! atomics {
 
 #[cfg(not(loom))]
 atomics! {
-    AtomicBool holds bool;
     AtomicU32 holds u32;
     AtomicU64 holds u64;
     AtomicPtr<T> holds *mut T;
+}
+
+/// `std::sync::atomic::fence`, under a name of our own as the atomics are.
+#[cfg(not(loom))]
+#[inline(always)]
+pub fn fence(order: Ordering) {
+    std::sync::atomic::fence(order);
 }
 
 /// Stands between a read-modify-write and a load that must not overtake it, both SeqCst, of two words: nothing is to be done

@@ -191,7 +191,6 @@ fn a_change_after_retention_was_noticed_is_refused_as_of_a_deleted_message() {
 // In every state, noticed by whoever keeps the time.
 
 #[test]
-#[ignore = "nobody removes visible messages whose retention is over before a receive meets them"]
 fn retention_ends_a_visible_message() {
     let (time, _broker, queue) = keeping(secs(60));
     queue.send(b"m").expect("room");
@@ -202,7 +201,6 @@ fn retention_ends_a_visible_message() {
 }
 
 #[test]
-#[ignore = "nobody removes messages in flight whose retention is over"]
 fn retention_ends_a_message_in_flight() {
     let (time, _broker, queue) = keeping(secs(60));
     queue.send(b"m").expect("room");
@@ -219,7 +217,6 @@ fn retention_ends_a_message_in_flight() {
 }
 
 #[test]
-#[ignore = "nobody removes delayed messages whose retention is over"]
 fn retention_ends_a_delayed_message() {
     let (time, _broker, queue) = keeping(secs(60));
     queue
@@ -232,7 +229,6 @@ fn retention_ends_a_delayed_message() {
 }
 
 #[test]
-#[ignore = "a lease can be prolonged beyond the retention"]
 fn a_lease_prolonged_beyond_the_retention_ends_with_it() {
     let (time, _broker, queue) = keeping(secs(60));
     queue.send(b"m").expect("room");
@@ -246,7 +242,6 @@ fn a_lease_prolonged_beyond_the_retention_ends_with_it() {
 }
 
 #[test]
-#[ignore = "nobody removes messages whose retention is over before a receive meets them"]
 fn memory_of_lapsed_messages_comes_back_without_a_receive() {
     let (time, broker, queue) = keeping(secs(60));
     for number in 0..1000 {

@@ -37,7 +37,8 @@ pub struct Terms<'r> {
     pub visibility_ms: u64,
     /// Messages sent so long ago are not delivered any more.
     pub retention_ms: u64,
-    /// Messages received so often are not delivered any more; never zero for a receive.
+    /// Messages received so often are not delivered any more; never zero for a receive. With zero, and a hand that sets
+    /// everything aside, nothing is leased.
     pub max_receives: u32,
     /// Which of its worker's receives from the queue it is.
     pub round: u32,
@@ -78,6 +79,11 @@ pub trait Hand<'p> {
     fn set_aside(&mut self, aside: Aside<'p>);
     /// Gives back a message to be looked at twice, the newest first.
     fn take_aside(&mut self) -> Option<Aside<'p>>;
+    /// Whether every message is to be set aside, whatever the terms say. Known to the compiler: a receive pays nothing for it.
+    #[inline(always)]
+    fn sets_all_aside(&self) -> bool {
+        false
+    }
     /// How many are to be delivered.
     fn claimed(&self) -> usize;
     /// Shows each of those.
@@ -489,7 +495,7 @@ impl Partition {
     ) {
         // After the claim: errors only lengthen the lease. (H11)
         let now = terms.reading.now();
-        if segment.is_to_be_judged(now, terms) {
+        if claims.sets_all_aside() || segment.is_to_be_judged(now, terms) {
             return self.judge(segment, word, tokens, now, terms, claims);
         }
         let due = terms.due(now);
@@ -676,11 +682,11 @@ impl Partition {
         // SAFETY: the handle comes from a receiver that held the token; the state we saw was stored after that, with
         // Release, and we read it with Acquire. Pinned, and the slot is not buried yet.
         let entry = unsafe { slot.entry() };
-        // SAFETY: as above.
-        if !entry.is_plain()
-            && let Some(body) = unsafe { entry.own_allocation() }
-        {
-            self.retire_body(body, pin);
+        if !entry.is_plain() {
+            // SAFETY: as above.
+            if let Some(body) = unsafe { entry.own_allocation() } {
+                self.retire_body(body, pin);
+            }
         }
         graves.dig(self, segment, pin);
         Ok(from)

@@ -7,8 +7,8 @@
 //!    └─ Slot  one state word; one entry
 //! ```
 //!
-//! Modules use only modules above them in this list: `state`, `slot`, `hint`, `segment`, `chunks`, `traffic`, `reclaim`, `published`, `index`,
-//! `pool`, `returned`, `partition`, `lease`, `expiry`, `tend`, `graveyard`.
+//! Modules use only modules above them in this list: `state`, `slot`, `hint`, `segment`, `chunks`, `traffic`, `reclaim`,
+//! `published`, `index`, `pool`, `returned`, `partition`, `lease`, `look`, `expiry`, `tend`, `graveyard`.
 #![cfg_attr(
     not(loom),
     allow(unreachable_pub, reason = "public to the models only, see lib.rs")
@@ -20,6 +20,7 @@ pub mod graveyard;
 pub mod hint;
 pub mod index;
 pub mod lease;
+pub mod look;
 pub mod partition;
 pub mod pool;
 pub mod published;

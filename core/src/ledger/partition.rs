@@ -736,6 +736,11 @@ impl Partition {
         }
     }
 
+    /// About how many spare segments it keeps.
+    pub(crate) fn spare(&self) -> u32 {
+        self.pool.count()
+    }
+
     /// Segments entered at the moment, for diagnosis and tests: counts of slots by phase. O(segments).
     pub fn census(&self, pin: &Pin<'_>, mut each: impl FnMut(Word)) {
         for number in 0..self.index.numbers() {

@@ -29,6 +29,12 @@ impl Pool {
         }
     }
 
+    /// About how many are in it.
+    pub fn count(&self) -> u32 {
+        // Relaxed: shown to somebody, nothing rests on it.
+        self.count.load(Ordering::Relaxed)
+    }
+
     /// Puts a segment in, unless the pool is full: then it is handed back, to be freed.
     ///
     /// # Safety

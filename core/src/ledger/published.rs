@@ -38,16 +38,6 @@ impl<T> Published<T> {
         unsafe { value.as_ref() }
     }
 
-    /// A share in the value.
-    pub fn share(&self, pin: &Pin<'_>) -> Option<Arc<T>> {
-        let value: *const T = self.get(pin)?;
-        // SAFETY: made by `Arc::into_raw`, and the place's own share lasts until our pin ends.
-        unsafe {
-            Arc::increment_strong_count(value);
-            Some(Arc::from_raw(value))
-        }
-    }
-
     /// The value, made now if there is none; if two make one, the second is dropped.
     pub fn get_or_try<'p, E>(
         &'p self,

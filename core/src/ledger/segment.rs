@@ -122,13 +122,6 @@ impl Ready {
         self.marks.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether there may be messages of message groups.
-    #[inline]
-    pub fn has_groups(&self) -> bool {
-        // Relaxed: as in `is_special`.
-        self.marks.load(Ordering::Relaxed) & GROUPED != 0
-    }
-
     /// Says that there are tokens of messages received before.
     pub fn note_returned(&self) {
         self.mark(RETURNED);

@@ -13,9 +13,9 @@ use crate::{
 /// Access rules:
 /// 1. `entry` and the body it points to are written by the sender that reserved the slot, before it sets the slot's
 ///    ready bit; never again until the segment is reused after its grace period.
-/// 2. They are read by whoever took the slot's token (the claim's Acquire pairs with the publish's Release), and by
-///    whoever was handed the slot by such a one, for as long as the epoch is pinned.
-///    Also by whoever, pinned, has read with Acquire a state of a message that is there (`tend::look`).
+/// 2. They are read by whoever took the slot's token (the claim's Acquire pairs with the publish's Release), by whoever
+///    was handed the slot by such a one, and by whoever has loaded a state with Acquire that is neither Empty nor Dead
+///    (`look.rs`, `tend.rs`), for as long as the epoch is pinned.
 /// 3. `state` is written as `state.rs` says of each transition.
 /// 4. `received` is written by the token's holder, before the state word that makes the receive known.
 #[derive(Debug)]
@@ -281,7 +281,8 @@ impl Slot {
     /// The entry.
     ///
     /// # Safety
-    /// The caller holds or held the slot's token, or was handed the slot by one who did, and is still pinned (rule 2).
+    /// The caller holds or held the slot's token, or was handed the slot by one who did, or has seen it neither Empty nor
+    /// Dead, and is still pinned (rule 2).
     #[inline]
     pub unsafe fn entry(&self) -> Entry {
         // SAFETY: written before the publish that the token's Acquire has seen; not written again while pinned.

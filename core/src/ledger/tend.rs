@@ -56,12 +56,15 @@ pub struct Tended {
     pub done: bool,
 }
 
+/// Names the message in a slot.
+pub type NameOf<'c> = dyn Fn(&Segment, u32, Option<Extras<'_>>) -> [u8; 16] + 'c;
+
 /// What is asked of whoever keeps house.
 pub struct Chores<'c> {
     /// Messages sent so long ago are done away with.
     pub retention_ms: u64,
     /// The id of the message in a slot.
-    pub id: &'c dyn Fn(&Segment, u32, Option<Extras<'_>>) -> [u8; 16],
+    pub id: &'c NameOf<'c>,
 }
 
 impl std::fmt::Debug for Chores<'_> {

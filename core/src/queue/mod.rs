@@ -3,11 +3,16 @@
 mod configure;
 mod dead_letter;
 mod era;
+#[cfg(not(loom))]
+mod guard;
 mod handle;
+mod peek;
 mod receive;
+mod relocate;
 #[cfg(not(loom))]
 mod room;
 mod send;
+mod snapshot;
 mod stats;
 mod steal;
 #[cfg(not(loom))]
@@ -17,6 +22,13 @@ mod width;
 use std::{fmt, time::Duration};
 
 use crossbeam_utils::CachePadded;
+#[cfg(not(loom))]
+pub use guard::{Beat, Heartbeat, KeepError, Lease, LostLease};
+pub use peek::{MessageState, PeekFilter, Peeked};
+pub(crate) use relocate::{Relocated, Stop};
+pub use snapshot::{
+    BrokerMetrics, PartitionSnapshot, QueueMetrics, QueueSnapshot, SegmentSnapshot, SlotCounts,
+};
 pub use stats::Counts;
 
 use crate::{

@@ -457,6 +457,9 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
     /// As `take`, for where it need not be inlined.
     #[inline(never)]
     fn visit(&mut self, number: usize) {
+        if let Some(stripe) = self.stripe {
+            stripe.steals.add(1);
+        }
         // The reading is of the partition before: the claims here must not count from it.
         self.turn.reading().forget();
         self.take(number);

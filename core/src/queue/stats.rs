@@ -49,12 +49,8 @@ pub(crate) struct Counters {
     pub(crate) moved_in: Counter,
     /// Survivors moved out of nearly empty segments.
     pub(crate) evacuated: Counter,
-    /// Messages of noisy tenants put in line.
-    pub(crate) lined_up: Counter,
-    /// Receives that went to another partition than the home.
+    /// Looks at another partition because the first had too little.
     pub(crate) steals: Counter,
-    /// Waiters woken.
-    pub(crate) wakes: Counter,
 }
 
 /// A counter with a single writer.
@@ -143,6 +139,23 @@ pub struct Counts {
 impl Counts {
     fn present(&self) -> u64 {
         self.visible + self.in_flight + self.delayed
+    }
+
+    /// Both together, of two queues.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            visible: self.visible + other.visible,
+            in_flight: self.in_flight + other.in_flight,
+            delayed: self.delayed + other.delayed,
+            purged: self.purged + other.purged,
+            // What is there in `other` counts as present, not as purged.
+            ..self.after(Self {
+                visible: 0,
+                in_flight: 0,
+                delayed: 0,
+                ..other
+            })
+        }
     }
 
     /// With what happened in an era that is over: what was left in it has been purged.
