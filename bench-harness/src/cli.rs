@@ -109,7 +109,7 @@ pub struct Options {
     /// How long to measure each pass; default: 2
     #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = positive::<3600>)]
     pub seconds: Option<f64>,
-    /// Messages queued before the clock starts (backlog, burst: 1 M); in pipeline and steal the most outstanding (100 k)
+    /// Messages queued before the clock starts (backlog, flood: 1 M); in pipeline and steal the most outstanding (100 k)
     #[arg(long, value_name = "N")]
     pub backlog: Option<u64>,
     /// Messages received and kept before the clock starts; default in inflight: 1 M

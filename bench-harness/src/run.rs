@@ -51,7 +51,7 @@ pub struct Pass {
     pub latency: Latency,
     /// What that latency is.
     pub measures: Measures,
-    /// Resident memory around the fill; meaningful in `backlog` and `burst`.
+    /// Resident memory around the fill; meaningful in `backlog` and `flood`.
     pub resident: Resident,
     /// What the target itself counts as used, before the drain and after everything was deleted.
     pub target_bytes: Option<(u64, u64)>,
@@ -162,7 +162,7 @@ fn occupy<'r, T: Target>(
     let fill = begin..Instant::now();
     shared.barrier.wait();
     shared.barrier.wait();
-    if hand.plan.scenario != Scenario::Burst {
+    if hand.plan.scenario != Scenario::Flood {
         match seat.role {
             Role::Cycler => roles::cycler::run(&mut hand, &mut session),
             Role::Producer => roles::producer::run(&mut hand, &mut session),
@@ -196,7 +196,7 @@ fn coordinate<T: Target>(plan: &Plan, target: &T, shared: &Shared, progress: &dy
     shared.barrier.wait();
     readings.resident.full_bytes = memory::resident_bytes().unwrap_or(0);
     shared.barrier.wait();
-    if plan.scenario != Scenario::Burst {
+    if plan.scenario != Scenario::Flood {
         progress.phase("warming up");
         thread::sleep(plan.warm_up);
         progress.phase("measuring");
@@ -268,7 +268,7 @@ fn report<T: Target>(
     memory::purge();
     readings.resident.after_bytes = memory::resident_bytes().unwrap_or(0);
 
-    let (messages, seconds) = if plan.scenario == Scenario::Burst {
+    let (messages, seconds) = if plan.scenario == Scenario::Flood {
         (settlement.deleted, fill_seconds + drain_seconds)
     } else {
         let messages = windows.iter().map(|window| window.messages).sum();

@@ -20,7 +20,7 @@ const SETTINGS: &[&str] = &["--seconds", "0.5", "--threads", "2"];
 /// The scenarios whose depth is chosen, and how deep.
 const DEPTHS: &[(&str, &[&str])] = &[
     ("backlog", &["--backlog", "100000"]),
-    ("burst", &["--backlog", "100000"]),
+    ("flood", &["--backlog", "100000"]),
     ("inflight", &["--in-flight", "50000"]),
 ];
 
