@@ -314,7 +314,7 @@ fn span<'t>(times: impl Iterator<Item = &'t Range<Instant>> + Clone) -> f64 {
 }
 
 /// Thread `index` to core `index`, around again when there are more threads than cores.
-fn pin(index: usize) {
+pub(crate) fn pin(index: usize) {
     if let Some(cores) = core_affinity::get_core_ids()
         && !cores.is_empty()
     {
@@ -323,7 +323,7 @@ fn pin(index: usize) {
 }
 
 /// The other threads would wait at a barrier for ever.
-struct AbortOnPanic;
+pub(crate) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
