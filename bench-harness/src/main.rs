@@ -9,9 +9,10 @@ use epoq_bench::{
 };
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: memory::Counting<mimalloc::MiMalloc> = memory::Counting(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
+    memory::set_counting();
     memory::set_purge(|| {
         // SAFETY: mimalloc allows it at any time, from any thread.
         unsafe { libmimalloc_sys::mi_collect(true) }

@@ -6,10 +6,19 @@
 //!
 //! To add one: a file with the settings (command line and report are made from them) and a [`Trial`], and a line in [`Act`].
 
+pub mod burst;
 pub mod delay;
 pub mod desk;
+pub mod expiry;
+pub mod fair;
+pub mod idle_queues;
+pub mod longpoll;
+pub mod overload;
+pub mod poison;
 pub mod register;
 pub mod sheet;
+pub mod straggler;
+pub mod width;
 
 use clap::{Args, Command, Subcommand};
 use serde::Serialize;
@@ -124,6 +133,24 @@ macro_rules! acts {
 acts! {
     /// Messages with delays of their own: how late are they delivered?
     Delay(delay::Delay),
+    /// A dead-letter storm: some messages are never deleted; what does it cost the others?
+    Poison(poison::Poison),
+    /// From a send to the return of a receive that waits, against a bare wake-up
+    Longpoll(longpoll::Longpoll),
+    /// Arrivals triple for a while: the queue absorbs it, and drains
+    Burst(burst::Burst),
+    /// All but one message in so many deleted: what does a survivor keep?
+    Straggler(straggler::Straggler),
+    /// A million leases end within a while: how late do the messages come back?
+    Expiry(expiry::Expiry),
+    /// A thousand queues with nothing in them: bytes for each
+    IdleQueues(idle_queues::IdleQueues),
+    /// One noisy tenant and several quiet ones, with message groups and without
+    Fair(fair::Fair),
+    /// Producers at full speed against a full ledger
+    Overload(overload::Overload),
+    /// All threads at once, then little traffic: width and order
+    Width(width::Width),
 }
 
 fn open<T: Trial + 'static>(mut settings: T, pace: f64) -> Result<Box<dyn Play>, String> {
@@ -148,7 +175,7 @@ pub fn list() -> Vec<(String, String)> {
 }
 
 /// Partitions that a queue has in use at the moment, where the ledger tells.
-pub fn width(_queue: &epoq::Queue) -> Option<f64> {
+pub fn width_of(_queue: &epoq::Queue) -> Option<f64> {
     // The ledger does not report it yet.
     None
 }

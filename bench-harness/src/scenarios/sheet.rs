@@ -13,6 +13,8 @@ use crate::{check::Findings, environment::Machine, latency::Latency, progress::h
 pub enum Unit {
     /// Things.
     Count,
+    /// A number with a fraction.
+    Number,
     /// Things each second.
     PerSecond,
     /// One figure over another.
@@ -69,8 +71,8 @@ pub struct Sheet {
     pub spreads: Vec<Spread>,
     /// If it has one.
     pub timeline: Option<Timeline>,
-    /// What happened to the messages, by cause, for each set of books.
-    pub books: Vec<Value>,
+    /// What happened to the messages, by cause; all rounds together.
+    pub books: Value,
     /// What is wrong; nothing, if all is well.
     pub findings: Findings,
     /// What a reader has to know.
@@ -106,7 +108,7 @@ impl Sheet {
 
     /// Takes in settled books.
     pub fn settle(&mut self, books: Books) {
-        self.books.push(books.json.into());
+        add(&mut self.books, &books.json.into());
         self.findings.merge(books.findings);
     }
 
@@ -203,11 +205,7 @@ impl Sheet {
             parts.push(timeline.to_table().to_string());
         }
         let mut lines: Vec<String> = self.notes.iter().map(|note| format!("· {note}")).collect();
-        lines.extend(
-            self.books
-                .iter()
-                .map(|books| format!("· books: {}", words(books))),
-        );
+        lines.push(format!("· books: {}", words(&self.books)));
         parts.push(lines.join("\n"));
         parts.push(self.verdict().to_owned());
         parts.join("\n")
@@ -265,7 +263,7 @@ impl Timeline {
 impl Unit {
     const fn name(self) -> &'static str {
         match self {
-            Self::Count => "",
+            Self::Count | Self::Number => "",
             Self::PerSecond => "1/s",
             Self::Ratio => "ratio",
             Self::Bytes => "B",
@@ -276,6 +274,7 @@ impl Unit {
     fn show(self, value: f64) -> String {
         match self {
             Self::Count => format!("{value:.0}"),
+            Self::Number => format!("{value:.2}"),
             Self::PerSecond if value >= 1e6 => format!("{:.2} M/s", value / 1e6),
             Self::PerSecond if value >= 1e4 => format!("{:.1} k/s", value / 1e3),
             Self::PerSecond => format!("{value:.0} /s"),
@@ -292,6 +291,23 @@ fn key(name: &str) -> String {
     name.replace([' ', ','], "_").replace("__", "_")
 }
 
+/// Adds up the numbers of two objects of the same kind.
+fn add(sum: &mut Value, more: &Value) {
+    match (sum, more) {
+        (Value::Object(sum), Value::Object(more)) => {
+            for (name, value) in more {
+                add(sum.entry(name.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (sum @ Value::Null, more) => *sum = more.clone(),
+        (sum, more) => {
+            if let (Some(a), Some(b)) = (sum.as_u64(), more.as_u64()) {
+                *sum = (a + b).into();
+            }
+        }
+    }
+}
+
 /// The members of an object in a row: `a 1, b 2`.
 fn words(value: &Value) -> String {
     match value {
@@ -300,7 +316,7 @@ fn words(value: &Value) -> String {
                 .iter()
                 .filter(|(_, value)| **value != json!(0) && !value.is_null())
                 .map(|(name, value)| match value {
-                    Value::Object(_) => format!("{name}: {{{}}}", words(value)),
+                    Value::Object(_) => format!("{name}: ({})", words(value)),
                     value => format!("{} {}", name.replace('_', " "), words(value)),
                 })
                 .collect();
