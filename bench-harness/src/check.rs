@@ -54,6 +54,12 @@ pub enum Wrong {
     Miscounted,
     /// The target believes to hold messages after everything was deleted.
     LeftOver,
+    /// Received more or less often than its count of receives says.
+    WrongCount,
+    /// Came from a queue that it should not have been in.
+    Misplaced,
+    /// More memory in use than the budget allows.
+    OverBudget,
 }
 
 impl fmt::Display for Wrong {
@@ -70,6 +76,9 @@ impl fmt::Display for Wrong {
             Self::Refused => "call refused",
             Self::Miscounted => "miscounted",
             Self::LeftOver => "left over after everything was deleted",
+            Self::WrongCount => "received another number of times than counted",
+            Self::Misplaced => "in a queue where it should not be",
+            Self::OverBudget => "more memory in use than the budget allows",
         })
     }
 }

@@ -1,8 +1,10 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
 
-use crate::{plan::Wishes, scenario::Scenario, targets::TargetName};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{plan::Wishes, scenario::Scenario, scenarios::Act, targets::TargetName};
 
 /// The harness of epoq: drives a message queue at full speed, and proves in the same run that nothing was lost.
 ///
@@ -26,6 +28,36 @@ pub enum Command {
     Compare(Compare),
     /// The standard run
     Standard(Standard),
+    /// One of the scenarios that only the ledger can do
+    #[command(flatten)]
+    Act(Act),
+}
+
+impl Cli {
+    /// Parses a command line. A scenario's name may stand with or without `run` before it.
+    pub fn parse_line(arguments: impl IntoIterator<Item = OsString>) -> Self {
+        Self::parse_from(unify(arguments.into_iter().collect()))
+    }
+}
+
+/// `run delay` as `delay`, and `lifecycle` as `run lifecycle`.
+fn unify(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let word = |at: usize| {
+        arguments
+            .get(at)
+            .and_then(|word| word.to_str())
+            .unwrap_or_default()
+    };
+    let is_act = |name: &str| Act::has_subcommand(name);
+    if word(1) == "run" && is_act(word(2)) {
+        arguments.remove(1);
+    } else if Scenario::value_variants()
+        .iter()
+        .any(|scenario| scenario.name() == word(1))
+    {
+        arguments.insert(1, "run".into());
+    }
+    arguments
 }
 
 /// `epoq-bench list`
@@ -109,7 +141,7 @@ pub struct Options {
     /// How long to measure each pass; default: 2
     #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = positive::<3600>)]
     pub seconds: Option<f64>,
-    /// Messages queued before the clock starts (backlog, burst: 1 M); in pipeline and steal the most outstanding (100 k)
+    /// Messages queued before the clock starts (backlog, flood: 1 M); in pipeline and steal the most outstanding (100 k)
     #[arg(long, value_name = "N")]
     pub backlog: Option<u64>,
     /// Messages received and kept before the clock starts; default in inflight: 1 M
@@ -157,7 +189,7 @@ impl Options {
 }
 
 /// 1 to `MAX`.
-fn count<const MAX: usize>(text: &str) -> Result<usize, String> {
+pub(crate) fn count<const MAX: usize>(text: &str) -> Result<usize, String> {
     let n: usize = text.parse().map_err(|_| "not a whole number".to_owned())?;
     if (1..=MAX).contains(&n) {
         Ok(n)
@@ -167,7 +199,7 @@ fn count<const MAX: usize>(text: &str) -> Result<usize, String> {
 }
 
 /// More than 0, at most `MAX`.
-fn positive<const MAX: u64>(text: &str) -> Result<f64, String> {
+pub(crate) fn positive<const MAX: u64>(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if value > 0.0 && value <= MAX as f64 {
         Ok(value)
@@ -184,6 +216,24 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_may_be_said_or_not() {
+        let unified = |line: &str| {
+            let words = unify(line.split(' ').map(OsString::from).collect());
+            let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
+            words.join(" ")
+        };
+        assert_eq!(unified("bench run delay --pace 2"), "bench delay --pace 2");
+        assert_eq!(unified("bench delay --pace 2"), "bench delay --pace 2");
+        assert_eq!(
+            unified("bench lifecycle --batch 2"),
+            "bench run lifecycle --batch 2"
+        );
+        assert_eq!(unified("bench run lifecycle"), "bench run lifecycle");
+        assert_eq!(unified("bench standard"), "bench standard");
+        assert_eq!(unified("bench"), "bench");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::{
     progress::{Bar, Progress},
     report::{self, RunReport},
     scenario::Scenario,
+    scenarios::{self, Act, Play, Sheet, Stage},
     standard,
     targets::TargetName,
 };
@@ -56,6 +57,7 @@ pub fn execute(cli: Cli) -> Result<Verdict, Error> {
         Some(Command::List(options)) => list(&options),
         Some(Command::Run(options)) => run(&options),
         Some(Command::Compare(options)) => compare(&options),
+        Some(Command::Act(act)) => act_out(act),
     }
 }
 
@@ -63,9 +65,16 @@ fn list(options: &List) -> Result<Verdict, Error> {
     let mut out = io::stdout().lock();
     if options.json {
         let entry = |name: &str, describe: String| serde_json::json!({"name": name, "description": describe});
-        let scenarios = Scenario::value_variants()
+        let runs = Scenario::value_variants()
             .iter()
             .map(|s| entry(s.name(), s.describe()));
+        // How to run them shortly, for those that have other options than a run.
+        let acts = scenarios::list().into_iter().map(|(name, about)| {
+            let mut entry = entry(&name, about);
+            entry["short"] = json!(["--pace", scenarios::SHORT_PACE]);
+            entry
+        });
+        let scenarios = runs.chain(acts);
         let targets = TargetName::value_variants()
             .iter()
             .map(|t| entry(t.name(), t.describe().to_string()));
@@ -79,6 +88,10 @@ fn list(options: &List) -> Result<Verdict, Error> {
     writeln!(out, "Scenarios")?;
     for &scenario in Scenario::value_variants() {
         writeln!(out, "  {:<18} {}", scenario.name(), scenario.describe())?;
+    }
+    writeln!(out, "\nScenarios of the ledger alone")?;
+    for (name, about) in scenarios::list() {
+        writeln!(out, "  {name:<18} {about}")?;
     }
     writeln!(out, "\nTargets")?;
     for &target in TargetName::value_variants() {
@@ -130,14 +143,125 @@ fn compare(options: &Compare) -> Result<Verdict, Error> {
 
 fn standard_run(options: Standard) -> Result<Verdict, Error> {
     let experiments = standard::experiments(options.pace).map_err(Error::Usage)?;
-    measure(experiments, options.json, |outcomes, machine, commit| {
+    let plays = scenarios::all(options.pace).map_err(Error::Usage)?;
+    check(&experiments)?;
+    let session = Session::begin(&experiments);
+    let outcomes = session.measure(&experiments)?;
+    let seed = outcomes.first().map_or(1, |outcome| outcome.plan.seed);
+    let sheets = plays
+        .iter()
+        .map(|play| Ok((play.as_ref(), session.perform(play.as_ref(), seed)?)))
+        .collect::<Result<Vec<_>, Error>>()?;
+    session.bar.end();
+
+    let (machine, commit) = (&session.machine, session.commit.as_str());
+    let mut out = io::stdout().lock();
+    if options.json {
         let experiments: Vec<Value> = outcomes
             .iter()
             .map(|outcome| report::comparison_json(outcome, machine, commit))
             .collect();
-        let verified = outcomes.iter().all(Outcome::verified);
-        json!({"experiments": experiments, "verified": verified, "machine": machine, "commit": commit})
-    })
+        let scenarios: Vec<Value> = sheets
+            .iter()
+            .map(|(play, sheet)| sheet.to_json(play.name(), &play.settings(), seed, machine, commit))
+            .collect();
+        let verified =
+            outcomes.iter().all(Outcome::verified) && sheets.iter().all(|(_, sheet)| sheet.verified());
+        let report = json!({"experiments": experiments, "scenarios": scenarios, "verified": verified, "machine": machine,
+            "commit": commit});
+        writeln!(out, "{report}")?;
+    } else {
+        print_tables(&mut out, &outcomes, machine, commit)?;
+        for (play, sheet) in &sheets {
+            writeln!(out, "\n{}", sheet.to_text(play.name(), &play.settings()))?;
+        }
+    }
+    let mut findings = report::finding_lines(&outcomes);
+    findings.extend(sheets.iter().flat_map(|(play, sheet)| wrongs(*play, sheet)));
+    Ok(verdict(&findings))
+}
+
+fn act_out(act: Act) -> Result<Verdict, Error> {
+    let (play, common) = act.open().map_err(Error::Usage)?;
+    let session = Session::begin(&[]);
+    let sheet = session.perform(play.as_ref(), common.seed)?;
+    session.bar.end();
+    let mut out = io::stdout().lock();
+    if common.json {
+        let (machine, commit) = (&session.machine, session.commit.as_str());
+        let report = sheet.to_json(play.name(), &play.settings(), common.seed, machine, commit);
+        writeln!(out, "{report}")?;
+    } else {
+        writeln!(out, "\n{}", sheet.to_text(play.name(), &play.settings()))?;
+    }
+    Ok(verdict(&wrongs(play.as_ref(), &sheet)))
+}
+
+fn wrongs(play: &dyn Play, sheet: &Sheet) -> Vec<String> {
+    let lines = sheet.findings.lines();
+    lines
+        .iter()
+        .map(|line| format!("{}: {line}", play.name()))
+        .collect()
+}
+
+fn verdict(findings: &[String]) -> Verdict {
+    for finding in findings {
+        eprintln!("WRONG: {finding}");
+    }
+    if findings.is_empty() {
+        Verdict::Verified
+    } else {
+        Verdict::Failed
+    }
+}
+
+fn check(experiments: &[Experiment]) -> Result<(), Error> {
+    for experiment in experiments {
+        for target in &experiment.targets {
+            target.check(&experiment.plan).map_err(Error::Usage)?;
+        }
+    }
+    Ok(())
+}
+
+/// One call of the harness: where it runs, and how it shows that it does.
+struct Session {
+    machine: Machine,
+    commit: String,
+    bar: Bar,
+}
+
+impl Session {
+    fn begin(experiments: &[Experiment]) -> Self {
+        let session = Self {
+            machine: Machine::detect(),
+            commit: environment::commit(),
+            bar: Bar::new(),
+        };
+        for line in preface(experiments, &session.machine) {
+            session.bar.line(&line);
+        }
+        session
+    }
+
+    fn measure(&self, experiments: &[Experiment]) -> Result<Vec<Outcome>, Error> {
+        let mut overheads = Overheads::default();
+        let mut outcomes = Vec::new();
+        for experiment in experiments {
+            let outcome = experiment.execute(&mut overheads, &self.bar)?;
+            self.bar.line(&report::outcome_line(&outcome));
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
+    }
+
+    fn perform(&self, play: &dyn Play, seed: u64) -> Result<Sheet, Error> {
+        self.bar.begin(play.name());
+        let sheet = play.perform(&Stage::new(seed, &self.bar))?;
+        self.bar.line(&sheet.line(play.name()));
+        Ok(sheet)
+    }
 }
 
 /// Executes experiments and prints what came of them: JSON made by `to_json`, or tables.
@@ -146,40 +270,19 @@ fn measure(
     as_json: bool,
     to_json: impl FnOnce(&[Outcome], &Machine, &str) -> Value,
 ) -> Result<Verdict, Error> {
-    for experiment in &experiments {
-        for target in &experiment.targets {
-            target.check(&experiment.plan).map_err(Error::Usage)?;
-        }
-    }
-    let (machine, commit) = (Machine::detect(), environment::commit());
-    let bar = Bar::new();
-    for line in preface(&experiments, &machine) {
-        bar.line(&line);
-    }
-    let mut overheads = Overheads::default();
-    let mut outcomes = Vec::new();
-    for experiment in &experiments {
-        let outcome = experiment.execute(&mut overheads, &bar)?;
-        bar.line(&report::outcome_line(&outcome));
-        outcomes.push(outcome);
-    }
-    bar.end();
+    check(&experiments)?;
+    let session = Session::begin(&experiments);
+    let outcomes = session.measure(&experiments)?;
+    session.bar.end();
 
+    let (machine, commit) = (&session.machine, session.commit.as_str());
     let mut out = io::stdout().lock();
     if as_json {
-        writeln!(out, "{}", to_json(&outcomes, &machine, &commit))?;
+        writeln!(out, "{}", to_json(&outcomes, machine, commit))?;
     } else {
-        print_tables(&mut out, &outcomes, &machine, &commit)?;
+        print_tables(&mut out, &outcomes, machine, commit)?;
     }
-    let findings = report::finding_lines(&outcomes);
-    for finding in &findings {
-        eprintln!("WRONG: {finding}");
-    }
-    Ok(if findings.is_empty() {
-        Verdict::Verified
-    } else {
-        Verdict::Failed
-    })
+    Ok(verdict(&report::finding_lines(&outcomes)))
 }
 
 /// What has to be said before anything is measured.

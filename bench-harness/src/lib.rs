@@ -42,6 +42,7 @@ pub mod progress;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod scenarios;
 pub mod shared;
 pub mod standard;
 pub mod target;

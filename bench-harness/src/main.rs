@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use epoq_bench::{
     cli::Cli,
     command::{self, Error, Verdict},
@@ -10,14 +9,15 @@ use epoq_bench::{
 };
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: memory::Counting<mimalloc::MiMalloc> = memory::Counting(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
+    memory::set_counting();
     memory::set_purge(|| {
         // SAFETY: mimalloc allows it at any time, from any thread.
         unsafe { libmimalloc_sys::mi_collect(true) }
     });
-    match command::execute(Cli::parse()) {
+    match command::execute(Cli::parse_line(std::env::args_os())) {
         Ok(Verdict::Verified) => ExitCode::SUCCESS,
         Ok(Verdict::Failed) => ExitCode::from(1),
         Err(Error::Usage(message)) => {

@@ -1,6 +1,13 @@
-//! Resident memory, as the kernel counts it.
+//! Resident memory, as the kernel counts it, and allocated memory, as the allocator does.
 
-use std::{fs, sync::OnceLock};
+use std::{
+    alloc::{GlobalAlloc, Layout},
+    fs,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
+    },
+};
 
 static PURGE: OnceLock<fn()> = OnceLock::new();
 
@@ -41,6 +48,102 @@ fn parse_field(text: &str, field: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
+}
+
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+static COUNTING: AtomicBool = AtomicBool::new(false);
+static ALLOCATED: AtomicI64 = AtomicI64::new(0);
+
+/// An allocator that counts bytes asked for and not given back, while a [`Meter`] wants to know; otherwise it costs a load and a
+/// branch that is always predicted.
+#[derive(Clone, Copy, Debug)]
+pub struct Counting<A>(pub A);
+
+#[inline(always)]
+fn count(bytes: i64) {
+    // Relaxed: a lone sum.
+    if COUNTING.load(Relaxed) {
+        ALLOCATED.fetch_add(bytes, Relaxed);
+    }
+}
+
+// SAFETY: everything is left to the allocator inside; counting allocates nothing.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as i64);
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.0.alloc(layout) }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count(-(layout.size() as i64));
+        // SAFETY: as above.
+        unsafe { self.0.dealloc(memory, layout) }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as i64);
+        // SAFETY: as above.
+        unsafe { self.0.alloc_zeroed(layout) }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size as i64 - layout.size() as i64);
+        // SAFETY: as above.
+        unsafe { self.0.realloc(memory, layout, size) }
+    }
+}
+
+/// Says that the program's allocator is a [`Counting`] one; to be called once, by the binary, which chose it.
+pub fn set_counting() {
+    INSTALLED.store(true, Relaxed);
+}
+
+/// Whether allocations can be counted; otherwise a [`Meter`] goes by resident memory.
+pub fn is_counting() -> bool {
+    INSTALLED.load(Relaxed)
+}
+
+/// Counts what is allocated from its beginning on, all threads together. One at a time.
+#[derive(Debug)]
+pub struct Meter {
+    begun_bytes: i64,
+}
+
+impl Meter {
+    /// Begins to count.
+    pub fn begin() -> Self {
+        if !is_counting() {
+            purge();
+        }
+        COUNTING.store(true, Relaxed);
+        Self {
+            begun_bytes: Self::reading(),
+        }
+    }
+
+    /// Bytes allocated since, less those given back.
+    pub fn bytes(&self) -> i64 {
+        Self::reading() - self.begun_bytes
+    }
+
+    fn reading() -> i64 {
+        if is_counting() {
+            ALLOCATED.load(Relaxed)
+        } else {
+            resident_bytes().unwrap_or(0) as i64
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        COUNTING.store(false, Relaxed);
+    }
 }
 
 /// Resident memory around a fill.

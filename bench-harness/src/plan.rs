@@ -101,7 +101,7 @@ impl Plan {
             duration,
             warm_up: (duration / 5).min(Duration::from_millis(200)),
             backlog: wishes.backlog.unwrap_or(match scenario {
-                Scenario::Backlog | Scenario::Burst => Self::MANY,
+                Scenario::Backlog | Scenario::Flood => Self::MANY,
                 Scenario::Pipeline | Scenario::Steal => Self::OUTSTANDING,
                 _ => 0,
             }),
@@ -156,11 +156,11 @@ impl Plan {
                 "--backlog bounds what is outstanding in {name}, and must be at least 1000"
             ));
         }
-        if self.scenario == Scenario::Burst && (self.rate.is_some() || self.turn.is_some()) {
-            return Err("burst sends and drains as fast as it goes: no --rate, no --turn".into());
+        if self.scenario == Scenario::Flood && (self.rate.is_some() || self.turn.is_some()) {
+            return Err("flood sends and drains as fast as it goes: no --rate, no --turn".into());
         }
-        if self.scenario == Scenario::Burst && self.backlog == 0 {
-            return Err("burst needs a --backlog of at least 1".into());
+        if self.scenario == Scenario::Flood && self.backlog == 0 {
+            return Err("flood needs a --backlog of at least 1".into());
         }
         if self.rate.is_some() && self.turn.is_some() {
             return Err(

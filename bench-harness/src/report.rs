@@ -79,7 +79,7 @@ impl RunReport {
         let plan = &outcome.plan;
         let pass = series.median_pass();
         let threads = plan.topology.threads();
-        let memory_counts = matches!(plan.scenario, Scenario::Backlog | Scenario::Burst);
+        let memory_counts = matches!(plan.scenario, Scenario::Backlog | Scenario::Flood);
         Self {
             scenario: plan.scenario.name(),
             target: pass.target,
@@ -295,7 +295,7 @@ pub fn memory_lines(outcomes: &[Outcome]) -> Vec<String> {
     let mut lines = Vec::new();
     for outcome in outcomes
         .iter()
-        .filter(|outcome| matches!(outcome.plan.scenario, Scenario::Backlog | Scenario::Burst))
+        .filter(|outcome| matches!(outcome.plan.scenario, Scenario::Backlog | Scenario::Flood))
     {
         for series in &outcome.series {
             let Some(bytes) = bytes_per_message(&outcome.plan, series) else {

@@ -51,7 +51,7 @@ pub struct Pass {
     pub latency: Latency,
     /// What that latency is.
     pub measures: Measures,
-    /// Resident memory around the fill; meaningful in `backlog` and `burst`.
+    /// Resident memory around the fill; meaningful in `backlog` and `flood`.
     pub resident: Resident,
     /// What the target itself counts as used, before the drain and after everything was deleted.
     pub target_bytes: Option<(u64, u64)>,
@@ -162,7 +162,7 @@ fn occupy<'r, T: Target>(
     let fill = begin..Instant::now();
     shared.barrier.wait();
     shared.barrier.wait();
-    if hand.plan.scenario != Scenario::Burst {
+    if hand.plan.scenario != Scenario::Flood {
         match seat.role {
             Role::Cycler => roles::cycler::run(&mut hand, &mut session),
             Role::Producer => roles::producer::run(&mut hand, &mut session),
@@ -196,7 +196,7 @@ fn coordinate<T: Target>(plan: &Plan, target: &T, shared: &Shared, progress: &dy
     shared.barrier.wait();
     readings.resident.full_bytes = memory::resident_bytes().unwrap_or(0);
     shared.barrier.wait();
-    if plan.scenario != Scenario::Burst {
+    if plan.scenario != Scenario::Flood {
         progress.phase("warming up");
         thread::sleep(plan.warm_up);
         progress.phase("measuring");
@@ -268,7 +268,7 @@ fn report<T: Target>(
     memory::purge();
     readings.resident.after_bytes = memory::resident_bytes().unwrap_or(0);
 
-    let (messages, seconds) = if plan.scenario == Scenario::Burst {
+    let (messages, seconds) = if plan.scenario == Scenario::Flood {
         (settlement.deleted, fill_seconds + drain_seconds)
     } else {
         let messages = windows.iter().map(|window| window.messages).sum();
@@ -314,7 +314,7 @@ fn span<'t>(times: impl Iterator<Item = &'t Range<Instant>> + Clone) -> f64 {
 }
 
 /// Thread `index` to core `index`, around again when there are more threads than cores.
-fn pin(index: usize) {
+pub(crate) fn pin(index: usize) {
     if let Some(cores) = core_affinity::get_core_ids()
         && !cores.is_empty()
     {
@@ -323,7 +323,7 @@ fn pin(index: usize) {
 }
 
 /// The other threads would wait at a barrier for ever.
-struct AbortOnPanic;
+pub(crate) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {

@@ -18,7 +18,7 @@ pub enum Scenario {
     /// One message in ten is not deleted when first received and comes back when its lease is over
     Redelivery,
     /// N messages at once, then none: does the memory return?
-    Burst,
+    Flood,
 }
 
 impl Scenario {
@@ -31,7 +31,7 @@ impl Scenario {
             Self::Backlog => "backlog",
             Self::Inflight => "inflight",
             Self::Redelivery => "redelivery",
-            Self::Burst => "burst",
+            Self::Flood => "flood",
         }
     }
 

@@ -51,7 +51,7 @@ pub fn experiments(pace: f64) -> Result<Vec<Experiment>, String> {
         1,
     )?;
     add(
-        Scenario::Burst,
+        Scenario::Flood,
         Wishes {
             backlog: Some(many),
             batch: Some(10),

@@ -85,7 +85,7 @@ fn run_prints_one_object_for_every_target_and_scenario() {
         for scenario in [
             "inflight --in-flight 20000",
             "redelivery --visibility-ms 20",
-            "burst --backlog 20000 --batch 10",
+            "flood --backlog 20000 --batch 10",
         ] {
             check_run(&json(&format!("run {scenario} --target {target} {small}")));
         }
@@ -179,7 +179,7 @@ fn list_names_everything() {
         "backlog",
         "inflight",
         "redelivery",
-        "burst",
+        "flood",
     ] {
         assert!(text.contains(name), "{name}");
     }

@@ -20,13 +20,20 @@ const SETTINGS: &[&str] = &["--seconds", "0.5", "--threads", "2"];
 /// The scenarios whose depth is chosen, and how deep.
 const DEPTHS: &[(&str, &[&str])] = &[
     ("backlog", &["--backlog", "100000"]),
-    ("burst", &["--backlog", "100000"]),
+    ("flood", &["--backlog", "100000"]),
     ("inflight", &["--in-flight", "50000"]),
 ];
 
 /// A run of half a second that takes longer than this hangs.
 const RUN_TIME_MAX: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A scenario and the options of a short run, if the harness names them.
+#[derive(Debug, PartialEq, Eq)]
+struct Scenario {
+    name: String,
+    short: Option<Vec<String>>,
+}
 
 /// What is run when the harness does not list its scenarios as JSON.
 const SCENARIOS: &[&str] = &[
@@ -41,14 +48,19 @@ const SCENARIOS: &[&str] = &[
 /// Runs all scenarios, also after one that fails.
 pub(crate) fn verify_scenarios(workspace: &Workspace) -> Result<Outcome> {
     let scenarios = scenarios(workspace)?;
-    let width = scenarios.iter().map(String::len).max().unwrap_or(0);
+    let width = scenarios
+        .iter()
+        .map(|scenario| scenario.name.len())
+        .max()
+        .unwrap_or(0);
     let mut failed = Vec::new();
     for scenario in &scenarios {
+        let name = &scenario.name;
         match verify(workspace, scenario) {
-            Ok(report) => println!("    {scenario:width$}  verified  {report}"),
+            Ok(report) => println!("    {name:width$}  verified  {report}"),
             Err(error) => {
-                println!("    {scenario:width$}  FAILED    {error:#}");
-                failed.push(scenario.as_str());
+                println!("    {name:width$}  FAILED    {error:#}");
+                failed.push(name.as_str());
             }
         }
     }
@@ -56,44 +68,64 @@ pub(crate) fn verify_scenarios(workspace: &Workspace) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The names of the scenarios, from the harness itself if it can tell them.
-fn scenarios(workspace: &Workspace) -> Result<Vec<String>> {
+/// The scenarios, from the harness itself if it can tell them.
+fn scenarios(workspace: &Workspace) -> Result<Vec<Scenario>> {
     let mut command = harness(workspace, &["list", "--json"]);
     let output = command
         .stdin(Stdio::null())
         .output()
         .context("the harness does not start")?;
-    let names = if output.status.success() {
-        names(&output.stdout)
+    let listed = if output.status.success() {
+        listed(&output.stdout)
     } else {
         None
     };
-    Ok(names.unwrap_or_else(|| {
+    Ok(listed.unwrap_or_else(|| {
         println!("    epoq-bench has no list --json; the scenarios known here are run");
-        SCENARIOS.iter().map(|&name| name.to_owned()).collect()
+        let known = |&name: &&str| Scenario {
+            name: name.to_owned(),
+            short: None,
+        };
+        SCENARIOS.iter().map(known).collect()
     }))
 }
 
-/// The names in a list of names or of objects with a name, which may be the member `scenarios` of an object.
-fn names(json: &[u8]) -> Option<Vec<String>> {
+/// What is in a list of names, or of objects with a name and perhaps the options of a short run; the list may be the member `scenarios`
+/// of an object.
+fn listed(json: &[u8]) -> Option<Vec<Scenario>> {
     let list: Value = serde_json::from_slice(json).ok()?;
     let list = list.get("scenarios").unwrap_or(&list).as_array()?;
-    let name = |entry: &Value| Some(entry.as_str().or_else(|| entry.get("name")?.as_str())?.to_owned());
-    let names: Vec<String> = list.iter().map(name).collect::<Option<_>>()?;
-    (!names.is_empty()).then_some(names)
+    let scenario = |entry: &Value| {
+        let name = entry.as_str().or_else(|| entry.get("name")?.as_str())?.to_owned();
+        let words = |options: &Value| {
+            let word = |word: &Value| word.as_str().map(str::to_owned);
+            options.as_array()?.iter().map(word).collect()
+        };
+        let short = entry.get("short").and_then(words);
+        Some(Scenario { name, short })
+    };
+    let scenarios: Vec<Scenario> = list.iter().map(scenario).collect::<Option<_>>()?;
+    (!scenarios.is_empty()).then_some(scenarios)
 }
 
 /// Runs one scenario and demands that it verified; the figures of the run in words.
-fn verify(workspace: &Workspace, scenario: &str) -> Result<String> {
+fn verify(workspace: &Workspace, scenario: &Scenario) -> Result<String> {
+    let name = scenario.name.as_str();
     let folder = workspace.target().join("xtask");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let report = folder.join(format!("{scenario}.json"));
-    let log = folder.join(format!("{scenario}.log"));
+    let report = folder.join(format!("{name}.json"));
+    let log = folder.join(format!("{name}.log"));
 
-    let mut command = harness(workspace, &["run", scenario]);
-    command.args(SETTINGS).arg("--json");
-    let depth = DEPTHS.iter().find(|(name, _)| *name == scenario);
-    command.args(depth.map_or(&[][..], |(_, depth)| depth));
+    let mut command = harness(workspace, &["run", name, "--json"]);
+    match &scenario.short {
+        Some(short) => command.args(short),
+        None => {
+            let depth = DEPTHS.iter().find(|(deep, _)| *deep == name);
+            command
+                .args(SETTINGS)
+                .args(depth.map_or(&[][..], |(_, depth)| depth))
+        }
+    };
     command
         .stdin(Stdio::null())
         .stdout(File::create(&report)?)
@@ -185,16 +217,24 @@ mod tests {
     }
 
     #[test]
-    fn names_of_every_form_of_list() {
+    fn scenarios_of_every_form_of_list() {
         for list in [
             r#"["a","b"]"#,
             r#"[{"name":"a"},{"name":"b"}]"#,
             r#"{"scenarios":["a","b"],"targets":[]}"#,
         ] {
-            assert_eq!(names(list.as_bytes()).unwrap(), ["a", "b"], "{list}");
+            let names: Vec<_> = listed(list.as_bytes())
+                .unwrap()
+                .into_iter()
+                .map(|scenario| scenario.name)
+                .collect();
+            assert_eq!(names, ["a", "b"], "{list}");
         }
+        let list = r#"[{"name":"a","short":["--pace","0.2"]}]"#;
+        let short = listed(list.as_bytes()).unwrap().remove(0).short;
+        assert_eq!(short.unwrap(), ["--pace", "0.2"]);
         for refused in ["", "[]", "[1]", r#"{"targets":[]}"#] {
-            assert!(names(refused.as_bytes()).is_none(), "{refused}");
+            assert!(listed(refused.as_bytes()).is_none(), "{refused}");
         }
     }
 }

@@ -1,0 +1,204 @@
+//! Scenarios of the ledger's own: delays, dead letters, long polls, bursts, and what they cost. No rival has these, so they
+//! are not run on a [`Target`](crate::target::Target) but on the ledger directly, through a [`Desk`](desk::Desk) that keeps the books.
+//!
+//! Each is verified like a run: what was sent was received and deleted exactly once, by cause (delivered, moved, left), never
+//! before its time, never under somebody else's lease, and the queues' own counts agree. A wrong answer is a failure however fast.
+//!
+//! To add one: a file with the settings (command line and report are made from them) and a [`Trial`], and a line in [`Act`].
+
+pub mod burst;
+pub mod delay;
+pub mod desk;
+pub mod expiry;
+pub mod fair;
+pub mod idle_queues;
+pub mod longpoll;
+pub mod overload;
+pub mod poison;
+pub mod register;
+pub mod sheet;
+pub mod straggler;
+pub mod width;
+
+use clap::{Args, Command, Subcommand};
+use serde::Serialize;
+use serde_json::Value;
+
+pub use self::{
+    desk::{Fault, Stage},
+    sheet::Sheet,
+};
+
+/// One of these scenarios with its settings.
+pub trait Trial: Settings {
+    /// Its name on the command line and in reports.
+    const NAME: &'static str;
+
+    /// Makes everything that can be larger or longer so by `pace`.
+    fn scale(&mut self, pace: f64);
+
+    /// Whether the settings make sense; the error is for the user.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Does it.
+    fn perform(&self, stage: &Stage<'_>) -> anyhow::Result<Sheet>;
+}
+
+/// What settings can do by being settings.
+pub trait Settings: Args + Serialize + Clone {
+    /// As the command line has it when it is silent.
+    fn defaults() -> Self {
+        let matches = Self::augment_args(Command::new("defaults")).get_matches_from(["defaults"]);
+        Self::from_arg_matches(&matches).expect("every setting has a default")
+    }
+}
+
+impl<T: Args + Serialize + Clone> Settings for T {}
+
+/// What all of them can be told.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Common {
+    /// Multiply times and numbers of messages by this; 0.1 for a quick look
+    #[arg(long, default_value_t = 1.0, value_parser = crate::cli::positive::<100>)]
+    pub pace: f64,
+    /// For bodies and everything random
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Print one JSON object on stdout, everything else on stderr
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A scenario as the command line has it.
+#[derive(Clone, Debug, Args)]
+pub struct Staged<T: Args> {
+    /// What is its own.
+    #[command(flatten)]
+    pub settings: T,
+    /// What all have.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// A scenario ready to be performed.
+pub trait Play {
+    /// Its name.
+    fn name(&self) -> &'static str;
+    /// Its settings, for the report.
+    fn settings(&self) -> Value;
+    /// Does it.
+    fn perform(&self, stage: &Stage<'_>) -> anyhow::Result<Sheet>;
+}
+
+impl<T: Trial> Play for T {
+    fn name(&self) -> &'static str {
+        T::NAME
+    }
+
+    fn settings(&self) -> Value {
+        serde_json::to_value(self).expect("settings are plain")
+    }
+
+    fn perform(&self, stage: &Stage<'_>) -> anyhow::Result<Sheet> {
+        Trial::perform(self, stage)
+    }
+}
+
+macro_rules! acts {
+    ($($(#[$about:meta])* $variant:ident($settings:ty)),* $(,)?) => {
+        /// The scenarios, as commands.
+        #[derive(Clone, Debug, Subcommand)]
+        pub enum Act {
+            $($(#[$about])* $variant(Staged<$settings>)),*
+        }
+
+        impl Act {
+            /// The scenario, checked, and what all have.
+            pub fn open(self) -> Result<(Box<dyn Play>, Common), String> {
+                match self {
+                    $(Self::$variant(staged) => open(staged.settings, staged.common.pace).map(|play| (play, staged.common))),*
+                }
+            }
+        }
+
+        /// All of them as the standard run has them.
+        pub fn all(pace: f64) -> Result<Vec<Box<dyn Play>>, String> {
+            Ok(vec![$(open(<$settings>::defaults(), pace)?),*])
+        }
+    };
+}
+
+acts! {
+    /// Messages with delays of their own: how late are they delivered?
+    Delay(delay::Delay),
+    /// A dead-letter storm: some messages are never deleted; what does it cost the others?
+    Poison(poison::Poison),
+    /// From a send to the return of a receive that waits, against a bare wake-up
+    Longpoll(longpoll::Longpoll),
+    /// Arrivals triple for a while: the queue absorbs it, and drains
+    Burst(burst::Burst),
+    /// All but one message in so many deleted: what does a survivor keep?
+    Straggler(straggler::Straggler),
+    /// A million leases end within a while: how late do the messages come back?
+    Expiry(expiry::Expiry),
+    /// A thousand queues with nothing in them: bytes for each
+    IdleQueues(idle_queues::IdleQueues),
+    /// One noisy tenant and several quiet ones, with message groups and without
+    Fair(fair::Fair),
+    /// Producers at full speed against a full ledger
+    Overload(overload::Overload),
+    /// All threads at once, then little traffic: width and order
+    Width(width::Width),
+}
+
+fn open<T: Trial + 'static>(mut settings: T, pace: f64) -> Result<Box<dyn Play>, String> {
+    settings.scale(pace);
+    settings.check()?;
+    Ok(Box::new(settings))
+}
+
+/// The pace of a run that shall be over in a second or two.
+pub const SHORT_PACE: &str = "0.2";
+
+/// Their names, with a line about each.
+pub fn list() -> Vec<(String, String)> {
+    let commands = Act::augment_subcommands(Command::new("acts"));
+    commands
+        .get_subcommands()
+        .map(|command| {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            (command.get_name().to_owned(), about)
+        })
+        .collect()
+}
+
+/// Partitions that a queue has in use at the moment, where the ledger tells.
+pub fn width_of(_queue: &epoq::Queue) -> Option<f64> {
+    // The ledger does not report it yet.
+    None
+}
+
+/// `n` times `pace`, but some.
+pub(crate) fn scaled(n: u64, pace: f64) -> u64 {
+    ((n as f64 * pace) as u64).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        let names: Vec<_> = all(1.0).unwrap().iter().map(|play| play.name()).collect();
+        let listed: Vec<_> = list()
+            .into_iter()
+            .map(|(name, about)| {
+                assert!(!about.is_empty(), "{name}");
+                name
+            })
+            .collect();
+        assert_eq!(names, listed);
+    }
+}

@@ -1,0 +1,201 @@
+//! A producer at full speed against a ledger that is full: memory must stay flat, refusals must be typed, consumers must go on as if nothing
+//! were the matter, and nothing that was accepted may be lost.
+//!
+//! Two rounds: one with a ledger that has room for everything, one that was filled to its limit before the clock starts. Consumers receive
+//! and delete as fast as they can in both; what they get done is compared.
+
+use std::{
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{
+    Sheet, Stage, Trial,
+    desk::{Course, Desk, Job, LONG, crew, settle, unlimited},
+    register::Register,
+    sheet::{Timeline, Unit},
+};
+use crate::{check::Wrong, environment, memory, target::BATCH_MAX};
+
+/// `epoq-bench overload`
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct Overload {
+    /// What messages may take, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    pub memory_mib: u64,
+    /// How long to measure each round
+    #[arg(long, value_name = "S", default_value_t = 0.7, value_parser = crate::cli::positive::<60>)]
+    pub seconds: f64,
+    /// Threads that send
+    #[arg(long, value_name = "N", default_value_t = (environment::cores() / 2).max(1), value_parser = crate::cli::count::<64>)]
+    pub producers: usize,
+    /// Threads that receive
+    #[arg(long, value_name = "N", default_value_t = (environment::cores() / 2).max(1), value_parser = crate::cli::count::<64>)]
+    pub consumers: usize,
+}
+
+/// What one round came to.
+struct Round {
+    deleted: u64,
+    seconds: f64,
+    refused: u64,
+    most_used: u64,
+    timeline: Timeline,
+}
+
+impl Trial for Overload {
+    const NAME: &'static str = "overload";
+
+    fn scale(&mut self, pace: f64) {
+        self.seconds *= pace;
+    }
+
+    fn perform(&self, stage: &Stage<'_>) -> anyhow::Result<Sheet> {
+        let mut sheet = Sheet::default();
+        let limit = self.memory_mib << 20;
+        let free = self.round(
+            stage,
+            memory::available_bytes().unwrap_or(8 << 30) / 4,
+            false,
+            &mut sheet,
+        )?;
+        let full = self.round(stage, limit, true, &mut sheet)?;
+        let rate = |round: &Round| round.deleted as f64 / round.seconds;
+        (sheet.messages, sheet.seconds) = (full.deleted, full.seconds);
+        if full.most_used > limit {
+            sheet.findings.add(
+                Wrong::OverBudget,
+                format_args!("{} bytes of {limit}", full.most_used),
+            );
+        }
+        if full.refused == 0 {
+            sheet
+                .notes
+                .push("nothing was refused: the producers did not keep the ledger full".into());
+        }
+        sheet.figure(
+            "consumers, full over unconstrained",
+            rate(&full) / rate(&free).max(1.0),
+            Unit::Ratio,
+        );
+        sheet.figure("consumers, full", rate(&full), Unit::PerSecond);
+        sheet.figure("consumers, unconstrained", rate(&free), Unit::PerSecond);
+        sheet
+            .figure("most memory used", full.most_used as f64, Unit::Bytes)
+            .aim("never beyond the limit");
+        sheet.figure("limit", limit as f64, Unit::Bytes);
+        sheet.figure("refusals", full.refused as f64, Unit::Count);
+        sheet.figure(
+            "refusals per accepted message",
+            full.refused as f64 / full.deleted.max(1) as f64,
+            Unit::Number,
+        );
+        sheet.timeline = Some(full.timeline);
+        sheet.notes.push(format!(
+            "memory as the budget has it, read every 5 ms; unconstrained, the backlog grows to {:.0} MiB",
+            free.most_used as f64 / f64::from(1 << 20)
+        ));
+        Ok(sheet)
+    }
+}
+
+impl Overload {
+    fn round(&self, stage: &Stage<'_>, limit: u64, fill: bool, sheet: &mut Sheet) -> anyhow::Result<Round> {
+        stage.progress.phase(if fill { "full" } else { "unconstrained" });
+        let broker = stage.broker(limit)?;
+        let queue = broker.create_queue(Self::NAME, unlimited())?;
+        let register = Register::new(self.producers);
+        let course = Course::default();
+        let (senders, refused) = (AtomicU64::new(self.producers as u64), AtomicU64::new(0));
+        let (start, stop) = (
+            Barrier::new(self.producers + self.consumers + 1),
+            AtomicBool::new(false),
+        );
+        let mut jobs: Vec<(usize, Job<'_, _>)> = Vec::new();
+        for seat in 0..self.producers + self.consumers {
+            let (register, broker, queue, course) = (&register, &broker, &queue, &course);
+            let (senders, refused, start, stop) = (&senders, &refused, &start, &stop);
+            let job: Job<'_, _> = Box::new(move || {
+                let mut desk = Desk::new(stage, register, broker, seat as u16)?;
+                if seat < self.producers {
+                    if fill {
+                        while desk.tally.refused == 0 {
+                            let taken = desk.send_batch(queue, BATCH_MAX) as u64;
+                            course.sent.fetch_add(taken, Relaxed);
+                        }
+                    }
+                    let before = desk.tally.refused;
+                    start.wait();
+                    while !stop.load(Relaxed) {
+                        let taken = desk.send_batch(queue, BATCH_MAX) as u64;
+                        course.sent.fetch_add(taken, Relaxed);
+                    }
+                    refused.fetch_add(desk.tally.refused - before, Relaxed);
+                    if senders.fetch_sub(1, Relaxed) == 1 {
+                        course.all_sent.store(true, Relaxed);
+                    }
+                    return Ok((desk.close(), 0));
+                }
+                start.wait();
+                let mut measured = 0;
+                course.pursue(stage, || {
+                    let gots = desk.receive(queue, BATCH_MAX, LONG);
+                    let deleted = desk.delete(queue, &gots) as u64;
+                    course.ended.fetch_add(deleted, Relaxed);
+                    if !stop.load(Relaxed) {
+                        measured += deleted;
+                    }
+                    !gots.is_empty()
+                });
+                Ok((desk.close(), measured))
+            });
+            jobs.push((seat, job));
+        }
+        let (records, (timeline, most_used, seconds)) = crew(jobs, || {
+            let mut timeline = Timeline {
+                columns: vec!["ms", "used KiB", "limbo KiB", "pooled KiB", "through"],
+                rows: Vec::new(),
+            };
+            let mut most_used = 0;
+            start.wait();
+            let begin_ns = stage.now_ns();
+            let end_ns = begin_ns + (self.seconds * 1e9) as u64;
+            while stage.now_ns() < end_ns {
+                let used = broker.memory();
+                most_used = most_used.max(used.used);
+                let kib = |bytes: u64| Some(bytes as f64 / 1024.0);
+                timeline.rows.push(vec![
+                    Some((stage.now_ns() - begin_ns) as f64 / 1e6),
+                    kib(used.used),
+                    kib(used.limbo),
+                    kib(used.pooled),
+                    Some(course.ended.load(Relaxed) as f64),
+                ]);
+                thread::sleep(Duration::from_millis(5));
+            }
+            stop.store(true, Relaxed);
+            (timeline, most_used, (stage.now_ns() - begin_ns) as f64 / 1e9)
+        })?;
+        let deleted = records.iter().map(|(_, measured)| measured).sum();
+        let books = settle(
+            &register,
+            records.into_iter().map(|(desk, _)| desk).collect(),
+            &[&queue],
+        );
+        sheet.settle(books);
+        Ok(Round {
+            deleted,
+            seconds,
+            refused: refused.into_inner(),
+            most_used,
+            timeline,
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! The ledger's own scenarios: each verifies, and each kind of check in them convicts the fault it is there for.
+
+use epoq_bench::{
+    check::Wrong,
+    progress::Quiet,
+    scenarios::{Fault, Sheet, Stage, Trial, burst::Burst, delay::Delay, longpoll::Longpoll, poison::Poison},
+};
+
+/// A short performance with settings changed by `change`.
+fn perform<T: Trial>(pace: f64, fault: Option<Fault>, change: impl FnOnce(&mut T)) -> Sheet {
+    let mut settings = T::defaults();
+    settings.scale(pace);
+    change(&mut settings);
+    settings.check().unwrap();
+    let stage = Stage::new(7, &Quiet);
+    let stage = match fault {
+        Some(fault) => stage.with_fault(fault),
+        None => stage,
+    };
+    Trial::perform(&settings, &stage).unwrap()
+}
+
+fn verified<T: Trial>(pace: f64, change: impl FnOnce(&mut T)) -> Sheet {
+    let sheet = perform(pace, None, change);
+    assert!(sheet.verified(), "{}: {:?}", T::NAME, sheet.findings.lines());
+    assert!(
+        sheet.messages > 0 && sheet.seconds > 0.0,
+        "{}: {sheet:?}",
+        T::NAME
+    );
+    sheet
+}
+
+fn convicted<T: Trial>(fault: Fault, wrong: Wrong, pace: f64, change: impl FnOnce(&mut T)) {
+    let sheet = perform::<T>(pace, Some(fault), change);
+    let lines = sheet.findings.lines();
+    assert!(
+        sheet.findings.count(wrong) > 0,
+        "{}: {fault:?} was not found {wrong}: {lines:?}",
+        T::NAME
+    );
+}
+
+fn brief(delay: &mut Delay) {
+    (delay.messages, delay.spread_ms, delay.rate) = (5_000, 50, 50_000.0);
+}
+
+#[test]
+fn delays_are_kept() {
+    let sheet = verified(1.0, brief);
+    assert_eq!(sheet.spreads[0].latency.samples(), 5_000);
+}
+
+#[test]
+fn faults_on_the_way_of_delayed_messages() {
+    for (fault, wrong) in [
+        (Fault::ForgetsDelays, Wrong::Early),
+        (Fault::DeliversTwice, Wrong::DoubleLease),
+        (Fault::Corrupts, Wrong::Corrupt),
+        (Fault::RefusesButKeeps, Wrong::Unknown),
+        (Fault::CountsWrong, Wrong::WrongCount),
+        (Fault::ForgetsDelete, Wrong::LeftOver),
+    ] {
+        convicted(fault, wrong, 1.0, brief);
+    }
+}
+
+fn few(poison: &mut Poison) {
+    (poison.messages, poison.rounds) = (20_000, 1);
+}
+
+#[test]
+fn poison_ends_in_the_dead_letter_queue() {
+    let sheet = verified(1.0, few);
+    // 10 of 9 good ones, rounded up for each of the threads.
+    let letters = sheet.value("dead letters").unwrap();
+    assert!((2222.0..2300.0).contains(&letters), "{letters}");
+    assert_eq!(sheet.books["queues"]["dead-letters"]["moved_in"], letters as u64);
+}
+
+#[test]
+fn faults_in_the_storm() {
+    for (fault, wrong) in [
+        (Fault::LosesLetter, Wrong::Lost),
+        (Fault::DeletesInstead, Wrong::Misplaced),
+        (Fault::CountsWrong, Wrong::WrongCount),
+    ] {
+        convicted(fault, wrong, 1.0, few);
+    }
+}
+
+#[test]
+fn waiters_are_woken() {
+    let brief = |longpoll: &mut Longpoll| {
+        (longpoll.messages, longpoll.rounds, longpoll.waiters) = (40, 2, vec![1, 3])
+    };
+    let sheet = verified(1.0, brief);
+    assert_eq!(sheet.spreads.len(), 6);
+    assert!(sheet.spreads.iter().all(|spread| spread.latency.samples() == 40));
+    convicted(
+        Fault::DeliversTwice,
+        Wrong::DoubleLease,
+        1.0,
+        |longpoll: &mut Longpoll| {
+            (longpoll.messages, longpoll.rounds) = (200, 1);
+        },
+    );
+}
+
+fn rush(burst: &mut Burst) {
+    (burst.seconds, burst.rate) = (0.2, Some(50_000.0));
+}
+
+#[test]
+fn a_rush_is_absorbed_and_drains() {
+    let sheet = verified(1.0, rush);
+    assert!(sheet.value("peak backlog") > Some(1000.0), "{sheet:?}");
+    assert!(sheet.timeline.is_some());
+    let nonsense = Burst {
+        capacity: 4.0,
+        ..<Burst as epoq_bench::scenarios::Settings>::defaults()
+    };
+    assert!(nonsense.check().unwrap_err().contains("--capacity"));
+}
+
+#[test]
+fn faults_in_the_rush() {
+    convicted(Fault::LosesOne, Wrong::Lost, 1.0, rush);
+    convicted(Fault::ForgetsDelete, Wrong::LeftOver, 1.0, rush);
+}
