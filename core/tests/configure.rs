@@ -475,10 +475,18 @@ fn configured_under_load() {
         while workers.iter().any(|worker| !worker.is_finished()) {
             round += 1;
             let config = QueueConfig {
-                delay: if round % 3 == 0 { ms(1) } else { Duration::ZERO },
-                redrive: (round % 2 == 0).then(|| Redrive::new("dead", 1)),
-                in_flight_max: if round % 5 == 0 { Some(5) } else { None },
-                visibility_timeout: if round % 7 == 0 { Duration::ZERO } else { LONG },
+                delay: if round.is_multiple_of(3) {
+                    ms(1)
+                } else {
+                    Duration::ZERO
+                },
+                redrive: round.is_multiple_of(2).then(|| Redrive::new("dead", 1)),
+                in_flight_max: if round.is_multiple_of(5) { Some(5) } else { None },
+                visibility_timeout: if round.is_multiple_of(7) {
+                    Duration::ZERO
+                } else {
+                    LONG
+                },
                 ..base()
             };
             broker.configure(&queue, config).expect("valid");

@@ -1,5 +1,11 @@
 //! Guards that give their lease up, and heartbeats that keep it.
 
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "tests drive the ledger from outside"
+)]
+
 mod common;
 
 use std::{

@@ -1,4 +1,10 @@
 //! What goes on beside sends and receives: lapsed messages go, survivors move together, memory goes back.
+#![cfg(not(loom))]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "tests drive the ledger from outside"
+)]
 
 mod common;
 

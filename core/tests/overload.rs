@@ -1,4 +1,10 @@
 //! A full ledger: what senders are told, and those who would rather wait.
+#![cfg(not(loom))]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "tests drive the ledger from outside"
+)]
 
 mod common;
 

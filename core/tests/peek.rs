@@ -1,5 +1,11 @@
 //! Looking without receiving.
 
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "tests drive the ledger from outside"
+)]
+
 mod common;
 
 use std::{

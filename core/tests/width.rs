@@ -1,4 +1,10 @@
 //! How many partitions a queue uses follows its traffic.
+#![cfg(not(loom))]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "tests drive the ledger from outside"
+)]
 
 mod common;
 

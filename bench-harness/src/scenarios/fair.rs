@@ -105,6 +105,7 @@ impl Fair {
         let begin_ns = stage.now_ns();
         let noisy_left = AtomicU64::new(self.backlog);
 
+        #[expect(clippy::type_complexity, reason = "a thread is a number and what it runs")]
         let mut jobs: Vec<(usize, Job<'_, (Vec<_>, Histogram<u64>, Histogram<u64>)>)> = Vec::new();
         jobs.push((
             0,

@@ -1,6 +1,10 @@
 //! Looking into a queue without receiving from it.
 
-use std::{cmp::Ordering, collections::BinaryHeap, fmt};
+use std::{
+    cmp::Ordering,
+    collections::{BinaryHeap, HashSet},
+    fmt,
+};
 
 use super::{Queue, era::Era};
 use crate::{
@@ -263,10 +267,14 @@ impl Queue {
                 }
             }
             let found = found.into_sorted_vec();
-            found
+            let mut shown: Vec<_> = found
                 .iter()
                 .filter_map(|found| self.copy_out(&found.what, filter.body_bytes))
-                .collect()
+                .collect();
+            // One that housekeeping is moving within the queue may have been seen in both places.
+            let mut ids = HashSet::new();
+            shown.retain(|seen| ids.insert(seen.id));
+            shown
         })
     }
 
