@@ -137,7 +137,7 @@ fn a_handle_deletes_its_message_for_twelve_hours_wherever_it_lies() {
         queue.send(&numbered(number, 64)).expect("room");
     }
     for message in drain(&queue) {
-        if number_of(message.body()) % 252 == 0 {
+        if number_of(message.body()).is_multiple_of(252) {
             assert!(
                 queue
                     .change_visibility(&message.receipt_handle(), Duration::ZERO)
