@@ -566,7 +566,7 @@ fn no_dead_letter_is_lost_or_doubled_under_load() {
                         source.send(&numbered(number, 24)).expect("room");
                         for message in source.receive(3, LONG).expect("valid") {
                             let number = number_of(message.body());
-                            if number % 3 == 0 {
+                            if number.is_multiple_of(3) {
                                 delete(&source, &message);
                                 deleted.push(number);
                             } else {
