@@ -8,11 +8,7 @@
 
 mod common;
 
-use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    thread,
-    time::Duration,
-};
+use std::{thread, time::Duration};
 
 use common::{
     LONG, assert_balanced, drain, manual, ms, number_of, numbered, one, queue, queue_with, release, secs,
@@ -213,7 +209,6 @@ fn purges_under_load() {
     let broker = Broker::builder().partitions(2).build().expect("valid");
     let budget = broker.budget();
     let queue = queue(&broker, "q");
-    let (done, purged) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         let workers: Vec<_> = (0..3u64)
             .map(|thread| {
@@ -236,20 +231,15 @@ fn purges_under_load() {
                 })
             })
             .collect();
-        let purger = scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                let before = queue.send(b"before the purge").expect("room").message_id();
-                purged.fetch_add(queue.purge().expect("there"), Ordering::Relaxed);
-                let seen = queue.receive(10, Duration::ZERO).expect("valid");
-                assert!(seen.iter().all(|message| message.message_id() != before));
-                thread::yield_now();
-            }
-        });
-        workers
-            .into_iter()
-            .for_each(|worker| worker.join().expect("no panic"));
-        done.store(true, Ordering::Relaxed);
-        purger.join().expect("no panic");
+        let mut number = 3 << 32;
+        while workers.iter().any(|worker| !worker.is_finished()) {
+            number += 1;
+            let before = queue.send(&numbered(number, 16)).expect("room").message_id();
+            queue.purge().expect("there");
+            let seen = queue.receive(10, Duration::ZERO).expect("valid");
+            assert!(seen.iter().all(|message| message.message_id() != before));
+            thread::yield_now();
+        }
     });
     states(&queue);
     let counts = queue.counts();
@@ -260,6 +250,81 @@ fn purges_under_load() {
     drop((queue, broker));
     let memory = budget.read();
     assert_eq!((memory.used, memory.limbo, memory.pooled), (0, 0, 0));
+}
+
+/// Each ends an era of its own.
+#[test]
+fn purges_at_the_same_time_count_every_message_once() {
+    const MESSAGES: u64 = 5_000;
+    let broker = Broker::builder().partitions(2).build().expect("valid");
+    let queue = queue(&broker, "q");
+    let purged: u64 = thread::scope(|scope| {
+        let purgers: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut purged = 0;
+                    for number in 0..MESSAGES {
+                        queue.send(&numbered(number, 16)).expect("room");
+                        if number % 5 == 0 {
+                            purged += queue.purge().expect("there");
+                        }
+                    }
+                    purged
+                })
+            })
+            .collect();
+        purgers
+            .into_iter()
+            .map(|purger| purger.join().expect("no panic"))
+            .sum()
+    });
+    let (visible, ..) = states(&queue);
+    let counts = queue.counts();
+    assert_eq!(counts.sent, 3 * MESSAGES);
+    assert_eq!(counts.purged + visible, 3 * MESSAGES);
+    assert!(
+        purged <= counts.purged,
+        "what was sent meanwhile may not be in the answers"
+    );
+}
+
+/// The figures since the beginning never fall, whatever begins and ends meanwhile.
+#[test]
+fn a_purge_does_not_show_in_the_figures_since_the_beginning() {
+    let broker = Broker::builder().partitions(1).build().expect("valid");
+    let queue = queue(&broker, "q");
+    thread::scope(|scope| {
+        let purger = scope.spawn(|| {
+            for number in 0..3_000 {
+                queue.send(&numbered(number, 16)).expect("room");
+                queue.purge().expect("there");
+            }
+        });
+        let mut last = 0;
+        while !purger.is_finished() {
+            let sent = queue.counts().sent;
+            assert!((last..=3_000).contains(&sent), "{sent} after {last}");
+            last = sent;
+        }
+    });
+}
+
+#[test]
+fn a_purge_does_not_bring_a_deleted_queue_back() {
+    for _ in 0..300 {
+        let broker = Broker::builder().partitions(1).build().expect("valid");
+        let queue = queue(&broker, "q");
+        let start = std::sync::Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                while queue.purge().is_ok() {}
+            });
+            start.wait();
+            broker.delete_queue("q").expect("there");
+        });
+        assert_eq!(queue.send(b"m").map(|_| ()), Err(SendError::QueueDeleted));
+    }
 }
 
 // Deleting the queue.

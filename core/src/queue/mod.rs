@@ -364,11 +364,12 @@ impl Queue {
     /// How many messages there are, by state, and what happened so far. O(workers).
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let present = self.in_passing(|turn| {
-            self.era(turn.pin())
-                .map_or_else(Counts::default, |era| era.stats.read())
-        });
-        self.inner.past.with(present)
+        self.in_passing(|turn| {
+            self.inner.past.with(|| {
+                self.era(turn.pin())
+                    .map_or_else(Counts::default, |era| era.stats.read())
+            })
+        })
     }
 
     /// How many partitions senders use at the moment: one at first, up to [`Broker::partitions`](crate::Broker::partitions) where
@@ -466,11 +467,8 @@ impl Queue {
     /// [`NoSuchQueue`] if the queue has been deleted.
     pub fn purge(&self) -> Result<u64, NoSuchQueue> {
         self.in_passing(|turn| {
-            if self.era(turn.pin()).is_none() {
-                return Err(NoSuchQueue);
-            }
             let fresh = Arc::new(Era::new(self.inner.shared.partitions));
-            Ok(self.replace_era(Some(fresh), turn))
+            self.replace_era(Some(fresh), turn).ok_or(NoSuchQueue)
         })
         .inspect(|_| self.clear_away())
     }
@@ -486,22 +484,21 @@ impl Queue {
         self.clear_away();
     }
 
-    /// Puts another era in the place of the present one; says how many messages that had.
-    fn replace_era(&self, era: Option<Arc<Era>>, turn: &Turn<'_>) -> u64 {
+    /// Puts another era in the place of the present one; says how many messages that had. `None` if the queue has been
+    /// deleted, and stays so.
+    fn replace_era(&self, era: Option<Arc<Era>>, turn: &Turn<'_>) -> Option<u64> {
         let graveyard = Arc::clone(&self.inner.shared.graveyard);
-        let Some(stats) = self.era(turn.pin()).map(|era| Arc::clone(&era.stats)) else {
-            return 0;
-        };
-        let counts = stats.read();
-        self.inner.past.add(&stats);
-        drop(stats);
-        self.inner.hot.era.replace(era, turn.pin(), move |era| {
-            // The only share there is: eras are only borrowed.
-            if let Some(era) = Arc::into_inner(era) {
-                era.bury(&graveyard);
-            }
-        });
-        counts.visible + counts.in_flight + counts.delayed
+        let stats = self.inner.past.add(|| {
+            let stats = Arc::clone(&self.era(turn.pin())?.stats);
+            self.inner.hot.era.replace(era, turn.pin(), move |era| {
+                // The only share there is: eras are only borrowed.
+                if let Some(era) = Arc::into_inner(era) {
+                    era.bury(&graveyard);
+                }
+            });
+            Some(stats)
+        })?;
+        Some(stats.read().present())
     }
 
     /// What the queue's messages live in; none once it has been deleted.

@@ -137,7 +137,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn present(&self) -> u64 {
+    pub(crate) fn present(&self) -> u64 {
         self.visible + self.in_flight + self.delayed
     }
 
@@ -306,20 +306,23 @@ struct Eras {
 }
 
 impl Past {
-    /// Adds an era that is over.
-    pub(crate) fn add(&self, stats: &Arc<Stats>) {
+    /// Adds the era that `end` puts another one in the place of, if there was one. One at a time, and not while somebody
+    /// counts: each era is counted once, as the present one or as a past one.
+    pub(crate) fn add(&self, end: impl FnOnce() -> Option<Arc<Stats>>) -> Option<Arc<Stats>> {
         let mut eras = self.lock();
         eras.fold();
-        eras.closing.push(Arc::clone(stats));
+        let stats = end()?;
+        eras.closing.push(Arc::clone(&stats));
+        Some(stats)
     }
 
     /// The counts of the present era with those of the past ones.
-    pub(crate) fn with(&self, present: Counts) -> Counts {
+    pub(crate) fn with(&self, present: impl FnOnce() -> Counts) -> Counts {
         let mut eras = self.lock();
         eras.fold();
         eras.closing
             .iter()
-            .fold(present.after(eras.sum), |counts, stats| {
+            .fold(present().after(eras.sum), |counts, stats| {
                 counts.after(stats.read())
             })
     }
