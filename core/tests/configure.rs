@@ -120,6 +120,22 @@ fn a_queue_timeout_of_zero_receives_without_a_lease() {
 }
 
 #[test]
+fn settings_below_a_millisecond_are_rounded_up() {
+    let (time, broker) = manual(1);
+    let config = QueueConfig {
+        visibility_timeout: Duration::from_nanos(1),
+        delay: Duration::from_nanos(1),
+        ..base()
+    };
+    let queue = queue_with(&broker, "q", config);
+    queue.send(b"m").expect("room");
+    assert_eq!(states(&queue), (0, 0, 1), "that is not zero");
+    time.advance(ms(2));
+    assert_eq!(queue.receive(1, None).expect("valid").len(), 1);
+    assert_eq!(states(&queue), (0, 1, 0), "nor is that");
+}
+
+#[test]
 fn a_changed_timeout_does_not_touch_messages_in_flight() {
     let (time, broker, queue) = single();
     queue.send(b"m").expect("room");

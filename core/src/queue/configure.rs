@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Queue, dead_letter::DeadLetters};
 use crate::{
+    clock,
     config::{ARENA_BODY_MAX, QueueConfig},
     sync::{Arc, AtomicU32, AtomicU64, Ordering},
 };
@@ -28,8 +29,9 @@ pub(crate) struct Settings {
     in_flight_max: AtomicU64,
 }
 
+/// Rounded up, as everywhere: what is not zero does not become zero.
 fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    clock::ceil_ms(duration).unwrap_or(u64::MAX)
 }
 
 impl Settings {

@@ -236,22 +236,18 @@ impl Stats {
             }
             workers += u64::from(stripe.rounds.read() > 0);
         }
-        if left <= others {
-            // Then they have to count each time as well, or they would add to what is taken here.
-            self.revoke_grants();
-        }
-        if left == 0 {
-            mine.leased_until.set(leased);
-            return Err(in_flight);
-        }
         let share = left.saturating_sub(others) / (GRANT_SHARE * workers.max(1));
-        let granted = if share >= crate::config::BATCH_MAX as u64 {
-            share
-        } else {
-            0
-        };
-        mine.leased_until.set(leased + granted);
-        Ok(granted.max(left.min(crate::config::BATCH_MAX as u64)))
+        if share >= crate::config::BATCH_MAX as u64 {
+            mine.leased_until.set(leased + share);
+            return Ok(share);
+        }
+        // Too near: everybody has to count each time, or what they were granted would come on top of what is taken here.
+        self.revoke_grants();
+        mine.leased_until.set(leased);
+        match left {
+            0 => Err(in_flight),
+            left => Ok(left.min(crate::config::BATCH_MAX as u64)),
+        }
     }
 
     /// Lets nobody lease any more without counting anew: the limit has been changed, or has come near.
