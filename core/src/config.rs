@@ -62,8 +62,8 @@ pub const REDRIVE_SOURCES_MAX: usize = 10;
 pub const IN_FLIGHT_MAX_DEFAULT: u64 = 120_000;
 /// How long a message stays put whose dead-letter queue had no room for it, in milliseconds.
 pub const PUT_OFF_MS: u64 = 1_000;
-/// Passes of one receive, should each have met messages that had to be moved or thrown away.
-pub const PASSES_MAX: usize = 16;
+/// Messages that one receive moves or throws away before it gives up looking for others; a few more in its last pass.
+pub const DECISIONS_MAX: usize = if cfg!(loom) { 16 } else { 128 };
 /// Highest rate of a message move task in messages per second: SQS's limit.
 pub const MOVE_RATE_MAX: u32 = 500;
 /// Message move tasks of a broker that run at a time: SQS's limit.

@@ -3,6 +3,10 @@
 //! The model is a list of messages with a state each, and finds everything by looking at all of them. Whatever an
 //! operation answers must be what the model says; where the ledger may choose (which visible messages a receive gets),
 //! its choice must be one that the model allows.
+//!
+//! There are two queues, the second being the dead-letter queue of the first. What the ledger does in its own time, the model
+//! leaves open: when a message whose retention is over is removed, and which of those received too often a receive meets and
+//! moves. For the latter it asks by their handles.
 #![cfg(not(loom))]
 #![allow(
     clippy::disallowed_types,
@@ -13,16 +17,17 @@
 mod common;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use common::{days, hours, manual_with, ms, number_of, numbered, secs};
+use common::{assert_balanced, days, hours, manual_with, ms, number_of, numbered, queue_with, secs};
 use epoq::{
-    Broker, ChangeVisibilityError, DeleteError, Deletion, ManualClock, Message, MessageId, Millis, Queue,
-    QueueConfig, ReceiptHandle, Turn, VisibilityChange, Worker, limits,
-    limits::{BATCH_MAX, VISIBILITY_MAX},
+    Attribute, Broker, ChangeVisibilityError, DeleteError, Deletion, ManualClock, Message, MessageId, Millis,
+    Outgoing, PeekFilter, Peeked, Queue, QueueConfig, ReceiptHandle, ReceiveError, Redrive, SendError, Turn,
+    VisibilityChange, Worker,
+    limits::{BATCH_MAX, DELAY_MAX, RETENTION_MAX, VISIBILITY_MAX},
 };
 use proptest::{
     collection::vec,
@@ -33,13 +38,44 @@ use proptest::{
 /// What can be done.
 #[derive(Debug, Clone)]
 enum Op {
-    Send { length: usize },
-    SendBatch { lengths: Vec<usize> },
-    Receive { max: usize, timeout: Duration },
+    Send {
+        length: usize,
+    },
+    SendBatch {
+        lengths: Vec<usize>,
+    },
+    SendMessages(Vec<Parcel>),
+    Receive {
+        from: usize,
+        max: usize,
+        timeout: Option<Duration>,
+    },
+    Purge(usize),
+    Configure(Change),
     Delete(Pick),
     DeleteBatch(Vec<Pick>),
     Change(Pick, Duration),
     ChangeBatch(Vec<(Pick, Duration)>),
+}
+
+/// A message to be sent that may be more than a body.
+#[derive(Debug, Clone, Copy)]
+struct Parcel {
+    length: usize,
+    delay: Option<Duration>,
+    /// Which extras: a bit each for attributes, group and trace header.
+    extras: u8,
+}
+
+/// What is changed about the first queue.
+#[derive(Debug, Clone)]
+enum Change {
+    Delay(Duration),
+    VisibilityTimeout(Duration),
+    /// Never to be longer than before: what has been removed meanwhile is not known.
+    Retention(Duration),
+    MaxReceives(Option<u32>),
+    InFlightMax(Option<u64>),
 }
 
 /// Which handle: of all ever given, or of the last few.
@@ -114,11 +150,45 @@ fn picks() -> impl Strategy<Value = Pick> {
     ]
 }
 
-fn ops() -> impl Strategy<Value = Op> {
+fn delays() -> impl Strategy<Value = Duration> {
     prop_oneof![
+        3 => Just(Duration::ZERO),
+        6 => (1..100u64).prop_map(ms),
+        6 => (1..900u64).prop_map(secs),
+        1 => Just(DELAY_MAX),
+        2 => Just(DELAY_MAX + ms(1)),
+        1 => Just(Duration::from_nanos(1)),
+    ]
+}
+
+fn parcels() -> impl Strategy<Value = Parcel> {
+    (lengths(), proptest::option::of(delays()), 0..8u8).prop_map(|(length, delay, extras)| Parcel {
+        length,
+        delay,
+        extras,
+    })
+}
+
+fn changes_of_settings() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        3 => delays().prop_map(|delay| Change::Delay(delay.min(DELAY_MAX))),
+        3 => timeouts().prop_map(Change::VisibilityTimeout),
+        1 => prop_oneof![Just(days(4)), Just(hours(2)), Just(secs(60))].prop_map(Change::Retention),
+        4 => proptest::option::of(1..5u32).prop_map(Change::MaxReceives),
+        4 => proptest::option::of(0..40u64).prop_map(Change::InFlightMax),
+    ]
+}
+
+fn ops() -> impl Strategy<Value = Op> {
+    let from = prop_oneof![5 => Just(SOURCE), 1 => Just(DEAD)];
+    prop_oneof![
+        4 => vec(parcels(), 1..=BATCH_MAX).prop_map(Op::SendMessages),
+        1 => prop_oneof![4 => Just(SOURCE), 1 => Just(DEAD)].prop_map(Op::Purge),
+        2 => changes_of_settings().prop_map(Op::Configure),
         3 => lengths().prop_map(|length| Op::Send { length }),
         4 => vec(lengths(), 1..=BATCH_MAX).prop_map(|lengths| Op::SendBatch { lengths }),
-        6 => (1..=BATCH_MAX, timeouts()).prop_map(|(max, timeout)| Op::Receive { max, timeout }),
+        8 => (from, 1..=BATCH_MAX, proptest::option::weighted(0.8, timeouts()))
+            .prop_map(|(from, max, timeout)| Op::Receive { from, max, timeout }),
         5 => picks().prop_map(Op::Delete),
         2 => vec(picks(), 1..=BATCH_MAX).prop_map(Op::DeleteBatch),
         4 => (picks(), changes()).prop_map(|(pick, timeout)| Op::Change(pick, timeout)),
@@ -133,7 +203,7 @@ fn steps(workers: usize, partitions: usize) -> impl Strategy<Value = Step> {
         5 => (1..120u64).prop_map(secs),
         2 => (1..13u64).prop_map(hours),
         1 => (1..3u64).prop_map(days),
-        1 => (1..3u64).prop_map(days),
+        1 => (1..2u64).prop_map(days),
     ];
     prop_oneof![
         12 => (proptest::option::weighted(0.8, 0..workers), vec(ops(), 1..6))
@@ -165,45 +235,93 @@ fn scripts() -> impl Strategy<Value = Script> {
 
 // The model.
 
+/// The queue that is sent to.
+const SOURCE: usize = 0;
+/// Its dead-letter queue.
+const DEAD: usize = 1;
+/// So many messages to be moved or removed a receive gets past, whatever lies behind them (the documents say: a hundred).
+const PASSED: usize = 100;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Visible,
-    InFlight { due: u64 },
+    InFlight {
+        due: u64,
+    },
+    Delayed {
+        due: u64,
+    },
     Deleted,
+    Purged,
+    /// Its retention was over, and it has been seen to be gone.
+    Lapsed,
 }
 
 #[derive(Debug)]
 struct Known {
     id: MessageId,
-    length: usize,
+    parcel: Parcel,
     sent: u64,
     first_received: u64,
     last_received: u64,
     receives: u32,
     state: State,
+    /// Where it is.
+    queue: usize,
 }
 
-impl Known {
-    fn is_visible(&self, now: u64) -> bool {
-        match self.state {
-            State::Visible => true,
-            State::InFlight { due } => due <= now,
-            State::Deleted => false,
+#[derive(Debug, Clone, Copy)]
+struct Handle {
+    receipt: ReceiptHandle,
+    message: usize,
+    receives: u32,
+    /// Of which queue.
+    queue: usize,
+    /// When it was given.
+    at: u64,
+}
+
+#[derive(Debug)]
+struct Model {
+    now: u64,
+    /// Of the first queue; the other one keeps everything for the longest time there is.
+    config: QueueConfig,
+    messages: Vec<Known>,
+    by_id: HashMap<MessageId, usize>,
+    /// Every handle given.
+    handles: Vec<Handle>,
+    received: [u64; 2],
+    released: [u64; 2],
+    moved: u64,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            now: 0,
+            config: QueueConfig {
+                retention: RETENTION_MAX,
+                in_flight_max: None,
+                ..QueueConfig::default()
+            },
+            messages: Vec::new(),
+            by_id: HashMap::new(),
+            handles: Vec::new(),
+            received: [0; 2],
+            released: [0; 2],
+            moved: 0,
         }
     }
 }
 
-#[derive(Debug, Default)]
-struct Model {
-    now: u64,
-    messages: Vec<Known>,
-    by_id: HashMap<MessageId, usize>,
-    /// Every handle given, with its message and the number of its receive.
-    handles: Vec<(ReceiptHandle, usize, u32)>,
-    /// When each of them was given.
-    received_at: Vec<u64>,
-    received: u64,
-    released: u64,
+/// What is in one queue.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Tally {
+    visible: u64,
+    in_flight: u64,
+    delayed: u64,
+    /// Of those whose retention is over, and who may have been removed or not.
+    open: u64,
 }
 
 /// A timeout as the ledger counts it.
@@ -211,34 +329,92 @@ fn whole_ms(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_nanos().div_ceil(1_000_000)).expect("small")
 }
 
+/// The extras that a parcel of this number has.
+fn extras_of(number: u64, extras: u8) -> (Option<String>, Option<String>, Option<String>) {
+    let has = |bit: u8, text: String| (extras & bit != 0).then_some(text);
+    (
+        has(1, format!("{}", number * 31)),
+        has(2, format!("group-{}", number % 5)),
+        has(4, format!("Root={number:x}")),
+    )
+}
+
 impl Model {
-    fn visible(&self) -> usize {
+    fn retention(&self, queue: usize) -> u64 {
+        if queue == SOURCE {
+            whole_ms(self.config.retention)
+        } else {
+            whole_ms(RETENTION_MAX)
+        }
+    }
+
+    fn is_there(&self, known: &Known) -> bool {
+        matches!(
+            known.state,
+            State::Visible | State::InFlight { .. } | State::Delayed { .. }
+        )
+    }
+
+    /// Whether its retention is over, so that it may be gone, and is not to be received in any case.
+    fn is_open(&self, known: &Known) -> bool {
+        self.is_there(known) && known.sent + self.retention(known.queue) <= self.now
+    }
+
+    fn is_visible(&self, known: &Known) -> bool {
+        match known.state {
+            State::Visible => true,
+            State::InFlight { due } | State::Delayed { due } => due <= self.now,
+            _ => false,
+        }
+    }
+
+    /// Whether a receive would move it.
+    fn is_worn_out(&self, known: &Known) -> bool {
+        let redrive = self.config.redrive.as_ref();
+        known.queue == SOURCE && redrive.is_some_and(|redrive| known.receives >= redrive.max_receives)
+    }
+
+    fn is_deliverable(&self, known: &Known) -> bool {
+        self.is_visible(known) && !self.is_open(known) && !self.is_worn_out(known)
+    }
+
+    fn within(&self, queue: usize) -> impl Iterator<Item = &Known> {
         self.messages
             .iter()
-            .filter(|known| known.is_visible(self.now))
-            .count()
+            .filter(move |known| known.queue == queue && self.is_there(known))
     }
 
-    /// In flight, and not over at this moment.
-    fn leased(&self) -> usize {
-        let is_leased = |known: &&Known| matches!(known.state, State::InFlight { due } if due > self.now);
-        self.messages.iter().filter(is_leased).count()
+    fn tally(&self, queue: usize) -> Tally {
+        let mut tally = Tally::default();
+        for known in self.within(queue) {
+            if self.is_open(known) {
+                tally.open += 1;
+            } else if self.is_visible(known) {
+                tally.visible += 1;
+            } else if matches!(known.state, State::InFlight { .. }) {
+                tally.in_flight += 1;
+            } else {
+                tally.delayed += 1;
+            }
+        }
+        tally
     }
 
-    fn deleted(&self) -> usize {
-        let is_deleted = |known: &&Known| known.state == State::Deleted;
-        self.messages.iter().filter(is_deleted).count()
+    fn count(&self, state: State) -> u64 {
+        self.messages.iter().filter(|known| known.state == state).count() as u64
     }
 
-    fn next_due(&self) -> Option<u64> {
-        let due = |known: &Known| match known.state {
-            State::InFlight { due } => Some(due),
-            _ => None,
-        };
-        self.messages.iter().filter_map(due).min()
+    fn next_due(&self, queue: usize) -> Option<u64> {
+        self.within(queue)
+            .filter(|known| !self.is_open(known))
+            .filter_map(|known| match known.state {
+                State::InFlight { due } | State::Delayed { due } => Some(due),
+                _ => None,
+            })
+            .min()
     }
 
-    fn pick(&self, pick: Pick) -> Option<(ReceiptHandle, usize, u32)> {
+    fn pick(&self, pick: Pick) -> Option<Handle> {
         if self.handles.is_empty() {
             return None;
         }
@@ -247,85 +423,114 @@ impl Model {
             Pick::Recent(back) => count - 1 - back.min(count - 1),
             Pick::Any(at) => at % count,
             Pick::Stale(from) => (0..count).map(|step| (from % count + step) % count).find(|&at| {
-                let (_, message, receives) = self.handles[at];
-                let known = &self.messages[message];
-                known.state != State::Deleted && known.receives > receives
+                let handle = self.handles[at];
+                let known = &self.messages[handle.message];
+                self.is_there(known) && known.receives > handle.receives
             })?,
         };
         let handle = self.handles[at];
-        let known = &self.messages[handle.1];
-        // Older ones are void: they may find their message, or not if it has moved. SQS refuses them.
-        let is_void =
-            known.state != State::Deleted && self.received_at[at] + whole_ms(VISIBILITY_MAX) <= self.now;
-        (!is_void).then_some(handle)
+        (!self.is_void(handle)).then_some(handle)
     }
 
-    fn sent(&mut self, id: MessageId, length: usize) {
+    /// Whether it is so old that it may find its message, or not if that has been put elsewhere. SQS refuses it.
+    fn is_void(&self, handle: Handle) -> bool {
+        self.is_there(&self.messages[handle.message]) && handle.at + whole_ms(VISIBILITY_MAX) <= self.now
+    }
+
+    fn sent(&mut self, id: MessageId, parcel: Parcel) {
         assert!(
             self.by_id.insert(id, self.messages.len()).is_none(),
             "an id given twice"
         );
+        let delay = parcel.delay.unwrap_or(self.config.delay);
+        let state = match whole_ms(delay) {
+            0 => State::Visible,
+            delay => State::Delayed {
+                due: self.now + delay + 1,
+            },
+        };
         self.messages.push(Known {
             id,
-            length,
+            parcel,
             sent: self.now,
             first_received: 0,
             last_received: 0,
             receives: 0,
-            state: State::Visible,
+            state,
+            queue: SOURCE,
         });
         tally(Seen::Sent);
+        if state != State::Visible {
+            tally(Seen::SentDelayed);
+        }
         if self.messages.len() == 600 {
             tally(Seen::SeveralSegments);
         }
-        if length > 1024 {
+        if parcel.length > 1024 {
             tally(Seen::SentLarge);
         }
     }
 
-    fn received(&mut self, max: usize, timeout: Duration, messages: &[Message]) {
+    /// Whether a receive may be refused for too many messages in flight, and whether it must.
+    fn is_crowded(&self, queue: usize, timeout: u64) -> (bool, bool) {
+        let limit = self
+            .config
+            .in_flight_max
+            .filter(|_| queue == SOURCE && timeout > 0);
+        let Some(limit) = limit else { return (false, false) };
+        let is_leased = |known: &&Known| matches!(known.state, State::InFlight { due } if due > self.now);
+        let at_most = self.within(queue).filter(is_leased).count() as u64;
+        let at_least = self.tally(queue).in_flight;
+        (at_most >= limit, at_least >= limit)
+    }
+
+    fn received(
+        &mut self,
+        queue: usize,
+        max: usize,
+        timeout: Option<Duration>,
+        answer: Result<Vec<Message>, ReceiveError>,
+    ) {
+        let timeout = whole_ms(timeout.unwrap_or(if queue == SOURCE {
+            self.config.visibility_timeout
+        } else {
+            QueueConfig::default().visibility_timeout
+        }));
+        let (may, must) = self.is_crowded(queue, timeout);
+        let messages = match answer {
+            Ok(messages) => {
+                assert!(!must, "more are in flight than may be");
+                messages
+            }
+            Err(error) => {
+                assert!(
+                    matches!(error, ReceiveError::TooManyInFlight { .. }) && may,
+                    "{error}"
+                );
+                tally(Seen::ReceiveRefused);
+                return;
+            }
+        };
         assert!(messages.len() <= max);
-        assert_eq!(
-            messages.is_empty(),
-            self.visible() == 0,
-            "{} messages came, {} were visible",
-            messages.len(),
-            self.visible()
-        );
-        let now = self.now;
-        for message in messages {
-            let at = number_of(message.body()) as usize;
-            let known = &mut self.messages[at];
-            // A message that comes twice in one receive fails here or by its receive count.
-            assert!(known.is_visible(now), "{known:?} was received at {now}");
-            if matches!(known.state, State::InFlight { .. }) {
-                tally(Seen::ReceivedAfterExpiry);
+        let (mut deliverable, mut passed) = (0, 0);
+        for known in self.within(queue).filter(|known| self.is_visible(known)) {
+            if self.is_deliverable(known) {
+                deliverable += 1;
+            } else {
+                passed += 1;
             }
-            known.receives += 1;
-            if known.receives == 1 {
-                known.first_received = now;
-            }
-            known.last_received = now;
-            known.state = match whole_ms(timeout) {
-                0 => State::Visible,
-                timeout => State::InFlight {
-                    due: now + timeout + 1,
-                },
-            };
-            assert_eq!(message.receive_count(), known.receives);
-            assert_eq!(message.message_id(), known.id);
-            assert_eq!(message.body().len(), known.length);
-            assert_eq!(message.sent_at(), Millis::new(known.sent));
-            assert_eq!(message.first_received_at(), Millis::new(known.first_received));
-            let receives = known.receives;
-            self.handles.push((message.receipt_handle(), at, receives));
-            self.received_at.push(now);
-            tally(match (receives, timeout.is_zero()) {
-                (1, false) => Seen::Received,
-                (1, true) => Seen::Glimpsed,
-                (_, false) => Seen::ReceivedAgain,
-                (_, true) => Seen::GlimpsedAgain,
-            });
+        }
+        assert!(messages.len() <= deliverable);
+        if passed <= PASSED {
+            assert_eq!(
+                messages.is_empty(),
+                deliverable == 0,
+                "{} messages came, {deliverable} could",
+                messages.len(),
+            );
+        }
+        for message in &messages {
+            self.delivered(queue, timeout, message);
         }
         if messages.is_empty() {
             tally(Seen::ReceivedNothing);
@@ -337,21 +542,134 @@ impl Model {
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), messages.len(), "a message twice in one receive");
-        self.received += messages.len() as u64;
+        self.received[queue] += messages.len() as u64;
+        if let Some(limit) = self.config.in_flight_max
+            && queue == SOURCE
+            && timeout > 0
+            && !messages.is_empty()
+        {
+            assert!(self.tally(queue).in_flight <= limit, "it took more than it may");
+        }
     }
 
-    fn deleted_by(&mut self, (_, message, receives): (ReceiptHandle, usize, u32)) -> Deletion {
-        let known = &mut self.messages[message];
-        if known.state == State::Deleted {
+    fn delivered(&mut self, queue: usize, timeout: u64, message: &Message) {
+        let now = self.now;
+        let at = number_of(message.body()) as usize;
+        let known = &self.messages[at];
+        // A message that comes twice in one receive fails here or by its receive count.
+        assert!(self.is_deliverable(known), "{known:?} was received at {now}");
+        assert_eq!(known.queue, queue, "{known:?}");
+        match known.state {
+            State::InFlight { .. } => tally(Seen::ReceivedAfterExpiry),
+            State::Delayed { .. } => tally(Seen::ReceivedAfterDelay),
+            _ => {}
+        }
+        if queue == DEAD {
+            tally(Seen::ReceivedDead);
+        }
+        let known = &mut self.messages[at];
+        known.receives += 1;
+        if known.receives == 1 {
+            known.first_received = now;
+        }
+        known.last_received = now;
+        known.state = match timeout {
+            0 => State::Visible,
+            timeout => State::InFlight {
+                due: now + timeout + 1,
+            },
+        };
+        assert_eq!(message.receive_count(), known.receives);
+        assert_eq!(message.message_id(), known.id);
+        assert_eq!(message.body().len(), known.parcel.length);
+        assert_eq!(message.sent_at(), Millis::new(known.sent));
+        assert_eq!(message.first_received_at(), Millis::new(known.first_received));
+        let (value, group, trace) = extras_of(at as u64, known.parcel.extras);
+        let attribute = value.as_deref().map(|value| Attribute::number("n", value));
+        assert!(message.attributes().eq(attribute));
+        assert_eq!(message.message_group(), group.as_deref());
+        assert_eq!(message.trace_header(), trace.as_deref());
+        assert_eq!(message.dead_letter_source(), (queue == DEAD).then_some("model"));
+        let receives = known.receives;
+        self.handles.push(Handle {
+            receipt: message.receipt_handle(),
+            message: at,
+            receives,
+            queue,
+            at: now,
+        });
+        tally(match (receives, timeout) {
+            (1, 0) => Seen::Glimpsed,
+            (1, _) => Seen::Received,
+            (_, 0) => Seen::GlimpsedAgain,
+            (_, _) => Seen::ReceivedAgain,
+        });
+    }
+
+    /// The newest handles of the messages that a receive from the first queue may have moved.
+    fn perhaps_moved(&self) -> Vec<Handle> {
+        let mut newest = HashMap::new();
+        for handle in &self.handles {
+            newest.insert(handle.message, *handle);
+        }
+        self.messages
+            .iter()
+            .enumerate()
+            .filter(|(_, known)| self.is_visible(known) && self.is_worn_out(known) && !self.is_open(known))
+            .map(|(at, _)| newest[&at])
+            .collect()
+    }
+
+    fn has_moved(&mut self, handle: Handle) {
+        let known = &mut self.messages[handle.message];
+        known.queue = DEAD;
+        known.state = State::Visible;
+        self.moved += 1;
+        tally(Seen::Moved);
+    }
+
+    fn purged(&mut self, queue: usize, answer: u64) {
+        let tally_before = self.tally(queue);
+        let certain = tally_before.visible + tally_before.in_flight + tally_before.delayed;
+        assert!(
+            (certain..=certain + tally_before.open).contains(&answer),
+            "{answer}"
+        );
+        for at in 0..self.messages.len() {
+            let known = &self.messages[at];
+            if known.queue == queue && self.is_there(known) {
+                self.messages[at].state = if self.is_open(known) {
+                    State::Lapsed
+                } else {
+                    tally(Seen::Purged);
+                    State::Purged
+                };
+            }
+        }
+    }
+
+    /// A message whose retention is over may be gone: then that is known from now on.
+    fn settle(&mut self, handle: Handle, is_gone: bool) {
+        let known = &self.messages[handle.message];
+        if known.queue == handle.queue && self.is_open(known) && is_gone {
+            self.messages[handle.message].state = State::Lapsed;
+            tally(Seen::HandleLapsed);
+        }
+    }
+
+    fn deleted_by(&mut self, handle: Handle) -> Deletion {
+        let now = self.now;
+        let known = &mut self.messages[handle.message];
+        if known.queue != handle.queue || !matches!(known.state, State::Visible | State::InFlight { .. }) {
             tally(Seen::DeleteGone);
             return Deletion::Gone;
         }
-        if known.receives != receives {
+        if known.receives != handle.receives {
             tally(Seen::DeleteStale);
             return Deletion::ReceivedAgain;
         }
         tally(match known.state {
-            State::InFlight { due } if due <= self.now => Seen::DeleteExpired,
+            State::InFlight { due } if due <= now => Seen::DeleteExpired,
             State::InFlight { .. } => Seen::DeleteLeased,
             _ => Seen::DeleteVisible,
         });
@@ -361,7 +679,7 @@ impl Model {
 
     fn changed_by(
         &mut self,
-        (_, message, receives): (ReceiptHandle, usize, u32),
+        handle: Handle,
         timeout: Duration,
     ) -> Result<VisibilityChange, ChangeVisibilityError> {
         let limit = VISIBILITY_MAX;
@@ -373,23 +691,24 @@ impl Model {
             });
         }
         let now = self.now;
-        let known = &mut self.messages[message];
-        if known.state == State::Deleted {
+        let known = &self.messages[handle.message];
+        if known.queue != handle.queue || !self.is_there(known) {
             tally(Seen::ChangeGone);
             return Err(ChangeVisibilityError::Gone);
         }
-        if known.receives != receives {
+        if known.receives != handle.receives {
             tally(Seen::ChangeStale);
             return Err(ChangeVisibilityError::ReceivedAgain);
         }
-        if known.is_visible(now) {
+        if self.is_visible(known) {
             tally(Seen::ChangeLeaseOver);
             return Ok(VisibilityChange::LeaseOver);
         }
+        let known = &mut self.messages[handle.message];
         let timeout = whole_ms(timeout);
         if timeout == 0 {
             tally(Seen::Released);
-            self.released += 1;
+            self.released[handle.queue] += 1;
             known.state = State::Visible;
         } else if now + timeout > known.last_received + whole_ms(limit) {
             tally(Seen::ChangeTotalTooLong);
@@ -412,30 +731,25 @@ enum Via<'a> {
     Queue,
 }
 
-/// A little less than the retention period.
-const RETENTION_MS: u64 = QUEUE_RETENTION.as_millis() as u64 - 2 * days(1).as_millis() as u64;
-const QUEUE_RETENTION: Duration = limits::RETENTION_MAX;
-
 struct Pair {
     time: ManualClock,
     broker: Broker,
-    queue: Queue,
+    queues: [Queue; 2],
     workers: Vec<Worker>,
     model: Model,
 }
 
 impl Pair {
     fn new(script: &Script) -> Self {
-        let (time, broker) = manual_with(
-            Broker::builder()
-                .min_width(usize::MAX)
-                .partitions(script.partitions),
-        );
-        let config = QueueConfig {
-            retention: QUEUE_RETENTION,
+        let (time, broker) = manual_with(Broker::builder().partitions(script.partitions));
+        let model = Model::default();
+        let keeps = QueueConfig {
+            retention: RETENTION_MAX,
+            in_flight_max: None,
             ..QueueConfig::default()
         };
-        let queue = broker.create_queue("model", config).expect("a valid queue");
+        let dead = queue_with(&broker, "dead", keeps);
+        let queues = [queue_with(&broker, "model", model.config.clone()), dead];
         let workers = script
             .homes
             .iter()
@@ -444,9 +758,9 @@ impl Pair {
         Self {
             time,
             broker,
-            queue,
+            queues,
             workers,
-            model: Model::default(),
+            model,
         }
     }
 
@@ -454,7 +768,7 @@ impl Pair {
         match step {
             Step::Work { worker: None, ops } => {
                 for op in ops {
-                    Self::work(&mut self.model, &self.queue, &Via::Queue, op);
+                    Self::work(&mut self.model, &self.broker, &self.queues, &Via::Queue, op);
                     self.check();
                 }
             }
@@ -465,17 +779,16 @@ impl Pair {
                 let Self {
                     workers,
                     model,
-                    queue,
+                    broker,
+                    queues,
                     ..
                 } = self;
                 workers[*worker].turn(|turn| {
                     for op in ops {
-                        Self::work(model, queue, &Via::Turn(turn), op);
+                        Self::work(model, broker, queues, &Via::Turn(turn), op);
                     }
                 });
             }
-            // Within the retention period: what happens after it has tests of its own.
-            Step::Pass(by) if self.model.now + by.as_millis() as u64 > RETENTION_MS => {}
             Step::Pass(by) => {
                 self.time.advance(*by);
                 self.model.now += by.as_millis() as u64;
@@ -483,16 +796,24 @@ impl Pair {
             }
             Step::Advance(ahead) => {
                 let now = self.model.now;
-                let next = self.queue.advance(Millis::new(now + whole_ms(*ahead)));
-                assert_eq!(next, self.queue.next_due());
-                // What was due is visible now, so no hint lies in the past.
-                assert!(
-                    next.is_none_or(|next| next > Millis::new(now)),
-                    "{next:?} at {now}"
-                );
-                let counts = self.queue.counts();
-                assert_eq!(counts.visible, self.model.visible() as u64);
-                assert_eq!(counts.in_flight, self.model.leased() as u64);
+                for (at, queue) in self.queues.iter().enumerate() {
+                    let next = queue.advance(Millis::new(now + whole_ms(*ahead)));
+                    assert_eq!(next, queue.next_due());
+                    // What was due is visible now, so no hint lies in the past.
+                    assert!(
+                        next.is_none_or(|next| next > Millis::new(now)),
+                        "{next:?} at {now}"
+                    );
+                    let (counts, tally) = (queue.counts(), self.model.tally(at));
+                    let exactly =
+                        |count: u64, certain: u64| (certain..=certain + tally.open).contains(&count);
+                    assert!(exactly(counts.visible, tally.visible), "{counts:?}, {tally:?}");
+                    assert!(
+                        exactly(counts.in_flight, tally.in_flight),
+                        "{counts:?}, {tally:?}"
+                    );
+                    assert!(exactly(counts.delayed, tally.delayed), "{counts:?}, {tally:?}");
+                }
                 tally(Seen::Advanced);
             }
             Step::Replace { worker, home } => {
@@ -505,7 +826,8 @@ impl Pair {
         self.check();
     }
 
-    fn work(model: &mut Model, queue: &Queue, via: &Via<'_>, op: &Op) {
+    fn work(model: &mut Model, broker: &Broker, queues: &[Queue; 2], via: &Via<'_>, op: &Op) {
+        let queue = &queues[SOURCE];
         match op {
             Op::Send { length } => {
                 let body = numbered(model.messages.len() as u64, *length);
@@ -513,7 +835,7 @@ impl Pair {
                     Via::Turn(turn) => turn.send(queue, &body),
                     Via::Queue => queue.send(&body),
                 };
-                model.sent(sent.expect("room").message_id(), *length);
+                model.sent(sent.expect("room").message_id(), plain(*length));
             }
             Op::SendBatch { lengths } => {
                 let first = model.messages.len();
@@ -529,53 +851,66 @@ impl Pair {
                 .expect("a valid batch");
                 assert_eq!(sent.len(), lengths.len());
                 for (sent, &length) in sent.iter().zip(lengths) {
-                    model.sent(sent.expect("room").message_id(), length);
+                    model.sent(sent.expect("room").message_id(), plain(length));
                 }
             }
-            Op::Receive { max, timeout } => {
-                let messages = match via {
-                    Via::Turn(turn) => {
-                        let received = turn.receive(queue, *max, *timeout).expect("valid");
-                        received.iter().map(|delivery| delivery.to_message()).collect()
-                    }
-                    Via::Queue => queue.receive(*max, *timeout).expect("valid"),
+            Op::SendMessages(parcels) => Self::send_parcels(model, queue, via, parcels),
+            Op::Receive { from, max, timeout } => {
+                let queue = &queues[*from];
+                let answer = match via {
+                    Via::Turn(turn) => turn
+                        .receive(queue, *max, *timeout)
+                        .map(|received| received.iter().map(|delivery| delivery.to_message()).collect()),
+                    Via::Queue => queue.receive(*max, *timeout),
                 };
-                model.received(*max, *timeout, &messages);
+                model.received(*from, *max, *timeout, answer);
+                if *from == SOURCE {
+                    Self::find_moved(model, queue);
+                }
             }
             Op::Delete(pick) => {
                 let Some(handle) = model.pick(*pick) else { return };
+                let queue = &queues[handle.queue];
                 let deleted = match via {
-                    Via::Turn(turn) => turn.delete(queue, &handle.0),
+                    Via::Turn(turn) => turn.delete(queue, &handle.receipt),
                     // The long way round, as a handle from outside comes.
                     Via::Queue => {
-                        let text = queue.encode_handle(&handle.0);
+                        let text = queue.encode_handle(&handle.receipt);
                         queue.delete(&queue.decode_handle(&text).expect("ours"))
                     }
                 };
+                model.settle(handle, deleted == Ok(Deletion::Gone));
                 assert_eq!(deleted, Ok(model.deleted_by(handle)));
             }
             Op::DeleteBatch(picks) => {
                 let handles: Vec<_> = picks.iter().filter_map(|&pick| model.pick(pick)).collect();
-                if handles.is_empty() {
-                    return;
+                for queue in [SOURCE, DEAD] {
+                    let handles: Vec<_> = handles.iter().filter(|handle| handle.queue == queue).collect();
+                    if handles.is_empty() {
+                        continue;
+                    }
+                    let bare: Vec<_> = handles.iter().map(|handle| handle.receipt).collect();
+                    let deleted = match via {
+                        Via::Turn(turn) => turn.delete_batch(&queues[queue], &bare),
+                        Via::Queue => queues[queue].delete_batch(&bare),
+                    }
+                    .expect("valid");
+                    assert_eq!(deleted.len(), handles.len());
+                    for (deleted, &&handle) in deleted.iter().zip(&handles) {
+                        model.settle(handle, *deleted == Ok(Deletion::Gone));
+                        let expected: Result<_, DeleteError> = Ok(model.deleted_by(handle));
+                        assert_eq!(*deleted, expected);
+                    }
                 }
-                let bare: Vec<_> = handles.iter().map(|handle| handle.0).collect();
-                let deleted = match via {
-                    Via::Turn(turn) => turn.delete_batch(queue, &bare),
-                    Via::Queue => queue.delete_batch(&bare),
-                };
-                let expected: Vec<Result<_, DeleteError>> = handles
-                    .into_iter()
-                    .map(|handle| Ok(model.deleted_by(handle)))
-                    .collect();
-                assert_eq!(&deleted.expect("valid")[..], expected);
             }
             Op::Change(pick, timeout) => {
                 let Some(handle) = model.pick(*pick) else { return };
+                let queue = &queues[handle.queue];
                 let changed = match via {
-                    Via::Turn(turn) => turn.change_visibility(queue, &handle.0, *timeout),
-                    Via::Queue => queue.change_visibility(&handle.0, *timeout),
+                    Via::Turn(turn) => turn.change_visibility(queue, &handle.receipt, *timeout),
+                    Via::Queue => queue.change_visibility(&handle.receipt, *timeout),
                 };
+                model.settle(handle, changed == Err(ChangeVisibilityError::Gone));
                 assert_eq!(changed, model.changed_by(handle, *timeout));
             }
             Op::ChangeBatch(changes) => {
@@ -583,89 +918,239 @@ impl Pair {
                     .iter()
                     .filter_map(|&(pick, timeout)| Some((model.pick(pick)?, timeout)))
                     .collect();
-                if changes.is_empty() {
-                    return;
+                for queue in [SOURCE, DEAD] {
+                    let changes: Vec<_> = changes
+                        .iter()
+                        .filter(|(handle, _)| handle.queue == queue)
+                        .collect();
+                    if changes.is_empty() {
+                        continue;
+                    }
+                    let bare: Vec<_> = changes
+                        .iter()
+                        .map(|&&(handle, timeout)| (handle.receipt, timeout))
+                        .collect();
+                    let changed = match via {
+                        Via::Turn(turn) => turn.change_visibility_batch(&queues[queue], &bare),
+                        Via::Queue => queues[queue].change_visibility_batch(&bare),
+                    }
+                    .expect("valid");
+                    assert_eq!(changed.len(), changes.len());
+                    for (changed, &&(handle, timeout)) in changed.iter().zip(&changes) {
+                        model.settle(handle, *changed == Err(ChangeVisibilityError::Gone));
+                        assert_eq!(*changed, model.changed_by(handle, timeout));
+                    }
                 }
-                let bare: Vec<_> = changes
-                    .iter()
-                    .map(|&(handle, timeout)| (handle.0, timeout))
-                    .collect();
-                let changed = match via {
-                    Via::Turn(turn) => turn.change_visibility_batch(queue, &bare),
-                    Via::Queue => queue.change_visibility_batch(&bare),
-                };
-                let expected: Vec<_> = changes
-                    .into_iter()
-                    .map(|(handle, timeout)| model.changed_by(handle, timeout))
-                    .collect();
-                assert_eq!(&changed.expect("valid")[..], expected);
+            }
+            Op::Purge(which) => {
+                let purged = queues[*which].purge().expect("there");
+                model.purged(*which, purged);
+            }
+            Op::Configure(change) => {
+                let config = &mut model.config;
+                match change.clone() {
+                    Change::Delay(delay) => config.delay = delay,
+                    Change::VisibilityTimeout(timeout) => config.visibility_timeout = timeout,
+                    Change::Retention(retention) => config.retention = config.retention.min(retention),
+                    Change::MaxReceives(max) => config.redrive = max.map(|max| Redrive::new("dead", max)),
+                    Change::InFlightMax(max) => config.in_flight_max = max,
+                }
+                broker.configure(queue, config.clone()).expect("valid");
+                assert_eq!(queue.config(), *config);
+                tally(Seen::Configured);
+            }
+        }
+    }
+
+    fn send_parcels(model: &mut Model, queue: &Queue, via: &Via<'_>, parcels: &[Parcel]) {
+        // The numbers of those that are accepted follow each other.
+        let mut next = model.messages.len() as u64;
+        let contents: Vec<_> = parcels
+            .iter()
+            .map(|parcel| {
+                let number = next;
+                next += u64::from(is_accepted(parcel));
+                (numbered(number, parcel.length), extras_of(number, parcel.extras))
+            })
+            .collect();
+        let attributes: Vec<Vec<_>> = contents
+            .iter()
+            .map(|(_, (value, ..))| value.iter().map(|value| Attribute::number("n", value)).collect())
+            .collect();
+        let messages: Vec<_> = contents
+            .iter()
+            .zip(&attributes)
+            .zip(parcels)
+            .map(|(((body, (_, group, trace)), attributes), parcel)| {
+                let mut message = Outgoing::new(body).attributes(attributes);
+                if let Some(delay) = parcel.delay {
+                    message = message.delay(delay);
+                }
+                if let Some(group) = group {
+                    message = message.message_group(group);
+                }
+                if let Some(trace) = trace {
+                    message = message.trace_header(trace);
+                }
+                message
+            })
+            .collect();
+        let mut note = |parcel: &Parcel, sent: Result<MessageId, SendError>| match sent {
+            Ok(id) => {
+                assert!(is_accepted(parcel), "{parcel:?}");
+                model.sent(id, *parcel);
+            }
+            Err(error) => {
+                assert!(matches!(error, SendError::Delay { .. }), "{error}");
+                assert!(!is_accepted(parcel), "{parcel:?}");
+                tally(Seen::SendRefused);
+            }
+        };
+        if let [message] = messages[..] {
+            let sent = match via {
+                Via::Turn(turn) => turn.send_message(queue, &message),
+                Via::Queue => queue.send_message(&message),
+            };
+            return note(&parcels[0], sent.map(|sent| sent.message_id()));
+        }
+        let sent = match via {
+            Via::Turn(turn) => turn.send_messages(queue, &messages),
+            Via::Queue => queue.send_messages(&messages),
+        }
+        .expect("a valid batch");
+        assert_eq!(sent.len(), parcels.len());
+        for (sent, parcel) in sent.iter().zip(parcels) {
+            note(parcel, sent.map(|sent| sent.message_id()));
+        }
+    }
+
+    /// Asks which messages a receive has moved: of one that is still there, the newest handle says that its lease is over,
+    /// unless the handle is so old that it is void.
+    fn find_moved(model: &mut Model, queue: &Queue) {
+        let everything = PeekFilter {
+            max: usize::MAX,
+            body_bytes: 0,
+            ..PeekFilter::default()
+        };
+        let there: HashSet<_> = queue.peek(&everything).iter().map(Peeked::message_id).collect();
+        for handle in model.perhaps_moved() {
+            let is_there = there.contains(&model.messages[handle.message].id);
+            match queue.change_visibility(&handle.receipt, Duration::ZERO) {
+                Ok(VisibilityChange::LeaseOver) => assert!(is_there),
+                Err(ChangeVisibilityError::Gone) if is_there => assert!(model.is_void(handle)),
+                Err(ChangeVisibilityError::Gone) => model.has_moved(handle),
+                other => panic!("{other:?}"),
             }
         }
     }
 
     /// What must hold between any two steps.
     fn check(&self) {
-        let (queue, model) = (&self.queue, &self.model);
-        let counts = queue.counts();
-        // Leases that are over but unnoticed count as in flight, and only those may.
-        let (visible, leased) = (model.visible() as u64, model.leased() as u64);
-        assert!(counts.visible <= visible && counts.in_flight >= leased);
-        assert_eq!(counts.visible + counts.in_flight, visible + leased);
-        assert_eq!(
-            queue.census(),
-            (counts.visible, counts.in_flight, counts.delayed),
-            "counted by operations, and by looking"
-        );
-        assert_eq!(counts.sent, model.messages.len() as u64);
-        assert_eq!(counts.received, model.received);
-        assert_eq!(counts.released, model.released);
-        assert_eq!(counts.deleted, model.deleted() as u64);
-        let next = queue.next_due();
-        if let Some(due) = model.next_due()
-            // If the sweep has made it visible, there is nothing left to be due.
-            && due > model.now
-        {
+        let model = &self.model;
+        for (at, queue) in self.queues.iter().enumerate() {
+            let (counts, tally) = (queue.counts(), model.tally(at));
+            // Leases and delays that are over but unnoticed count as before, and only those may.
+            let Tally {
+                visible,
+                in_flight,
+                delayed,
+                open,
+            } = tally;
+            assert!(counts.visible <= visible + open, "{counts:?}, {tally:?}");
             assert!(
-                next.is_some_and(|next| next <= Millis::new(due)),
-                "a lease ends at {due}, and the queue would look at {next:?}"
+                counts.in_flight >= in_flight && counts.delayed >= delayed,
+                "{counts:?}, {tally:?}"
             );
-        }
-        if counts.in_flight > leased {
+            let present = counts.visible + counts.in_flight + counts.delayed;
+            let certain = visible + in_flight + delayed;
             assert!(
-                next.is_some_and(|next| next <= Millis::new(model.now)),
-                "{next:?}"
+                (certain..=certain + open).contains(&present),
+                "{counts:?}, {tally:?}"
             );
+            assert_eq!(
+                queue.census(),
+                (counts.visible, counts.in_flight, counts.delayed),
+                "counted by operations, and by looking"
+            );
+            assert_balanced(queue);
+            assert_eq!(counts.received, model.received[at]);
+            assert_eq!(counts.released, model.released[at]);
+            let next = queue.next_due();
+            if let Some(due) = model.next_due(at)
+                // If the sweep has made it visible, there is nothing left to be due.
+                && due > model.now
+            {
+                assert!(
+                    next.is_some_and(|next| next <= Millis::new(due)),
+                    "something is due at {due}, and the queue would look at {next:?}"
+                );
+            }
+            if counts.in_flight + counts.delayed > in_flight + delayed + open {
+                assert!(
+                    next.is_some_and(|next| next <= Millis::new(model.now)),
+                    "{next:?}"
+                );
+            }
         }
+        let [source, dead] = self.queues.each_ref().map(Queue::counts);
+        assert_eq!(source.sent, model.messages.len() as u64);
+        assert_eq!((source.moved_out, dead.moved_in), (model.moved, model.moved));
+        assert_eq!(source.deleted + dead.deleted, model.count(State::Deleted));
+        assert!(source.purged + dead.purged >= model.count(State::Purged));
         let memory = self.broker.memory();
         assert!(memory.used >= memory.limbo + memory.pooled, "{memory:?}");
     }
 
     /// Everything that is left comes once more, and then there is nothing.
     fn drain(&mut self) {
+        let model = &mut self.model;
         self.time.advance(days(1));
-        self.model.now += days(1).as_millis() as u64;
-        loop {
-            let messages = self.queue.receive(10, VISIBILITY_MAX).expect("valid");
-            self.model.received(10, VISIBILITY_MAX, &messages);
-            if messages.is_empty() {
-                break;
-            }
-            for message in &messages {
-                let newest = message.receipt_handle();
-                let noted = self.model.handles.iter().rev().find(|noted| noted.0 == newest);
-                let handle = *noted.expect("just noted");
-                let deleted = self.queue.delete(&handle.0);
-                assert_eq!(deleted, Ok(self.model.deleted_by(handle)));
-                assert_eq!(deleted, Ok(Deletion::Deleted));
+        model.now += days(1).as_millis() as u64;
+        let lift = Op::Configure(Change::InFlightMax(None));
+        Self::work(model, &self.broker, &self.queues, &Via::Queue, &lift);
+        for from in [SOURCE, DEAD] {
+            // Bounded: each receive delivers, moves or removes something.
+            while self.queues[from].census() != (0, 0, 0) {
+                let before = model.handles.len();
+                let receive = Op::Receive {
+                    from,
+                    max: 10,
+                    timeout: Some(VISIBILITY_MAX),
+                };
+                Self::work(model, &self.broker, &self.queues, &Via::Queue, &receive);
+                for handle in model.handles[before..].to_vec() {
+                    let deleted = self.queues[from].delete(&handle.receipt);
+                    assert_eq!(deleted, Ok(model.deleted_by(handle)));
+                    assert_eq!(deleted, Ok(Deletion::Deleted));
+                }
             }
         }
-        assert_eq!(self.model.deleted(), self.model.messages.len());
+        let left = model.messages.iter().filter(|known| model.is_there(known));
+        assert!(left.clone().all(|known| model.is_open(known)), "lost: {left:?}");
+        self.check_drained();
+    }
+
+    fn check_drained(&self) {
         self.check();
-        assert_eq!(self.queue.census(), (0, 0, 0));
         // Hints of leases that are no more are gone at the latest when their time has come.
         self.time.advance(days(1));
-        assert_eq!(self.queue.advance(Millis::MAX), None);
+        for queue in &self.queues {
+            assert_eq!(queue.advance(Millis::MAX), None);
+        }
     }
+}
+
+/// A body and nothing else.
+fn plain(length: usize) -> Parcel {
+    Parcel {
+        length,
+        delay: None,
+        extras: 0,
+    }
+}
+
+fn is_accepted(parcel: &Parcel) -> bool {
+    parcel.delay.is_none_or(|delay| delay <= DELAY_MAX)
 }
 
 fn play(script: &Script) {
@@ -723,6 +1208,15 @@ seen! {
     Passed
     Advanced
     Replaced
+    SentDelayed
+    SendRefused
+    ReceivedAfterDelay
+    ReceivedDead
+    ReceiveRefused
+    Moved
+    Purged
+    HandleLapsed
+    Configured
 }
 
 fn tally(seen: Seen) {

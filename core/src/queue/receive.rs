@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Queue, dead_letter::Fate, era::Era, stats::Stripe, steal};
 use crate::{
     clock::{self, Millis},
-    config::{BATCH_MAX, PASSES_MAX, VISIBILITY_MAX},
+    config::{BATCH_MAX, DECISIONS_MAX, VISIBILITY_MAX},
     delivery::{Delivery, Received},
     error::ReceiveError,
     ledger::{
@@ -367,9 +367,11 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
     #[inline(never)]
     fn judge(&mut self, aside: Aside<'t>, first: usize) {
         let mut next = Some(aside);
-        for _ in 0..PASSES_MAX {
+        let mut decided = 0;
+        while decided < DECISIONS_MAX {
             while let Some(aside) = next.take().or_else(|| self.hand.take_aside()) {
                 self.decide(aside);
+                decided += 1;
             }
             if self.hand.room(self.max) == 0 {
                 return;
