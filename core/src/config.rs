@@ -74,6 +74,14 @@ pub const MOVE_TIME_MAX: Duration = Duration::from_secs(36 * 60 * 60);
 pub const MOVES_LISTED_MAX: usize = 10;
 /// Messages that one step of a message move task moves at most.
 pub const MOVE_STEP_MAX: usize = 100;
+/// Tenants of a queue that are told apart, and tenants that can have limits of their own; those beyond count as quiet.
+pub const TENANTS_MAX: usize = if cfg!(loom) { 2 } else { 1_024 };
+/// Places of the table that one tenant may have.
+pub const TENANT_PROBES: usize = if cfg!(loom) { 2 } else { 16 };
+/// A tenant for whom nothing was sent for so long is not noisy: SQS's rule.
+pub const TENANT_IDLE_MS: u64 = 5 * 60 * 1_000;
+/// Highest weight of a tenant.
+pub const TENANT_WEIGHT_MAX: u32 = 1_000;
 /// Messages that one peek shows at most.
 pub const PEEK_MAX: usize = 1_000;
 /// Memory a broker may use unless told otherwise, in bytes.

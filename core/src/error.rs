@@ -4,6 +4,8 @@ use std::{error::Error, fmt, time::Duration};
 
 use crate::attribute::AttributeError;
 
+const MESSAGE_GROUP: &str =
+    "a message group id has 1 to 128 letters, digits and punctuation characters of ASCII";
 const DELETED: &str = "the queue has been deleted";
 const FOREIGN_TURN: &str = "the queue is of another broker than the turn's worker";
 
@@ -165,6 +167,28 @@ pub enum SendError {
     ForeignTurn,
 }
 
+/// Why a tenant's configuration was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TenantError {
+    /// A message group id has 1 to 128 letters, digits and punctuation characters of ASCII (SQS).
+    MessageGroup,
+    /// A weight is 1..=`limit`.
+    Weight {
+        /// What was asked for.
+        given: u32,
+        /// The highest there is.
+        limit: u32,
+    },
+    /// At most `limit` tenants have a configuration of their own.
+    TooMany {
+        /// How many can have.
+        limit: usize,
+    },
+    /// The queue has been deleted.
+    QueueDeleted,
+}
+
 /// Why a whole batch was refused; nothing of it has happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -291,6 +315,12 @@ errors! {
         CreateQueueError::Exists => f.write_str("a queue of that name exists with another configuration"),
         CreateQueueError::Config(error) => error.fmt(f),
     };
+    TenantError: |error, f| match error {
+        TenantError::MessageGroup => f.write_str(MESSAGE_GROUP),
+        TenantError::Weight { given, limit } => write!(f, "weight {given}: must be 1 to {limit}"),
+        TenantError::TooMany { limit } => write!(f, "{limit} tenants have configurations of their own, and more cannot"),
+        TenantError::QueueDeleted => f.write_str(DELETED),
+    };
     ConfigError: |error, f| match error {
         ConfigError::MaxMessageBytes { given, limit } => {
             write!(f, "max_message_bytes {given}: must be 1 to {limit}")
@@ -325,7 +355,7 @@ errors! {
         SendError::Delay { given, limit } => write!(f, "delay of {given:?}: must be 0 to {limit:?}"),
         SendError::Attribute(error) => error.fmt(f),
         SendError::MessageGroup => {
-            f.write_str("a message group id has 1 to 128 letters, digits and punctuation characters of ASCII")
+            f.write_str(MESSAGE_GROUP)
         }
         SendError::OverBudget { used, limit } => write!(f, "memory budget used up: {used} of {limit} bytes"),
         SendError::QueueDeleted => f.write_str(DELETED),

@@ -101,7 +101,7 @@ pub use config::{QueueConfig, Redrive, RedriveAllow};
 pub use delivery::{Delivery, Received};
 pub use error::{
     BatchError, BuildError, ChangeVisibilityError, ConfigError, CreateQueueError, DeleteError, HandleError,
-    NoSuchQueue, ReceiveError, SendError, Setting, WorkerError,
+    NoSuchQueue, ReceiveError, SendError, Setting, TenantError, WorkerError,
 };
 pub use message::{Message, Outgoing, Sent};
 pub use move_task::{
@@ -111,7 +111,7 @@ pub use move_task::{
 pub use queue::{Beat, Heartbeat, KeepError, Lease, LostLease};
 pub use queue::{
     BrokerMetrics, Counts, Deletion, MessageState, PartitionSnapshot, PeekFilter, Peeked, Queue,
-    QueueMetrics, QueueSnapshot, SegmentSnapshot, SlotCounts, VisibilityChange,
+    QueueMetrics, QueueSnapshot, SegmentSnapshot, SlotCounts, TenantConfig, TenantMetrics, VisibilityChange,
 };
 pub use receipt::{HandleText, MessageId, ReceiptHandle};
 pub use turn::Turn;
@@ -123,7 +123,8 @@ pub mod limits {
         ATTRIBUTES_MAX, BATCH_MAX, BODY_MAX, DELAY_MAX, IN_FLIGHT_MAX_DEFAULT, LONG_DELAY_MAX,
         MAX_RECEIVES_LIMIT, MEMORY_LIMIT_DEFAULT, MOVE_RATE_MAX, MOVE_STEP_MAX, MOVE_TIME_MAX,
         MOVES_LISTED_MAX, MOVES_MAX, NAME_MAX, PARTITIONS_MAX, PEEK_MAX, REDRIVE_SOURCES_MAX,
-        RETENTION_DEFAULT, RETENTION_MAX, RETENTION_MIN, VISIBILITY_MAX, WAIT_MAX,
+        RETENTION_DEFAULT, RETENTION_MAX, RETENTION_MIN, TENANT_WEIGHT_MAX, TENANTS_MAX, VISIBILITY_MAX,
+        WAIT_MAX,
     };
 }
 

@@ -50,7 +50,7 @@ pub struct ReceiptHandle {
 pub(crate) struct QueueId(pub(crate) u64);
 
 impl QueueId {
-    fn number(self) -> u32 {
+    pub(crate) fn number(self) -> u32 {
         self.0 as u32
     }
 }

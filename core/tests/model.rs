@@ -1118,7 +1118,7 @@ impl Pair {
                     timeout: Some(VISIBILITY_MAX),
                 };
                 Self::work(model, &self.broker, &self.queues, &Via::Queue, &receive);
-                for handle in model.handles[before..].to_vec() {
+                for handle in model.handles.clone().split_off(before) {
                     let deleted = self.queues[from].delete(&handle.receipt);
                     assert_eq!(deleted, Ok(model.deleted_by(handle)));
                     assert_eq!(deleted, Ok(Deletion::Deleted));

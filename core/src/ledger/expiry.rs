@@ -101,7 +101,11 @@ impl Partition {
                         Ok(()) => {
                             tokens[at / BITS] |= 1 << (at % BITS);
                             if state.phase() == Phase::InFlight {
-                                swept.expired += 1
+                                swept.expired += 1;
+                                if segment.ready.has_groups() {
+                                    // SAFETY: rule 2: seen in flight with Acquire, and we are pinned.
+                                    self.end_lease(unsafe { slot.entry() }, slot, pin);
+                                }
                             } else {
                                 swept.ripe += 1
                             }

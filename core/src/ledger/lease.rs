@@ -12,6 +12,7 @@ use crate::{
         segment::{Segment, lowest},
         slot::{Entry, Slot},
         state::{By, Phase, Refusal, Transition, Word},
+        tenants::Tenants,
     },
     sync::{Arc, Ordering},
 };
@@ -77,7 +78,7 @@ pub trait Hand<'p> {
     fn put(&mut self, claim: Claim<'p>);
     /// Takes a message to be looked at twice; counts against the room.
     fn set_aside(&mut self, aside: Aside<'p>);
-    /// Gives back a message to be looked at twice, the newest first.
+    /// Gives back a message to be looked at twice, the first first.
     fn take_aside(&mut self) -> Option<Aside<'p>>;
     /// Whether every message is to be set aside, whatever the terms say. Known to the compiler: a receive pays nothing for it.
     #[inline(always)]
@@ -129,7 +130,7 @@ impl<'p> Hand<'p> for Many<'_, 'p> {
     }
 
     fn take_aside(&mut self) -> Option<Aside<'p>> {
-        self.asides.pop()
+        self.asides.pop_at(0)
     }
 
     fn claimed(&self) -> usize {
@@ -220,7 +221,8 @@ impl Terms<'_> {
     }
 
     #[inline(always)]
-    fn has_lapsed(&self, sent: Millis, now: Millis) -> bool {
+    /// Whether the retention period of a message sent at `sent` is over.
+    pub fn has_lapsed(&self, sent: Millis, now: Millis) -> bool {
         sent.0.saturating_add(self.retention_ms) <= now.0
     }
 }
@@ -578,7 +580,35 @@ impl Partition {
         // SAFETY: we hold the token.
         let entry = unsafe { slot.entry() };
         slot.store(next);
+        self.take_leave(entry, slot, false, pin);
         self.bury_one(aside.segment, entry, pin);
+    }
+
+    /// A message is dead that was in flight or not: if it is a tenant's, the tenant has one less.
+    pub fn take_leave(&self, entry: Entry, slot: &Slot, was_in_flight: bool, pin: &Pin<'_>) {
+        if let Some((tenants, tenant)) = self.tenant_of(entry, pin) {
+            if was_in_flight {
+                tenants.end(tenant, |now| slot.received().last(now), pin);
+            }
+            tenants.leave(tenant, pin);
+        }
+    }
+
+    /// The lease of a message is over, and it goes on.
+    #[cold]
+    pub fn end_lease(&self, entry: Entry, slot: &Slot, pin: &Pin<'_>) {
+        if let Some((tenants, tenant)) = self.tenant_of(entry, pin) {
+            tenants.end(tenant, |now| slot.received().last(now), pin);
+        }
+    }
+
+    /// Whose a message is whose entry the caller has read by one of the rules of `Slot` under this pin.
+    fn tenant_of<'p>(&'p self, entry: Entry, pin: &'p Pin<'_>) -> Option<(&'p Tenants, u32)> {
+        // SAFETY: the caller's promise. Extras lie in the segment, or in a body which is freed only after the pin.
+        let extras = unsafe { entry.extras() }?;
+        let tenant = Extras::new(extras).tenant();
+        // Without a table (of an era that has one a message can come only by way of `reserve`) there is nothing to count.
+        (tenant != 0).then_some((self.tenants.get(pin)?, tenant))
     }
 
     /// Keeps a message that was set aside from being received for `ms` milliseconds.
@@ -683,13 +713,21 @@ impl Partition {
         // Release, and we read it with Acquire. Pinned, and the slot is not buried yet.
         let entry = unsafe { slot.entry() };
         if !entry.is_plain() {
-            // SAFETY: as above.
-            if let Some(body) = unsafe { entry.own_allocation() } {
-                self.retire_body(body, pin);
-            }
+            self.clear_up(entry, slot, from, pin);
         }
         graves.dig(self, segment, pin);
         Ok(from)
+    }
+
+    /// Clears up behind a message just deleted that was more than bytes in the arena.
+    #[cold]
+    #[inline(never)]
+    fn clear_up(&self, entry: Entry, slot: &Slot, from: DeletedFrom, pin: &Pin<'_>) {
+        self.take_leave(entry, slot, from == DeletedFrom::InFlight, pin);
+        // SAFETY: as in `delete`.
+        if let Some(body) = unsafe { entry.own_allocation() } {
+            self.retire_body(body, pin);
+        }
     }
 
     /// As `delete`, of a message in whatever state. The caller frees the body and counts the slot.
@@ -774,6 +812,10 @@ impl Partition {
             }
         }
         if visibility_ms == 0 {
+            if segment.ready.has_groups() {
+                // SAFETY: as in `delete`: the lease was the caller's, and we are pinned.
+                self.end_lease(unsafe { slot.entry() }, slot, pin);
+            }
             let at = place.slot as usize;
             self.publish_again(segment, at / BITS, 1 << (at % BITS), pin);
         } else {

@@ -29,5 +29,6 @@ pub mod returned;
 pub mod segment;
 pub mod slot;
 pub mod state;
+pub mod tenants;
 pub mod tend;
 pub mod traffic;

@@ -22,11 +22,13 @@ use crate::{
     ledger::{
         index::Index,
         pool::Pool,
+        published::Published,
         reclaim::Pin,
         returned::Returned,
         segment::{Life, Reservation, Segment},
         slot::Entry,
         state::Word,
+        tenants::Tenants,
         tend::Tending,
         traffic::Traffic,
     },
@@ -51,6 +53,8 @@ pub struct Partition {
     pub traffic: CachePadded<Traffic>,
     /// When to look for what has lapsed or can move, and from which segment number on; see `tend.rs`.
     pub(crate) tend: CachePadded<Tending>,
+    /// Whose messages there are, once there are messages of message groups.
+    pub(crate) tenants: Published<Tenants>,
     pool: CachePadded<Pool>,
     serials: Arc<Serials>,
     /// The serial taken last.
@@ -222,6 +226,7 @@ impl Partition {
             budget,
             traffic: CachePadded::new(Traffic::default()),
             tend: CachePadded::new(Tending::default()),
+            tenants: Published::empty(),
             pool: CachePadded::new(Pool::new()),
             serial: AtomicU64::new(serials.block()),
             serials,

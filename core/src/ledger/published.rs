@@ -38,6 +38,23 @@ impl<T> Published<T> {
         unsafe { value.as_ref() }
     }
 
+    /// Whether there is a value.
+    #[inline(always)]
+    pub fn is_some(&self) -> bool {
+        // Relaxed: who wants the value gets it by `get`.
+        !self.0.load(Ordering::Relaxed).is_null()
+    }
+
+    /// A share in the value, if there is one.
+    pub fn share(&self, pin: &Pin<'_>) -> Option<Arc<T>> {
+        let value: *const T = self.get(pin)?;
+        // SAFETY: made by `Arc::into_raw`, and the place's share is not given up before the pin ends.
+        unsafe {
+            Arc::increment_strong_count(value);
+            Some(Arc::from_raw(value))
+        }
+    }
+
     /// The value, made now if there is none; if two make one, the second is dropped.
     pub fn get_or_try<'p, E>(
         &'p self,

@@ -127,6 +127,13 @@ impl Ready {
         self.mark(RETURNED);
     }
 
+    /// Whether there may be messages of message groups.
+    #[inline]
+    pub fn has_groups(&self) -> bool {
+        // Relaxed: whoever has acquired the state of such a message has acquired the mark.
+        self.marks.load(Ordering::Relaxed) & GROUPED != 0
+    }
+
     /// Says that there are messages of message groups.
     pub fn note_groups(&self) {
         self.mark(GROUPED);

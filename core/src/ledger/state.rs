@@ -232,10 +232,6 @@ impl Word {
     }
 
     /// The holder of the token puts the message in its tenant's line, which is then the only way to receive it.
-    #[cfg_attr(
-        not(any(test, loom)),
-        expect(dead_code, reason = "part of the machine; fair queues call it")
-    )]
     pub fn line_up(self) -> Result<Transition, Refusal> {
         if !self.is(Phase::Visible) {
             return Err(Refusal::of(self.phase()));
@@ -248,10 +244,6 @@ impl Word {
     }
 
     /// Whoever serves the line makes the message one to be received by token again: it is the token's holder then.
-    #[cfg_attr(
-        not(any(test, loom)),
-        expect(dead_code, reason = "part of the machine; fair queues call it")
-    )]
     pub fn call_up(self) -> Result<Transition, Refusal> {
         if !self.is(Phase::InLine) {
             return Err(Refusal::of(self.phase()));

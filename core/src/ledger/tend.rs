@@ -154,6 +154,7 @@ impl Partition {
                 Phase::Delayed => tended.lapsed_delayed += 1,
                 Phase::Empty | Phase::Visible | Phase::Dead | Phase::InLine => tended.lapsed_visible += 1,
             }
+            self.take_leave(entry, slot, from == Phase::InFlight, pin);
             self.free_body(entry, pin);
             dead += 1;
         }

@@ -6,7 +6,9 @@
 
 use super::stats::Stats;
 use crate::{
-    ledger::{graveyard::Graveyard, partition::Partition, published::Published, reclaim::Pin},
+    ledger::{
+        graveyard::Graveyard, partition::Partition, published::Published, reclaim::Pin, tenants::Tenants,
+    },
     sync::Arc,
 };
 
@@ -17,6 +19,8 @@ pub(crate) struct Era {
     pub(crate) partitions: Box<[Published<Partition>]>,
     /// Shared with the queue's memory of the past, which sums the counters up when the era is over.
     pub(crate) stats: Arc<Stats>,
+    /// Made by the first send with a message group.
+    pub(crate) tenants: Published<Tenants>,
 }
 
 impl Era {
@@ -24,6 +28,7 @@ impl Era {
         Self {
             partitions: (0..partitions).map(|_| Published::empty()).collect(),
             stats: Arc::new(Stats::new()),
+            tenants: Published::empty(),
         }
     }
 

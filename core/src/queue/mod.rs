@@ -3,6 +3,7 @@
 mod configure;
 mod dead_letter;
 mod era;
+mod fair;
 #[cfg(not(loom))]
 mod guard;
 mod handle;
@@ -22,6 +23,7 @@ mod width;
 use std::{fmt, time::Duration};
 
 use crossbeam_utils::CachePadded;
+pub use fair::{TenantConfig, TenantMetrics};
 #[cfg(not(loom))]
 pub use guard::{Beat, Heartbeat, KeepError, Lease, LostLease};
 pub use peek::{MessageState, PeekFilter, Peeked};
@@ -51,6 +53,7 @@ use crate::{
         configure::Settings,
         dead_letter::DeadLetters,
         era::Era,
+        fair::TenantConfigs,
         stats::{Past, Stripe},
         width::Width,
     },
@@ -103,6 +106,8 @@ pub(crate) struct Inner {
     /// Control plane: taken to change and to show the configuration.
     config: Mutex<QueueConfig>,
     dead_letters: Published<DeadLetters>,
+    /// What tenants are to be treated otherwise; changed under the lock of `config`.
+    tenant_configs: Published<TenantConfigs>,
     shared: Arc<Shared>,
     budget: Arc<Budget>,
     serials: Arc<Serials>,
@@ -156,6 +161,7 @@ impl Queue {
                 dead_letters: target.map_or_else(Published::empty, |target| {
                     Published::new(Arc::new(DeadLetters::to(target)))
                 }),
+                tenant_configs: Published::empty(),
                 budget: Arc::new(budget),
                 serials: Arc::new(Serials::default()),
                 past: Past::default(),

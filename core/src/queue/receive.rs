@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Queue, dead_letter::Fate, era::Era, stats::Stripe, steal};
+use super::{Queue, dead_letter::Fate, era::Era, fair::Standing, stats::Stripe, steal};
 use crate::{
     clock::{self, Millis},
     config::{BATCH_MAX, DECISIONS_MAX, VISIBILITY_MAX},
@@ -54,7 +54,7 @@ impl Queue {
             claims: received.claims(),
             asides: Asides::new(),
         };
-        Receive {
+        let mut receive = Receive {
             queue: self,
             era,
             turn,
@@ -62,8 +62,13 @@ impl Queue {
             max,
             terms: &terms,
             hand: &mut hand,
+            fair: None,
+        };
+        if era.is_fair() {
+            receive.run_fairly(first);
+        } else {
+            receive.run(first);
         }
-        .run(first);
         Ok(received)
     }
 
@@ -79,7 +84,8 @@ impl Queue {
         self.allow(era, turn, stripe, &terms, 1)?;
         let (worker, pin) = (turn.worker(), turn.pin());
         let first = self.first(era, turn, 1, terms.round);
-        if let Some(partition) = era.partition(first, pin)
+        if !era.is_fair()
+            && let Some(partition) = era.partition(first, pin)
             && partition.returned.is_empty(pin)
             && let Some(claim) = partition.claim_first(&terms, pin)
         {
@@ -115,7 +121,7 @@ impl Queue {
             claim: None,
             aside: None,
         };
-        Receive {
+        let mut receive = Receive {
             queue: self,
             era,
             turn,
@@ -123,8 +129,13 @@ impl Queue {
             max: 1,
             terms,
             hand: &mut hand,
+            fair: None,
+        };
+        if era.is_fair() {
+            receive.run_fairly(first);
+        } else {
+            receive.run(first);
         }
-        .run(first);
         hand.claim
     }
 
@@ -327,25 +338,41 @@ impl Queue {
 }
 
 /// One receive in the making.
-struct Receive<'r, 't, 'w, H> {
-    queue: &'t Queue,
-    era: &'t Era,
-    turn: &'t Turn<'w>,
-    stripe: Option<&'t Stripe>,
-    max: usize,
-    terms: &'r Terms<'r>,
-    hand: &'r mut H,
+pub(super) struct Receive<'r, 't, 'w, H> {
+    pub(super) queue: &'t Queue,
+    pub(super) era: &'t Era,
+    pub(super) turn: &'t Turn<'w>,
+    pub(super) stripe: Option<&'t Stripe>,
+    pub(super) max: usize,
+    pub(super) terms: &'r Terms<'r>,
+    pub(super) hand: &'r mut H,
+    /// How tenants stand, if there are any.
+    pub(super) fair: Option<Standing<'t>>,
 }
 
 impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
     #[inline(always)]
     fn run(&mut self, first: usize) {
+        self.look(first);
+        self.settle();
+    }
+
+    #[inline(always)]
+    pub(super) fn settle(&mut self) {
+        self.queue
+            .settle(self.era, self.turn, self.stripe, self.terms, self.hand);
+    }
+
+    /// Receives from the ready words.
+    #[inline(always)]
+    pub(super) fn look(&mut self, first: usize) {
         self.pass(first);
         if let Some(aside) = self.hand.take_aside() {
             self.judge(aside, first);
+            if self.fair.is_some() {
+                self.serve_anybody();
+            }
         }
-        self.queue
-            .settle(self.era, self.turn, self.stripe, self.terms, self.hand);
     }
 
     #[inline(always)]
@@ -370,7 +397,7 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
         let mut decided = 0;
         while decided < DECISIONS_MAX {
             while let Some(aside) = next.take().or_else(|| self.hand.take_aside()) {
-                self.decide(aside);
+                self.decide(aside, false);
                 decided += 1;
             }
             if self.hand.room(self.max) == 0 {
@@ -392,15 +419,17 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
         }
     }
 
-    fn partition_of(&self, aside: Aside<'_>) -> Option<&'t Partition> {
+    pub(super) fn partition_of(&self, aside: Aside<'_>) -> Option<&'t Partition> {
         self.era
             .partition(aside.segment.header.partition as usize, self.turn.pin())
     }
 
-    fn decide(&mut self, aside: Aside<'t>) {
+    /// Decides about a message whose token is in hand; one that was called up from its tenant's line has had its turn. Says
+    /// whether it is delivered.
+    pub(super) fn decide(&mut self, aside: Aside<'t>, is_called: bool) -> bool {
         let Some(partition) = self.partition_of(aside) else {
             debug_assert!(false, "a message set aside in a partition that is closed");
-            return;
+            return false;
         };
         let delivered = match aside.why {
             Special::Lapsed => {
@@ -410,15 +439,16 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
                 }
                 false
             }
-            Special::TooOften => matches!(
-                self.queue.bury_letter(self.era, partition, aside, self.turn),
-                Fate::Stays
-            ),
-            Special::Grouped => true,
+            Special::TooOften => {
+                let fate = self.queue.bury_letter(self.era, partition, aside, self.turn);
+                matches!(fate, Fate::Stays) && (is_called || self.is_next(aside))
+            }
+            Special::Grouped => is_called || self.is_next(aside),
         };
         if delivered && let Some(claim) = partition.lease_aside(aside, self.terms) {
             self.hand.put(claim);
         }
+        delivered
     }
 
     /// With something in hand, one random victim may fill it up; with nothing, every partition is looked at.

@@ -56,7 +56,7 @@ impl<'p> Hand<'p> for Taken<'p> {
     }
 
     fn take_aside(&mut self) -> Option<Aside<'p>> {
-        self.0.pop()
+        self.0.pop_at(0)
     }
 
     #[inline(always)]
@@ -140,6 +140,10 @@ impl Queue {
             self.era(turn.pin()).is_some_and(|era| {
                 era.all(turn.pin())
                     .any(|partition| partition.glance(turn.pin()).any(|segment| segment.tokens() > 0))
+                    || era
+                        .tenants
+                        .get(turn.pin())
+                        .is_some_and(|tenants| tenants.is_anyone_in_line(turn.pin()))
             })
         })
     }
@@ -175,7 +179,15 @@ impl Queue {
                 }
             }
         }
-        None
+        let (partition, mut aside) = self.take_from_line(era, turn)?;
+        let retention_ms = self.inner.hot.settings.retention_ms();
+        if aside
+            .look()
+            .is_some_and(|seen| seen.sent().after(retention_ms) <= turn.now())
+        {
+            aside.why = Special::Lapsed;
+        }
+        Some((partition, std::iter::once(aside).collect()))
     }
 
     fn take_from<'t>(&self, partition: &'t Partition, most: usize, turn: &'t Turn<'_>) -> Asides<'t> {

@@ -221,6 +221,25 @@ impl Queue {
         era: &'t Era,
         turn: &'t Turn<'_>,
         body: &[u8],
+        mut extras: ExtrasDraft<'_>,
+        entrance: &Entrance,
+    ) -> Result<(&'t Partition, Reserved<'t>), Full> {
+        if let Some(group) = extras.group {
+            extras.tenant = self.enter_tenant(era, turn, group);
+        }
+        let tenant = extras.tenant;
+        let reserved = self.reserve_at_home(era, turn, body, extras, entrance);
+        if tenant != 0 {
+            self.settle_tenant(era, turn, tenant, reserved.as_ref().ok().map(|&(home, _)| home));
+        }
+        reserved
+    }
+
+    fn reserve_at_home<'t>(
+        &'t self,
+        era: &'t Era,
+        turn: &'t Turn<'_>,
+        body: &[u8],
         extras: ExtrasDraft<'_>,
         entrance: &Entrance,
     ) -> Result<(&'t Partition, Reserved<'t>), Full> {

@@ -106,6 +106,9 @@ pub struct QueueMetrics {
     pub narrowed: u64,
     /// Partitions there are.
     pub partitions_open: usize,
+    /// Tenants that take more than their share at the moment (CloudWatch's `ApproximateNumberOfNoisyGroups`); see
+    /// [`Queue::tenants`] for more about each.
+    pub noisy_groups: usize,
 }
 
 /// A broker's figures; see [`Broker::metrics`].
@@ -224,6 +227,7 @@ impl Queue {
                 widened,
                 narrowed,
                 partitions_open: 0,
+                noisy_groups: self.tenants().iter().filter(|tenant| tenant.is_noisy).count(),
             };
             if let Some(era) = self.era(turn.pin()) {
                 metrics.put_off = era.stats.sum(|c| &c.put_off);
