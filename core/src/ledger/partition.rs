@@ -48,7 +48,8 @@ pub struct Partition {
     pub index: Index,
     /// When to look for what is due; see `expiry.rs`.
     pub sweep_at: CachePadded<AtomicU64>,
-    pub(crate) budget: Arc<Budget>,
+    /// What its memory is counted in.
+    pub budget: Arc<Budget>,
     /// Who sends here.
     pub traffic: CachePadded<Traffic>,
     /// When to look for what has lapsed or can move, and from which segment number on; see `tend.rs`.

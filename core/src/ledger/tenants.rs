@@ -86,7 +86,8 @@ pub struct Tenant {
     /// How many parts of the share it may take before it is noisy.
     weight: AtomicU32,
     in_flight_max: AtomicU64,
-    line: Returned,
+    /// Its messages that are not to be received through the ready words; one node each.
+    pub line: Returned,
     name: Published<Box<str>>,
 }
 
@@ -511,7 +512,8 @@ impl Tenants {
         true
     }
 
-    fn mark(&self, number: u32, has_some: bool) {
+    /// Notes whether there may be something in a tenant's line.
+    pub fn mark(&self, number: u32, has_some: bool) {
         let at = number.saturating_sub(1) as usize;
         let Some(word) = self.lines.get(at / 64) else {
             return;
