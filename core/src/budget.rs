@@ -88,12 +88,18 @@ impl Budget {
         if self.whole.as_ref().is_some_and(|whole| !whole.take(bytes)) {
             return false;
         }
-        let before = self.used.fetch_add(bytes as u64, Ordering::Relaxed);
-        if before.saturating_add(bytes as u64) <= self.limit.load(Ordering::Relaxed) {
-            return true;
+        let limit = self.limit.load(Ordering::Relaxed);
+        // Not added first and taken back: whoever reads in between would see more than the limit. Progress: a failed CAS means
+        // that another thread took or gave back.
+        let fits = |used: u64| used.checked_add(bytes as u64).filter(|&sum| sum <= limit);
+        let took = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+            .is_ok();
+        if !took && let Some(whole) = &self.whole {
+            whole.give_back(bytes);
         }
-        self.give_back(bytes);
-        false
+        took
     }
 
     /// Counts `bytes` as used even beyond the limit: for what must not fail (bringing a message back).

@@ -691,3 +691,64 @@ fn nothing_is_lost_in_lines_under_load() {
         assert_eq!((tenant.messages, tenant.in_flight), (0, 0), "{tenant:?}");
     }
 }
+
+/// Leases that end by themselves, are given up, deleted late, and lapse into the dead-letter queue, all at the same time: each
+/// of them is counted once.
+#[test]
+fn tenants_counts_are_exact_after_a_storm() {
+    const MESSAGES: u64 = 4_000;
+    let broker = Broker::builder().partitions(2).build().expect("valid");
+    let letters = queue(&broker, "letters");
+    let config = QueueConfig {
+        redrive: Some(Redrive::new("letters", 6)),
+        ..QueueConfig::default()
+    };
+    let queue = queue_with(&broker, "fair", config);
+    for number in 0..MESSAGES {
+        send(&queue, ["n", "n", "n", "q", ""][number as usize % 5], number);
+    }
+    thread::scope(|scope| {
+        for seat in 0..3 {
+            let queue = &queue;
+            scope.spawn(move || {
+                let mut random = 0x9e37_79b9_u64 + seat;
+                let mut kept = Vec::new();
+                let began = Instant::now();
+                while queue.counts().visible + queue.counts().in_flight > 0 && began.elapsed() < secs(60) {
+                    for message in queue.receive(10, ms(1 + random % 5)).expect("valid") {
+                        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        match random >> 61 {
+                            0 | 1 => drop(queue.delete(&message.receipt_handle())),
+                            2 => drop(queue.change_visibility(&message.receipt_handle(), Duration::ZERO)),
+                            3 => kept.push(message),
+                            _ => {}
+                        }
+                    }
+                    // Late: some of their leases are over, and some of the messages received again.
+                    if kept.len() > 50 {
+                        for message in kept.drain(..) {
+                            let _late = queue.delete(&message.receipt_handle());
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(states(&queue), (0, 0, 0));
+    let counts = queue.counts();
+    assert_eq!(counts.deleted + counts.moved_out, MESSAGES);
+    assert!(
+        counts.moved_out > 0 && counts.expired > 0 && counts.released > 0,
+        "{counts:?}"
+    );
+    for tenant in queue.tenants() {
+        assert_eq!(
+            (tenant.messages, tenant.in_flight, tenant.in_line),
+            (0, 0, 0),
+            "{tenant:?}"
+        );
+    }
+    let moved: u64 = letters.tenants().iter().map(|tenant| tenant.messages).sum();
+    assert!(moved > 0 && moved <= counts.moved_out);
+    assert_eq!(empty(&letters) as u64, counts.moved_out);
+}

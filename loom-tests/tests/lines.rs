@@ -240,7 +240,8 @@ fn the_mark_before_the_node() {
                 state.store(state.state_in_hand().line_up().expect("visible").next);
                 tenants.mark(TENANT, true);
                 let tenant = tenants.get(TENANT, &pin).expect("there");
-                tenant.line.push(&segment, slot / BITS, 1 << (slot % BITS), &pin);
+                // A word has one token.
+                tenant.line.push(&segment, slot, 1, &pin);
             },
             CALL_UP,
         );
@@ -310,7 +311,8 @@ fn the_hold_after_the_state() {
             state.store(state.state_in_hand().line_up().expect("visible").next);
             assert!(segment.hold(), "no hold to be had");
             let tenant = tenants.get(TENANT, &pin).expect("there");
-            tenant.line.push(&segment, slot / BITS, 1 << (slot % BITS), &pin);
+            // A word has one token.
+            tenant.line.push(&segment, slot, 1, &pin);
             tenants.mark(TENANT, true);
         });
     });
