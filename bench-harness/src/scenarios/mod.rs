@@ -24,9 +24,11 @@ use clap::{Args, Command, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::memory;
+
 pub use self::{
     desk::{Fault, Stage},
-    sheet::Sheet,
+    sheet::{Sheet, short_table},
 };
 
 /// One of these scenarios with its settings.
@@ -61,7 +63,7 @@ impl<T: Args + Serialize + Clone> Settings for T {}
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Common {
     /// Multiply times and numbers of messages by this; 0.1 for a quick look
-    #[arg(long, default_value_t = 1.0, value_parser = crate::cli::positive::<100>)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0, value_parser = crate::cli::positive::<100>)]
     pub pace: f64,
     /// For bodies and everything random
     #[arg(long, default_value_t = 1, value_name = "N")]
@@ -174,20 +176,42 @@ pub fn list() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Partitions that a queue has in use at the moment, where the ledger tells.
-pub fn width_of(_queue: &epoq::Queue) -> Option<f64> {
-    // The ledger does not report it yet.
-    None
+/// The most messages, or milliseconds, that a scenario can be asked for.
+pub(crate) const MANY: u64 = 100_000_000;
+
+/// What a message may take, with its entry in the register.
+const MESSAGE_BYTES: u64 = 200;
+
+/// Whether so many messages at a time fit into memory; the error is for the user.
+pub(crate) fn fits(messages: u64) -> Result<(), String> {
+    const MIB: u64 = 1 << 20;
+    let (needed, available) = (messages * MESSAGE_BYTES, memory::available_bytes());
+    match available.filter(|&available| needed > available / 4 * 3) {
+        Some(available) => Err(format!(
+            "--messages {messages} would take some {} MiB, of which {} MiB are available",
+            needed / MIB,
+            available / MIB
+        )),
+        None => Ok(()),
+    }
 }
 
 /// `n` times `pace`, but some.
 pub(crate) fn scaled(n: u64, pace: f64) -> u64 {
-    ((n as f64 * pace) as u64).max(1)
+    ((n as f64 * pace) as u64).clamp(1, MANY)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        assert_eq!(fits(1000), Ok(()));
+        if memory::available_bytes().is_some() {
+            assert!(fits(u64::MAX / MESSAGE_BYTES).unwrap_err().contains("MiB"));
+        }
+    }
 
     #[test]
     fn names_are_those_of_the_command_line() {
