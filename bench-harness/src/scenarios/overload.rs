@@ -230,13 +230,16 @@ impl Overload {
     }
 }
 
-/// The memory in use. A send counts its bytes before it knows that they do not fit, and takes them off again: what is beyond the limit
-/// only in some of many readings was never allocated.
+/// The memory in use. A send counts its bytes before it knows that they do not fit, and takes them off again, which takes long if its
+/// thread loses its core in between: what is beyond the limit only in some of many readings was never allocated.
 fn settled(broker: &Broker) -> MemoryUse {
     let mut used = broker.memory();
-    for _ in 0..1000 {
+    for attempt in 0..200 {
         if used.used <= used.limit {
             break;
+        }
+        if attempt >= 100 {
+            thread::sleep(Duration::from_millis(1));
         }
         used = broker.memory();
     }

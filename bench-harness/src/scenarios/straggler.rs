@@ -59,12 +59,14 @@ impl Trial for Straggler {
     const NAME: &'static str = "straggler";
 
     fn scale(&mut self, pace: f64) {
-        self.messages = scaled(self.messages, pace);
+        // Ten survivors remain.
+        let least = self.most().saturating_mul(10).min(self.messages);
+        self.messages = scaled(self.messages, pace).max(least);
     }
 
     fn check(&self) -> Result<(), String> {
         // Ten survivors at least, or a segment more or less decides.
-        let most = self.one_in.iter().max().copied().unwrap_or(0);
+        let most = self.most();
         if self.messages / 10 < most {
             return Err(format!(
                 "--messages {} leaves fewer than ten survivors of --one-in {most}",
@@ -94,6 +96,10 @@ impl Trial for Straggler {
 }
 
 impl Straggler {
+    fn most(&self) -> u64 {
+        self.one_in.iter().max().copied().unwrap_or(1)
+    }
+
     fn round(&self, stage: &Stage<'_>, one_in: u64, kind: Kind, sheet: &mut Sheet) -> anyhow::Result<()> {
         let (broker, clock) = stage.broker_by_hand()?;
         let queue = broker.create_queue(Self::NAME, unlimited())?;
