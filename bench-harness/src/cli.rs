@@ -4,7 +4,12 @@ use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{plan::Wishes, scenario::Scenario, scenarios::Act, targets::TargetName};
+use crate::{
+    plan::Wishes,
+    scenario::Scenario,
+    scenarios::{Act, Common},
+    targets::TargetName,
+};
 
 /// The harness of epoq: drives a message queue at full speed, and proves in the same run that nothing was lost.
 ///
@@ -28,6 +33,8 @@ pub enum Command {
     Compare(Compare),
     /// The standard run
     Standard(Standard),
+    /// All scenarios that only the ledger can do, one after the other, and a short table of them
+    Queue(Queue),
     /// One of the scenarios that only the ledger can do
     #[command(flatten)]
     Act(Act),
@@ -104,7 +111,7 @@ pub struct Compare {
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Standard {
     /// Stretch every measurement by this; 0.05 for a quick look, 5 for a long one
-    #[arg(long, default_value_t = 1.0, value_parser = positive::<100>)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0, value_parser = positive::<100>)]
     pub pace: f64,
     /// Print one JSON object on stdout, everything else on stderr
     #[arg(long)]
@@ -118,6 +125,14 @@ impl Default for Standard {
             json: false,
         }
     }
+}
+
+/// `epoq-bench queue`
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Queue {
+    /// What all scenarios can be told.
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// How to measure.

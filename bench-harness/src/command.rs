@@ -14,7 +14,7 @@ use crate::{
     progress::{Bar, Progress},
     report::{self, RunReport},
     scenario::Scenario,
-    scenarios::{self, Act, Play, Sheet, Stage},
+    scenarios::{self, Act, Common, Play, Sheet, Stage, short_table},
     standard,
     targets::TargetName,
 };
@@ -57,6 +57,7 @@ pub fn execute(cli: Cli) -> Result<Verdict, Error> {
         Some(Command::List(options)) => list(&options),
         Some(Command::Run(options)) => run(&options),
         Some(Command::Compare(options)) => compare(&options),
+        Some(Command::Queue(options)) => all_acts(options.common),
         Some(Command::Act(act)) => act_out(act),
     }
 }
@@ -195,6 +196,45 @@ fn act_out(act: Act) -> Result<Verdict, Error> {
         writeln!(out, "\n{}", sheet.to_text(play.name(), &play.settings()))?;
     }
     Ok(verdict(&wrongs(play.as_ref(), &sheet)))
+}
+
+fn all_acts(common: Common) -> Result<Verdict, Error> {
+    let plays = scenarios::all(common.pace).map_err(Error::Usage)?;
+    let session = Session::begin(&[]);
+    let sheets = plays
+        .iter()
+        .map(|play| Ok((play.as_ref(), session.perform(play.as_ref(), common.seed)?)))
+        .collect::<Result<Vec<_>, Error>>()?;
+    session.bar.end();
+
+    let (machine, commit) = (&session.machine, session.commit.as_str());
+    let mut out = io::stdout().lock();
+    let rows = sheets
+        .iter()
+        .flat_map(|(play, sheet)| sheet.rows(play.name()))
+        .collect();
+    if common.json {
+        let scenarios: Vec<Value> = sheets
+            .iter()
+            .map(|(play, sheet)| sheet.to_json(play.name(), &play.settings(), common.seed, machine, commit))
+            .collect();
+        let verified = sheets.iter().all(|(_, sheet)| sheet.verified());
+        let report = json!({"scenarios": scenarios, "verified": verified, "pace": common.pace, "seed": common.seed,
+            "machine": machine, "commit": commit});
+        writeln!(out, "{report}")?;
+        // For people, who asked for a file.
+        eprintln!("\n{}", short_table(rows));
+    } else {
+        for (play, sheet) in &sheets {
+            writeln!(out, "\n{}", sheet.to_text(play.name(), &play.settings()))?;
+        }
+        writeln!(out, "\n{}", short_table(rows))?;
+    }
+    let findings: Vec<String> = sheets
+        .iter()
+        .flat_map(|(play, sheet)| wrongs(*play, sheet))
+        .collect();
+    Ok(verdict(&findings))
 }
 
 fn wrongs(play: &dyn Play, sheet: &Sheet) -> Vec<String> {

@@ -170,6 +170,49 @@ fn tables_say_what_was_verified_and_what_has_no_lease() {
 }
 
 #[test]
+fn the_ledgers_own_scenarios_print_one_object() {
+    let list = json("list --json");
+    let own: Vec<&Value> = list["scenarios"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|scenario| scenario["short"].is_array())
+        .collect();
+    assert_eq!(own.len(), 10);
+    for scenario in own {
+        let name = scenario["name"].as_str().unwrap();
+        // The queue that was wide takes its five seconds.
+        let patience = if name == "width" { "--patience-s 0.1" } else { "" };
+        let run = json(&format!("run {name} --pace 0.02 --seed 3 {patience} --json"));
+        assert_eq!((&run["scenario"], &run["seed"]), (&name.into(), &3.into()));
+        assert_eq!(run["verified"], true, "{run}");
+        for field in ["messages", "seconds", "messages_per_second"] {
+            assert!(
+                run[field].as_f64().is_some_and(|value| value > 0.0),
+                "{field}: {run}"
+            );
+        }
+        for field in ["settings", "machine", "books", "figures", "latency_ns"] {
+            assert!(run[field].is_object(), "{field}: {run}");
+        }
+        assert!(run["commit"].is_string(), "{run}");
+    }
+}
+
+#[test]
+fn all_of_them_come_with_a_short_table() {
+    let output = bench("queue --pace 0.02 --json");
+    assert!(output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["scenarios"].as_array().unwrap().len(), 10);
+    assert_eq!(report["verified"], true);
+    let table = String::from_utf8(output.stderr).unwrap();
+    for name in ["| delay ", "| straggler ", "| width "] {
+        assert!(table.contains(name), "{name}:\n{table}");
+    }
+}
+
+#[test]
 fn list_names_everything() {
     let text = String::from_utf8(bench("list").stdout).unwrap();
     for name in [
@@ -180,6 +223,16 @@ fn list_names_everything() {
         "inflight",
         "redelivery",
         "flood",
+        "delay",
+        "poison",
+        "longpoll",
+        "burst",
+        "straggler",
+        "expiry",
+        "idle-queues",
+        "fair",
+        "overload",
+        "width",
     ] {
         assert!(text.contains(name), "{name}");
     }
@@ -212,6 +265,20 @@ fn bad_input_gets_a_reason_and_exit_status_2() {
         ("compare lifecycle --targets epoq", "at least two"),
         ("compare lifecycle --targets epoq,epoq", "twice"),
         ("compare lifecycle", "--targets"),
+        ("delay --messages 0", "--messages"),
+        ("delay --messages 100000001", "100000000"),
+        ("delay --spread-ms 900001", "900000"),
+        ("delay --rate -1", "more than 0"),
+        ("poison --one-in 1", "--one-in"),
+        ("longpoll --waiters 0", "1 to 256"),
+        ("burst --capacity 5", "--surge"),
+        ("straggler --messages 100", "survivors"),
+        ("expiry --period-ms 0", "--period-ms"),
+        ("idle-queues --queues 0", "--queues"),
+        ("fair --consumers 0", "1 to 256"),
+        ("overload --memory-mib 0", "--memory-mib"),
+        ("width --threads 65", "1 to 64"),
+        ("queue --pace 0", "--pace"),
     ] {
         let output = bench(arguments);
         let errors = String::from_utf8(output.stderr).unwrap();

@@ -3,7 +3,11 @@
 use epoq_bench::{
     check::Wrong,
     progress::Quiet,
-    scenarios::{Fault, Sheet, Stage, Trial, burst::Burst, delay::Delay, longpoll::Longpoll, poison::Poison},
+    scenarios::{
+        Fault, Sheet, Stage, Trial, burst::Burst, delay::Delay, expiry::Expiry, fair::Fair,
+        idle_queues::IdleQueues, longpoll::Longpoll, overload::Overload, poison::Poison,
+        straggler::Straggler, width::Width,
+    },
 };
 
 /// A short performance with settings changed by `change`.
@@ -127,4 +131,106 @@ fn a_rush_is_absorbed_and_drains() {
 fn faults_in_the_rush() {
     convicted(Fault::LosesOne, Wrong::Lost, 1.0, rush);
     convicted(Fault::ForgetsDelete, Wrong::LeftOver, 1.0, rush);
+}
+
+fn stragglers(straggler: &mut Straggler) {
+    (straggler.messages, straggler.one_in) = (30_000, vec![252]);
+}
+
+#[test]
+fn survivors_move_together() {
+    let sheet = verified(1.0, stragglers);
+    let bytes = |kind: &str, when: &str| {
+        let name = format!("bytes per {kind} survivor of 252, {when}");
+        sheet.value(&name).unwrap_or_else(|| panic!("{name}: {sheet:?}"))
+    };
+    for (kind, when) in [("delayed", "after a minute"), ("visible", "after 12 hours")] {
+        assert!(bytes(kind, "before") > 20_000.0, "{sheet:?}");
+        assert!(bytes(kind, when) < 2_000.0, "{sheet:?}");
+    }
+    // Leases go on, so handles must, where they are.
+    assert_eq!(sheet.value("evacuated, leased of 252"), Some(0.0));
+    let few = Straggler {
+        messages: 1000,
+        ..<Straggler as epoq_bench::scenarios::Settings>::defaults()
+    };
+    assert!(few.check().unwrap_err().contains("--messages"));
+}
+
+#[test]
+fn a_straggler_is_scaled_to_some_survivors() {
+    let mut straggler = <Straggler as epoq_bench::scenarios::Settings>::defaults();
+    straggler.scale(0.000_1);
+    assert_eq!(straggler.check(), Ok(()));
+    (straggler.messages, straggler.one_in) = (500, vec![2]);
+    straggler.scale(1.0);
+    assert_eq!(straggler.messages, 500);
+}
+
+#[test]
+fn faults_among_survivors() {
+    convicted(Fault::LosesOne, Wrong::Lost, 1.0, stragglers);
+    convicted(Fault::ForgetsDelays, Wrong::Early, 1.0, stragglers);
+    convicted(Fault::ForgetsDelete, Wrong::LeftOver, 1.0, stragglers);
+}
+
+fn soon(expiry: &mut Expiry) {
+    (expiry.messages, expiry.window_ms, expiry.lead_ms) = (20_000, 200, 200);
+}
+
+#[test]
+fn leases_end_when_they_should() {
+    let sheet = verified(1.0, soon);
+    // Rounded up for each receiver.
+    assert!(sheet.spreads[0].latency.samples() >= 20_000, "{sheet:?}");
+    convicted(Fault::EndsLeasesEarly, Wrong::DoubleLease, 1.0, soon);
+    convicted(Fault::DeliversTwice, Wrong::DoubleLease, 1.0, soon);
+}
+
+#[test]
+fn idle_queues_are_weighed() {
+    let few = |idle: &mut IdleQueues| idle.queues = 150;
+    let sheet = verified(1.0, few);
+    assert!(sheet.value("bytes of the budget per queue drained") > Some(0.0));
+    convicted(Fault::LosesOne, Wrong::Lost, 1.0, few);
+}
+
+fn tenants(fair: &mut Fair) {
+    (fair.backlog, fair.noisy_us) = (400, 1000);
+}
+
+#[test]
+fn tenants_are_told_apart() {
+    let sheet = verified(1.0, tenants);
+    assert!(sheet.value("quiet p99 without groups over with") > Some(0.0));
+    convicted(Fault::LosesOne, Wrong::Lost, 1.0, tenants);
+    convicted(Fault::DeliversTwice, Wrong::DoubleLease, 1.0, tenants);
+}
+
+fn little_room(overload: &mut Overload) {
+    (overload.memory_mib, overload.seconds) = (4, 0.2);
+}
+
+#[test]
+fn a_full_ledger_keeps_within_its_budget() {
+    let sheet = verified(1.0, little_room);
+    assert!(sheet.value("refusals") > Some(0.0), "{sheet:?}");
+    assert!(
+        sheet.value("most memory used") <= Some(f64::from(4 << 20)),
+        "{sheet:?}"
+    );
+    convicted(Fault::LosesOne, Wrong::Lost, 1.0, little_room);
+    convicted(Fault::ForgetsDelete, Wrong::LeftOver, 1.0, little_room);
+}
+
+fn brief_rush(width: &mut Width) {
+    (width.messages, width.patience_s, width.seconds) = (50_000, 0.1, 0.3);
+}
+
+#[test]
+fn a_rush_and_then_little() {
+    let sheet = verified(1.0, brief_rush);
+    assert!(sheet.value("partitions after the rush") >= Some(1.0), "{sheet:?}");
+    convicted(Fault::LosesOne, Wrong::Lost, 1.0, brief_rush);
+    convicted(Fault::Corrupts, Wrong::Corrupt, 1.0, brief_rush);
 }

@@ -24,7 +24,6 @@ use super::{
     desk::{Course, Desk, Job, LONG, Post, crew, settle, unlimited},
     register::Register,
     sheet::{Timeline, Unit},
-    width_of,
 };
 use crate::{
     environment,
@@ -36,19 +35,19 @@ use crate::{
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct Burst {
     /// The base rate as a share of what senders and receivers were just measured to do
-    #[arg(long, value_name = "PART", default_value_t = 0.1, value_parser = crate::cli::positive::<1>)]
+    #[arg(long, value_name = "PART", allow_negative_numbers = true, default_value_t = 0.1, value_parser = crate::cli::positive::<1>)]
     pub share: f64,
     /// The base rate in messages per second, instead of a share
-    #[arg(long, value_name = "OPS", value_parser = crate::cli::positive::<1_000_000_000>)]
+    #[arg(long, value_name = "OPS", allow_negative_numbers = true, value_parser = crate::cli::positive::<1_000_000_000>)]
     pub rate: Option<f64>,
     /// What consumers can do, as a multiple of the base rate
-    #[arg(long, value_name = "TIMES", default_value_t = 2.0, value_parser = crate::cli::positive::<1000>)]
+    #[arg(long, value_name = "TIMES", allow_negative_numbers = true, default_value_t = 2.0, value_parser = crate::cli::positive::<1000>)]
     pub capacity: f64,
     /// What the rate becomes, as a multiple of the base rate
-    #[arg(long, value_name = "TIMES", default_value_t = 3.0, value_parser = crate::cli::positive::<1000>)]
+    #[arg(long, value_name = "TIMES", allow_negative_numbers = true, default_value_t = 3.0, value_parser = crate::cli::positive::<1000>)]
     pub surge: f64,
     /// How long the rush lasts; before it comes half of that at the base rate, after it as much again and a half
-    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = crate::cli::positive::<3600>)]
+    #[arg(long, value_name = "S", allow_negative_numbers = true, default_value_t = 1.0, value_parser = crate::cli::positive::<3600>)]
     pub seconds: f64,
     /// Threads that send
     #[arg(long, value_name = "N", default_value_t = (environment::cores() / 2).max(1), value_parser = crate::cli::count::<64>)]
@@ -265,7 +264,7 @@ impl Burst {
                     Some(sent as f64),
                     Some(ended as f64),
                     Some(backlog as f64),
-                    width_of(&queue),
+                    Some(queue.width() as f64),
                 ]);
                 // Drained: what is left is what comes in within a millisecond or two.
                 if now_ns > over_ns
@@ -291,22 +290,28 @@ impl Burst {
         let drain = drained_ns.map(|drained_ns| drained_ns.saturating_sub(over_ns) as f64 / 1e9);
         sheet.messages = books.deleted;
         sheet.seconds = before + rush + after;
-        sheet.figure("peak backlog", peak, Unit::Count);
-        sheet.figure(
-            "peak reckoned from the rates",
-            base * (self.surge - self.capacity) * rush,
-            Unit::Count,
-        );
+        sheet.figure("peak backlog", peak, Unit::Count).in_short();
+        sheet
+            .figure(
+                "peak reckoned from the rates",
+                base * (self.surge - self.capacity) * rush,
+                Unit::Count,
+            )
+            .in_short();
         match drain {
             Some(drain) => {
-                sheet.figure("time to drain after the rush", drain, Unit::Seconds);
+                sheet
+                    .figure("time to drain after the rush", drain, Unit::Seconds)
+                    .in_short();
             }
             None => sheet
                 .notes
                 .push("the backlog was not drained before the arrivals ended".into()),
         }
         let reckoned = (self.surge - self.capacity) * rush / (self.capacity - 1.0);
-        sheet.figure("time reckoned from the rates", reckoned, Unit::Seconds);
+        sheet
+            .figure("time reckoned from the rates", reckoned, Unit::Seconds)
+            .in_short();
         sheet.figure("base rate", base, Unit::PerSecond);
         order.show(sheet);
         sheet.spread("dwell, intended arrival to received", Latency::merge(dwells));

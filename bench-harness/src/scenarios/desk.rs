@@ -10,8 +10,8 @@ use std::{
 use anyhow::anyhow;
 use arrayvec::ArrayVec;
 use epoq::{
-    Broker, Deletion, Message, Outgoing, Queue, QueueConfig, ReceiptHandle, SendError, VisibilityChange,
-    Worker,
+    Broker, Builder, Deletion, ManualClock, Message, Outgoing, Queue, QueueConfig, ReceiptHandle, SendError,
+    VisibilityChange, Worker,
 };
 use quanta::Clock;
 use serde_json::{Map, Value, json};
@@ -67,6 +67,7 @@ pub struct Stage<'p> {
     fault: Option<Fault>,
     occasions: AtomicU64,
     clock: Clock,
+    skipped_ns: AtomicU64,
 }
 
 impl std::fmt::Debug for Stage<'_> {
@@ -91,6 +92,7 @@ impl<'p> Stage<'p> {
             fault: None,
             occasions: AtomicU64::new(0),
             clock: Clock::new(),
+            skipped_ns: AtomicU64::new(0),
         }
     }
 
@@ -117,7 +119,14 @@ impl<'p> Stage<'p> {
     /// Nanoseconds of the clock that all moments of a scenario are told in.
     #[inline]
     pub fn now_ns(&self) -> u64 {
-        self.clock.delta_as_nanos(0, self.clock.raw())
+        // Relaxed: time is skipped while nothing else goes on.
+        self.clock.delta_as_nanos(0, self.clock.raw()) + self.skipped_ns.load(Relaxed)
+    }
+
+    /// Lets time pass at once, for the ledger and for the books: nobody sits through 12 hours.
+    pub fn skip(&self, clock: &ManualClock, time: Duration) {
+        clock.advance(time);
+        self.skipped_ns.fetch_add(time.as_nanos() as u64, Relaxed);
     }
 
     /// Waits until `moment_ns`: sleeps through the most of it, and looks at the clock for the rest.
@@ -139,11 +148,21 @@ impl<'p> Stage<'p> {
 
     /// A broker whose messages may take `memory_limit` bytes.
     pub fn broker(&self, memory_limit: u64) -> anyhow::Result<Broker> {
-        let broker = Broker::builder()
+        self.build(Broker::builder().memory_limit(memory_limit))
+    }
+
+    /// A broker whose time passes only by [`Stage::skip`].
+    pub fn broker_by_hand(&self) -> anyhow::Result<(Broker, ManualClock)> {
+        let clock = ManualClock::new();
+        let broker = self.build(Broker::builder().memory_limit(u64::MAX / 2).clock(&clock))?;
+        Ok((broker, clock))
+    }
+
+    fn build(&self, builder: Builder) -> anyhow::Result<Broker> {
+        builder
             .seed(self.seed)
-            .memory_limit(memory_limit)
-            .build();
-        broker.map_err(|error| anyhow!("{error:?}"))
+            .build()
+            .map_err(|error| anyhow!("{error:?}"))
     }
 }
 
@@ -410,6 +429,11 @@ impl<'s> Desk<'s> {
             }
         }
         taken
+    }
+
+    /// The last `n` messages were refused, all of them: the next ones are the same again.
+    pub fn rewind(&mut self, n: usize) {
+        self.next -= n as u64;
     }
 
     #[cold]

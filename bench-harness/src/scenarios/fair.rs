@@ -29,19 +29,19 @@ use crate::{
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct Fair {
     /// The noisy tenant's backlog
-    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub backlog: u64,
     /// How long one of its messages takes
-    #[arg(long, value_name = "US", default_value_t = 2_000)]
+    #[arg(long, value_name = "US", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(0..=10_000_000))]
     pub noisy_us: u64,
     /// Quiet tenants
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = crate::cli::count::<1000>)]
     pub quiet: usize,
     /// Messages of each quiet tenant per second
-    #[arg(long, value_name = "OPS", default_value_t = 50.0, value_parser = crate::cli::positive::<1_000_000>)]
+    #[arg(long, value_name = "OPS", allow_negative_numbers = true, default_value_t = 50.0, value_parser = crate::cli::positive::<1_000_000>)]
     pub rate: f64,
     /// How long one of theirs takes
-    #[arg(long, value_name = "US", default_value_t = 200)]
+    #[arg(long, value_name = "US", default_value_t = 200, value_parser = clap::value_parser!(u64).range(0..=10_000_000))]
     pub quiet_us: u64,
     /// Consumers
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = crate::cli::count::<256>)]
@@ -62,14 +62,16 @@ impl Trial for Fair {
         for (word, quantile) in [("p50", 0.5), ("p99", 0.99)] {
             let of = |latency: &Latency| latency.quantile_ns(quantile).unwrap_or(0) as f64;
             let ratio = of(&without) / of(&with).max(1.0);
-            sheet.figure(
-                format!("quiet {word} without groups over with"),
-                ratio,
-                Unit::Ratio,
-            );
+            sheet
+                .figure(
+                    format!("quiet {word} without groups over with"),
+                    ratio,
+                    Unit::Ratio,
+                )
+                .in_short();
         }
-        sheet.spread("quiet tenants' dwell, with groups", with);
-        sheet.spread("quiet tenants' dwell, without", without);
+        sheet.spread("quiet tenants' dwell, with groups", with).in_short();
+        sheet.spread("quiet tenants' dwell, without", without).in_short();
         sheet.notes.push(
             "dwell: from when a message should have been sent to its receipt; a ledger that does not tell tenants apart gives a ratio of 1"
                 .into(),

@@ -32,7 +32,7 @@ use crate::{
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct Longpoll {
     /// Messages for each kind and number of waiters
-    #[arg(long, value_name = "N", default_value_t = 1600)]
+    #[arg(long, value_name = "N", default_value_t = 1600, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub messages: u64,
     /// Turns in which the kinds are measured
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=100))]
@@ -41,7 +41,7 @@ pub struct Longpoll {
     #[arg(long, value_name = "A,B,…", value_delimiter = ',', default_values_t = [1, 8], value_parser = crate::cli::count::<256>)]
     pub waiters: Vec<usize>,
     /// Shortest pause before a message, for the waiters to fall asleep; the longest is three times that
-    #[arg(long, value_name = "US", default_value_t = 100)]
+    #[arg(long, value_name = "US", default_value_t = 100, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub pause_us: u64,
 }
 
@@ -85,15 +85,21 @@ impl Trial for Longpoll {
             for (name, other) in [("a bare wake", &event), ("a wake and hand-over", &queue)] {
                 for (word, quantile) in [("p50", 0.5), ("p99", 0.99)] {
                     let of = |latency: &Latency| latency.quantile_ns(quantile).unwrap_or(0) as f64;
-                    sheet.figure(
-                        format!("{waiters} waiting, {word} over {name}"),
-                        of(&ledger) / of(other).max(1.0),
-                        Unit::Ratio,
-                    );
+                    sheet
+                        .figure(
+                            format!("{waiters} waiting, {word} over {name}"),
+                            of(&ledger) / of(other).max(1.0),
+                            Unit::Ratio,
+                        )
+                        .in_short = name == "a bare wake";
                 }
             }
-            sheet.spread(format!("{waiters} waiting, send to receive_wait"), ledger);
-            sheet.spread(format!("{waiters} waiting, notify to wake"), event);
+            sheet
+                .spread(format!("{waiters} waiting, send to receive_wait"), ledger)
+                .in_short();
+            sheet
+                .spread(format!("{waiters} waiting, notify to wake"), event)
+                .in_short();
             sheet.spread(format!("{waiters} waiting, push, notify and wake to pop"), queue);
         }
         sheet.notes.push(format!(

@@ -24,9 +24,11 @@ use clap::{Args, Command, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::memory;
+
 pub use self::{
     desk::{Fault, Stage},
-    sheet::Sheet,
+    sheet::{Sheet, short_table},
 };
 
 /// One of these scenarios with its settings.
@@ -61,7 +63,7 @@ impl<T: Args + Serialize + Clone> Settings for T {}
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Common {
     /// Multiply times and numbers of messages by this; 0.1 for a quick look
-    #[arg(long, default_value_t = 1.0, value_parser = crate::cli::positive::<100>)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0, value_parser = crate::cli::positive::<100>)]
     pub pace: f64,
     /// For bodies and everything random
     #[arg(long, default_value_t = 1, value_name = "N")]
@@ -132,24 +134,48 @@ macro_rules! acts {
 
 acts! {
     /// Messages with delays of their own: how late are they delivered?
+    ///
+    /// Shows the lateness of deliveries against the moment each was due. None may come early: that fails the run.
     Delay(delay::Delay),
     /// A dead-letter storm: some messages are never deleted; what does it cost the others?
+    ///
+    /// Shows the good messages' throughput over that of a run without poison, in turns. Each poison message must end in the dead-letter
+    /// queue exactly once, after exactly as many deliveries as are allowed.
     Poison(poison::Poison),
     /// From a send to the return of a receive that waits, against a bare wake-up
+    ///
+    /// Shows p50 and p99 of the wake with one waiter and with several, and both over those of a bare event-listener in the same run.
     Longpoll(longpoll::Longpoll),
     /// Arrivals triple for a while: the queue absorbs it, and drains
+    ///
+    /// Shows the peak of the backlog and the time to drain, beside what the rates let expect, and the backlog over time. Nothing may be
+    /// lost.
     Burst(burst::Burst),
     /// All but one message in so many deleted: what does a survivor keep?
+    ///
+    /// Shows bytes per survivor before and after evacuation, for survivors that are delayed, visible and leased. The clock is set by hand:
+    /// segments are evacuated when a minute old, messages once received only after twelve hours, leased ones never.
     Straggler(straggler::Straggler),
     /// A million leases end within a while: how late do the messages come back?
+    ///
+    /// Shows the lateness of redeliveries, to be at most 10 ms at p99 with a driver that calls every 10 ms. None may come early.
     Expiry(expiry::Expiry),
     /// A thousand queues with nothing in them: bytes for each
+    ///
+    /// Shows bytes allocated per queue, to be below 16 KiB: of queues that never had a message, and of those that had one.
     IdleQueues(idle_queues::IdleQueues),
     /// One noisy tenant and several quiet ones, with message groups and without
+    ///
+    /// Shows how long the quiet tenants' messages wait while the noisy one's backlog is worked off, without groups over with groups.
     Fair(fair::Fair),
     /// Producers at full speed against a full ledger
+    ///
+    /// Shows what consumers get done against a ledger with room, and the memory in use, which must never be beyond the limit.
     Overload(overload::Overload),
     /// All threads at once, then little traffic: width and order
+    ///
+    /// Shows over how many partitions the queue spreads after a rush, when it is narrow again, and how far from the order of sending the
+    /// deliveries are, before and then. Takes five seconds for each halving.
     Width(width::Width),
 }
 
@@ -174,20 +200,42 @@ pub fn list() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Partitions that a queue has in use at the moment, where the ledger tells.
-pub fn width_of(_queue: &epoq::Queue) -> Option<f64> {
-    // The ledger does not report it yet.
-    None
+/// The most messages, or milliseconds, that a scenario can be asked for.
+pub(crate) const MANY: u64 = 100_000_000;
+
+/// What a message may take, with its entry in the register.
+const MESSAGE_BYTES: u64 = 200;
+
+/// Whether so many messages at a time fit into memory; the error is for the user.
+pub(crate) fn fits(messages: u64) -> Result<(), String> {
+    const MIB: u64 = 1 << 20;
+    let (needed, available) = (messages * MESSAGE_BYTES, memory::available_bytes());
+    match available.filter(|&available| needed > available / 4 * 3) {
+        Some(available) => Err(format!(
+            "--messages {messages} would take some {} MiB, of which {} MiB are available",
+            needed / MIB,
+            available / MIB
+        )),
+        None => Ok(()),
+    }
 }
 
 /// `n` times `pace`, but some.
 pub(crate) fn scaled(n: u64, pace: f64) -> u64 {
-    ((n as f64 * pace) as u64).max(1)
+    ((n as f64 * pace) as u64).clamp(1, MANY)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        assert_eq!(fits(1000), Ok(()));
+        if memory::available_bytes().is_some() {
+            assert!(fits(u64::MAX / MESSAGE_BYTES).unwrap_err().contains("MiB"));
+        }
+    }
 
     #[test]
     fn names_are_those_of_the_command_line() {

@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::{
     Sheet, Stage, Trial,
     desk::{Books, Course, Desk, Got, Gots, Job, LONG, crew, lose_letters, settle, unlimited},
+    fits,
     register::Register,
     scaled,
     sheet::Unit,
@@ -26,7 +27,7 @@ use crate::{check::Wrong, environment, target::BATCH_MAX};
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct Poison {
     /// Good messages in each round
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=super::MANY))]
     pub messages: u64,
     /// With poison, one message in this many is poison
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..))]
@@ -60,6 +61,11 @@ impl Trial for Poison {
         self.rounds = scaled(self.rounds, pace.min(1.0));
     }
 
+    fn check(&self) -> Result<(), String> {
+        // Poison comes on top: as many again at most.
+        fits(self.messages * 2)
+    }
+
     fn perform(&self, stage: &Stage<'_>) -> anyhow::Result<Sheet> {
         let mut sheet = Sheet::default();
         let (mut clean, mut storm, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
@@ -80,19 +86,23 @@ impl Trial for Poison {
             storm.push(of_storm);
             ratios.push(of_storm / of_clean);
         }
-        sheet.figure(
-            "good messages in the storm over without",
-            median(&mut ratios),
-            Unit::Ratio,
-        );
+        sheet
+            .figure(
+                "good messages in the storm over without",
+                median(&mut ratios),
+                Unit::Ratio,
+            )
+            .in_short();
         sheet.figure("good messages in the storm", median(&mut storm), Unit::PerSecond);
         sheet.figure("good messages without", median(&mut clean), Unit::PerSecond);
         sheet.figure("dead letters", letters as f64, Unit::Count);
-        sheet.figure(
-            "deliveries of poison per good message",
-            extra as f64 / good.max(1) as f64,
-            Unit::Ratio,
-        );
+        sheet
+            .figure(
+                "deliveries of poison per good message",
+                extra as f64 / good.max(1) as f64,
+                Unit::Ratio,
+            )
+            .in_short();
         sheet.notes.push(format!(
             "each poison message was delivered {} times, given up each time, and came out of the dead-letter queue once, as delivery {}",
             self.max_receives,

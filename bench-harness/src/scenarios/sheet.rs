@@ -34,8 +34,21 @@ pub struct Figure {
     pub value: f64,
     /// Of what.
     pub unit: Unit,
-    /// What it should be, in words.
-    pub aim: Option<&'static str>,
+    /// What it should be.
+    pub aim: Option<Aim>,
+    /// Whether the short table of all scenarios has it.
+    pub in_short: bool,
+}
+
+/// What a figure should be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Aim {
+    /// No more than this.
+    AtMost(f64),
+    /// Less than this.
+    Below(f64),
+    /// No less than this.
+    AtLeast(f64),
 }
 
 /// How something is spread.
@@ -45,8 +58,10 @@ pub struct Spread {
     pub name: String,
     /// Samples in nanoseconds.
     pub latency: Latency,
-    /// What it should be, in words.
-    pub aim: Option<&'static str>,
+    /// What one of [`Latency::QUANTILES`] should be at most, in nanoseconds.
+    pub aim: Option<(usize, u64)>,
+    /// Whether the short table of all scenarios has it.
+    pub in_short: bool,
 }
 
 /// How figures went over time.
@@ -92,6 +107,7 @@ impl Sheet {
             value,
             unit,
             aim: None,
+            in_short: false,
         });
         self.figures.last_mut().expect("it was just added")
     }
@@ -102,6 +118,7 @@ impl Sheet {
             name: name.into(),
             latency,
             aim: None,
+            in_short: false,
         });
         self.spreads.last_mut().expect("it was just added")
     }
@@ -133,7 +150,9 @@ impl Sheet {
             .figures
             .iter()
             .map(|figure| {
-                let value = json!({"value": figure.value, "unit": figure.unit.name(), "aim": figure.aim});
+                let value = json!({
+                    "value": figure.value, "unit": figure.unit.name(), "aim": figure.aim_words(), "met": figure.is_met(),
+                });
                 (key(&figure.name), value)
             })
             .collect();
@@ -143,7 +162,8 @@ impl Sheet {
             .map(|spread| {
                 let mut value = spread.latency.to_json();
                 value["samples"] = spread.latency.samples().into();
-                value["aim"] = spread.aim.into();
+                value["aim"] = spread.aim_words().into();
+                value["met"] = spread.is_met().into();
                 (key(&spread.name), value)
             })
             .collect();
@@ -176,7 +196,7 @@ impl Sheet {
                 table.add_row([
                     Cell::new(&figure.name),
                     right(figure.unit.show(figure.value)),
-                    Cell::new(figure.aim.unwrap_or("")),
+                    Cell::new(judged(figure.aim_words(), figure.is_met())),
                 ]);
             }
             parts.push(table.to_string());
@@ -196,7 +216,7 @@ impl Sheet {
                         .chain([spread.latency.max_ns()])
                         .map(|ns| right(ns.map_or("–".to_owned(), |ns| human(Duration::from_nanos(ns))))),
                 );
-                row.push(Cell::new(spread.aim.unwrap_or("")));
+                row.push(Cell::new(judged(spread.aim_words(), spread.is_met())));
                 table.add_row(row);
             }
             parts.push(table.to_string());
@@ -220,6 +240,30 @@ impl Sheet {
         format!("{scenario:<46} {first}{verdict}")
     }
 
+    /// Rows of the short table: scenario, figure, measured, aim, met.
+    pub fn rows(&self, scenario: &str) -> Vec<[String; 5]> {
+        let row = |name: &str, value: String, aim: Option<String>, met: Option<bool>| {
+            let met = met.map_or("–", |met| if met { "yes" } else { "**no**" });
+            let aim = aim.unwrap_or_else(|| "–".to_owned());
+            [scenario.to_owned(), name.to_owned(), value, aim, met.to_owned()]
+        };
+        let figures = self.figures.iter().filter(|figure| figure.in_short);
+        let figures = figures.map(|figure| {
+            let value = figure.unit.show(figure.value);
+            row(&figure.name, value, figure.aim_words(), figure.is_met())
+        });
+        let spreads = self.spreads.iter().filter(|spread| spread.in_short);
+        let spreads = spreads.map(|spread| {
+            row(
+                &format!("{}: p50, p99, p99.9", spread.name),
+                [0.5, 0.99, 0.999].map(|q| spread.show(q)).join(", "),
+                spread.aim_words(),
+                spread.is_met(),
+            )
+        });
+        figures.chain(spreads).collect()
+    }
+
     fn verdict(&self) -> &'static str {
         if self.verified() {
             "· verified: every message sent was received when it was due, under one lease at a time, and deleted exactly once"
@@ -230,16 +274,65 @@ impl Sheet {
 }
 
 impl Figure {
-    /// What it should be.
-    pub fn aim(&mut self, aim: &'static str) {
+    /// What it should be; the short table has it.
+    pub fn aim(&mut self, aim: Aim) -> &mut Self {
         self.aim = Some(aim);
+        self.in_short()
+    }
+
+    /// The short table has it.
+    pub fn in_short(&mut self) -> &mut Self {
+        self.in_short = true;
+        self
+    }
+
+    fn is_met(&self) -> Option<bool> {
+        self.aim.map(|aim| match aim {
+            Aim::AtMost(limit) => self.value <= limit,
+            Aim::Below(limit) => self.value < limit,
+            Aim::AtLeast(limit) => self.value >= limit,
+        })
+    }
+
+    fn aim_words(&self) -> Option<String> {
+        self.aim.map(|aim| match aim {
+            Aim::AtMost(limit) => format!("≤ {}", self.unit.show(limit)),
+            Aim::Below(limit) => format!("< {}", self.unit.show(limit)),
+            Aim::AtLeast(limit) => format!("≥ {}", self.unit.show(limit)),
+        })
     }
 }
 
 impl Spread {
-    /// What it should be.
-    pub fn aim(&mut self, aim: &'static str) {
-        self.aim = Some(aim);
+    /// What the quantile of that name in [`Latency::QUANTILES`] should be at most; the short table has it.
+    pub fn at_most(&mut self, quantile: &str, most: Duration) -> &mut Self {
+        let at = Latency::QUANTILES.iter().position(|(name, _)| *name == quantile);
+        self.aim = at.map(|at| (at, most.as_nanos() as u64));
+        self.in_short()
+    }
+
+    /// The short table has it.
+    pub fn in_short(&mut self) -> &mut Self {
+        self.in_short = true;
+        self
+    }
+
+    fn show(&self, quantile: f64) -> String {
+        let ns = self.latency.quantile_ns(quantile);
+        ns.map_or("–".to_owned(), |ns| human(Duration::from_nanos(ns)))
+    }
+
+    fn is_met(&self) -> Option<bool> {
+        let (at, most_ns) = self.aim?;
+        let ns = self.latency.quantile_ns(Latency::QUANTILES[at].1)?;
+        Some(ns <= most_ns)
+    }
+
+    fn aim_words(&self) -> Option<String> {
+        self.aim.map(|(at, most_ns)| {
+            let most = human(Duration::from_nanos(most_ns));
+            format!("{} ≤ {most}", Latency::QUANTILES[at].0)
+        })
     }
 }
 
@@ -327,6 +420,25 @@ fn words(value: &Value) -> String {
     }
 }
 
+fn judged(aim: Option<String>, met: Option<bool>) -> String {
+    match (aim, met) {
+        (Some(aim), Some(true)) => format!("{aim}: met"),
+        (Some(aim), Some(false)) => format!("{aim}: NOT MET"),
+        (aim, _) => aim.unwrap_or_default(),
+    }
+}
+
+/// What [`Sheet::rows`] has of all scenarios, as Markdown, so that it can stand in a document as it is.
+pub fn short_table(rows: Vec<[String; 5]>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(["scenario", "figure", "measured", "aim", "met"]);
+    rows.into_iter().for_each(|row| {
+        table.add_row(row);
+    });
+    table.to_string()
+}
+
 fn table(heads: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
@@ -358,8 +470,13 @@ mod tests {
             notes: vec!["a note".into()],
             ..Sheet::default()
         };
-        sheet.figure("bytes each", 12.0, Unit::Bytes).aim("< 16");
-        sheet.spread("lateness", Latency::merge([]));
+        sheet
+            .figure("bytes each", 12.0, Unit::Bytes)
+            .aim(Aim::Below(16.0));
+        sheet
+            .figure("bytes at most", 17.0, Unit::Bytes)
+            .aim(Aim::AtMost(16.0));
+        sheet.spread("lateness", Latency::merge([])).in_short();
         sheet.timeline = Some(Timeline {
             columns: vec!["ms", "width"],
             rows: vec![vec![Some(1.0), None]],
@@ -371,7 +488,8 @@ mod tests {
             "messages 10",
             "bytes each",
             "12 B",
-            "< 16",
+            "< 16 B: met",
+            "≤ 16 B: NOT MET",
             "lateness",
             "a note",
             "verified",
@@ -380,6 +498,14 @@ mod tests {
         }
         let json = sheet.to_json("demo", &settings, 1, &Machine::detect(), "unknown");
         assert_eq!(json["figures"]["bytes_each"]["value"], 12.0);
+        assert_eq!(json["figures"]["bytes_each"]["met"], true);
+        assert_eq!(json["figures"]["bytes_at_most"]["met"], false);
+        assert_eq!(json["latency_ns"]["lateness"]["met"], Value::Null);
+        let short = short_table(sheet.rows("demo"));
+        assert!(
+            short.starts_with("| scenario") && short.contains("**no**"),
+            "{short}"
+        );
         assert_eq!(json["messages_per_second"], 5.0);
         assert_eq!(json["verified"], true);
         sheet.findings.add(Wrong::Lost, "0:1");

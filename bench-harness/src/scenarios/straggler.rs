@@ -1,18 +1,28 @@
 //! A queue is filled, and all but one message in so many is deleted: what does each survivor keep in memory, and what is left of that when
 //! the ledger has had time to evacuate?
 //!
-//! Segments hold 252 messages and go when the last one goes: one survivor in 252 may keep them all. Survivors are either visible (received
-//! and given up) or still leased; the handles of leased ones must be good for a delete afterwards, wherever their messages are by then.
+//! Segments hold 252 messages and go when the last one goes: one survivor in 252 may keep them all. Survivors are of three kinds:
+//!
+//! * *delayed*, never received: may be moved once their segment is a minute old;
+//! * *visible*, received and given up: their handles are good for a delete for twelve hours, so they may be moved only then;
+//! * *leased*: never moved; their handles must be good for a delete afterwards.
+//!
+//! The broker's clock is set by hand, for nobody sits through twelve hours.
 
-use std::{sync::atomic::Ordering::Relaxed, thread, time::Duration};
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    thread,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
-use epoq::{Broker, Queue};
+use epoq::{Broker, ManualClock, Queue};
 use serde::Serialize;
 
 use super::{
     Sheet, Stage, Trial,
-    desk::{Course, Desk, Got, LONG, settle, unlimited},
+    desk::{Course, Desk, Got, LONG, Post, settle, unlimited},
+    fits,
     register::Register,
     scaled,
     sheet::Unit,
@@ -23,34 +33,62 @@ use crate::{check::Wrong, memory, target::BATCH_MAX};
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct Straggler {
     /// Messages to fill the queue with
-    #[arg(long, value_name = "N", default_value_t = 500_000)]
+    #[arg(long, value_name = "N", default_value_t = 500_000, value_parser = clap::value_parser!(u64).range(1..=super::MANY))]
     pub messages: u64,
     /// One message in this many survives
-    #[arg(long, value_name = "A,B,…", value_delimiter = ',', default_values_t = [252, 2000], value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', default_values_t = [252, 2000], value_parser = clap::value_parser!(u64).range(2..=super::MANY))]
     pub one_in: Vec<u64>,
-    /// How long the ledger is given to evacuate, its time being driven every 10 ms
-    #[arg(long, value_name = "MS", default_value_t = 300)]
-    pub settle_ms: u64,
 }
+
+/// What keeps a survivor from being received or deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Delayed,
+    Visible,
+    Leased,
+}
+
+/// The age of segments that are evacuated, and some.
+const MINUTE: Duration = Duration::from_secs(61);
+/// How long handles are good for.
+const HALF_DAY: Duration = Duration::from_secs(12 * 3600);
+/// The longest delay.
+const DELAY: Duration = Duration::from_secs(900);
 
 impl Trial for Straggler {
     const NAME: &'static str = "straggler";
 
     fn scale(&mut self, pace: f64) {
-        self.messages = scaled(self.messages, pace).max(10_000);
-        self.settle_ms = scaled(self.settle_ms, pace);
+        // Ten survivors remain.
+        let least = self.most().saturating_mul(10).min(self.messages);
+        self.messages = scaled(self.messages, pace).max(least);
+    }
+
+    fn check(&self) -> Result<(), String> {
+        // Ten survivors at least, or a segment more or less decides.
+        let most = self.most();
+        if self.messages / 10 < most {
+            return Err(format!(
+                "--messages {} leaves fewer than ten survivors of --one-in {most}",
+                self.messages
+            ));
+        }
+        fits(self.messages)
     }
 
     fn perform(&self, stage: &Stage<'_>) -> anyhow::Result<Sheet> {
         let mut sheet = Sheet::default();
         for &one_in in &self.one_in {
-            for leased in [false, true] {
-                self.round(stage, one_in, leased, &mut sheet)?;
+            for kind in [Kind::Delayed, Kind::Visible, Kind::Leased] {
+                self.round(stage, one_in, kind, &mut sheet)?;
             }
         }
         sheet.notes.push(
-            "bytes: the budget's, all that is allocated for the queue's messages; of that, what is pooled for reuse or waits for the \
-             epoch is said apart"
+            "bytes: the budget's, all that is allocated for the queue's messages, less what is pooled for reuse or waits for the epoch".into(),
+        );
+        sheet.notes.push(
+            "delayed ones were never received; visible ones were received and given up, and their handles delete them for 12 hours: they \
+             move after that; leased ones never move"
                 .into(),
         );
         Ok(sheet)
@@ -58,50 +96,82 @@ impl Trial for Straggler {
 }
 
 impl Straggler {
-    fn round(&self, stage: &Stage<'_>, one_in: u64, leased: bool, sheet: &mut Sheet) -> anyhow::Result<()> {
-        let broker = stage.broker(u64::MAX / 2)?;
+    fn most(&self) -> u64 {
+        self.one_in.iter().max().copied().unwrap_or(1)
+    }
+
+    fn round(&self, stage: &Stage<'_>, one_in: u64, kind: Kind, sheet: &mut Sheet) -> anyhow::Result<()> {
+        let (broker, clock) = stage.broker_by_hand()?;
         let queue = broker.create_queue(Self::NAME, unlimited())?;
         let register = Register::new(1);
         register.prepare(0, self.messages);
         let mut desk = Desk::new(stage, &register, &broker, 0)?;
         let course = Course::default();
-        let begin_ns = stage.now_ns();
+        let survives = |sequence: u64| sequence % one_in == one_in / 2;
+        let begin = Instant::now();
+        let mut delayed = 0;
         while desk.next_sequence() < self.messages {
-            let n = (self.messages - desk.next_sequence()).min(BATCH_MAX as u64) as usize;
-            course.sent.fetch_add(desk.send_batch(&queue, n) as u64, Relaxed);
+            let first = desk.next_sequence();
+            let last = (first + BATCH_MAX as u64).min(self.messages);
+            let plain = match (first..last).find(|&sequence| kind == Kind::Delayed && survives(sequence)) {
+                Some(survivor) => survivor - first,
+                None => last - first,
+            };
+            if plain > 0 {
+                course
+                    .sent
+                    .fetch_add(desk.send_batch(&queue, plain as usize) as u64, Relaxed);
+            } else {
+                let post = Post {
+                    delay: Some(DELAY),
+                    ..Post::default()
+                };
+                delayed += u64::from(desk.send(&queue, post));
+            }
         }
         course.all_sent.store(true, Relaxed);
         let mut survivors: Vec<Got> = Vec::new();
         course.pursue(stage, || {
             let gots = desk.receive(&queue, BATCH_MAX, LONG);
-            let (survive, die): (Vec<Got>, Vec<Got>) = gots
-                .iter()
-                .partition(|got| got.id.sequence() % one_in == one_in / 2);
+            let (survive, die): (Vec<Got>, Vec<Got>) =
+                gots.iter().partition(|got| survives(got.id.sequence()));
             desk.delete(&queue, &die);
             course.ended.fetch_add(gots.len() as u64, Relaxed);
             survivors.extend(survive);
             !gots.is_empty()
         });
-        if !leased {
+        if kind == Kind::Visible {
             survivors.iter().for_each(|got| desk.release(&queue, got));
         }
-        let seconds = (stage.now_ns() - begin_ns) as f64 / 1e9;
-        let state = if leased { "leased" } else { "visible" };
-        let many = survivors.len().max(1) as f64;
+        sheet.seconds += begin.elapsed().as_secs_f64();
+        let expected = delayed + survivors.len() as u64;
         let show = |when: &str, sheet: &mut Sheet| {
             let used = broker.memory();
-            let name = format!("bytes per {state} survivor of {one_in}, {when}");
-            sheet.figure(name, used.used as f64 / many, Unit::Bytes);
-            let idle = used.limbo + used.pooled;
-            let name = format!("of them pooled or waiting for the epoch, {state} of {one_in}, {when}");
-            sheet.figure(name, idle as f64 / many, Unit::Bytes);
+            let kept = used.used.saturating_sub(used.limbo + used.pooled);
+            let name = format!("bytes per {} survivor of {one_in}, {when}", kind.word());
+            sheet
+                .figure(name, kept as f64 / expected.max(1) as f64, Unit::Bytes)
+                .in_short();
         };
         show("before", sheet);
-        self.let_settle(stage, &broker, &queue);
-        show("after", sheet);
+        pass(stage, &clock, MINUTE, &broker, &queue);
+        show("after a minute", sheet);
+        match kind {
+            Kind::Delayed => stage.skip(&clock, DELAY),
+            Kind::Visible => {
+                pass(stage, &clock, HALF_DAY, &broker, &queue);
+                show("after 12 hours", sheet);
+            }
+            Kind::Leased => {}
+        }
+        let evacuated = queue.metrics().evacuated;
+        sheet.figure(
+            format!("evacuated, {} of {one_in}", kind.word()),
+            evacuated as f64,
+            Unit::Count,
+        );
         memory::purge();
-        let expected = survivors.len() as u64;
-        let found = if leased {
+        let found = if kind == Kind::Leased {
             survivors
                 .chunks(BATCH_MAX)
                 .map(|gots| desk.delete(&queue, gots) as u64)
@@ -112,26 +182,36 @@ impl Straggler {
         if found != expected {
             desk.findings.add(
                 Wrong::Lost,
-                format_args!("{expected} survived, {found} were found again, {state}"),
+                format_args!("{expected} survived, {found} were found again, {}", kind.word()),
             );
         }
         let books = settle(&register, vec![desk.close()], &[&queue]);
         sheet.messages += books.deleted;
-        sheet.seconds += seconds;
         sheet.settle(books);
         Ok(())
     }
+}
 
-    /// Drives the ledger's time. Another thread does, as an embedder's would: what this one has retired goes with the epoch.
-    fn let_settle(&self, stage: &Stage<'_>, broker: &Broker, queue: &Queue) {
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let end_ns = stage.now_ns() + self.settle_ms * 1_000_000;
-                while stage.now_ns() < end_ns {
-                    queue.advance(broker.now());
-                    thread::sleep(Duration::from_millis(10));
-                }
-            });
-        });
+impl Kind {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Delayed => "delayed",
+            Self::Visible => "visible",
+            Self::Leased => "leased",
+        }
     }
+}
+
+/// Lets time pass, and drives the ledger meanwhile. Another thread does, as an embedder's would: what the scenario's own has retired
+/// goes with the epoch.
+fn pass(stage: &Stage<'_>, clock: &ManualClock, time: Duration, broker: &Broker, queue: &Queue) {
+    stage.skip(clock, time);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..20 {
+                stage.skip(clock, Duration::from_millis(500));
+                queue.advance(broker.now());
+            }
+        });
+    });
 }
