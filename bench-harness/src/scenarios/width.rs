@@ -37,7 +37,7 @@ use crate::{
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct Width {
     /// Messages of the rush, all threads together, each of which sends, receives and deletes
-    #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..=super::MANY))]
+    #[arg(long, value_name = "N", default_value_t = 8_000_000, value_parser = clap::value_parser!(u64).range(1..=super::MANY))]
     pub messages: u64,
     /// Threads; default: one for each core, but two
     #[arg(long, value_name = "N", default_value_t = environment::cores().max(2), value_parser = crate::cli::count::<64>)]
@@ -223,6 +223,12 @@ impl Trial for Width {
         );
         sheet.figure("the rush", sheet.messages as f64 / seconds, Unit::PerSecond);
         sheet.spread("dwell with little traffic", Latency::merge([dwell]));
+        if wide == 1 {
+            sheet.notes.push(
+                "the rush did not widen the queue: nothing here speaks of narrowing; try more --messages"
+                    .into(),
+            );
+        }
         sheet.notes.push(format!(
             "an inversion: a delivery of a message that was sent before one already delivered; the queue is emptied every {} ms",
             self.every_ms
