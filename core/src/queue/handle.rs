@@ -61,12 +61,8 @@ impl Queue {
                 round.in_flight += 1;
                 Ok(Deletion::Deleted)
             }
-            Ok(DeletedFrom::Visible) => {
-                round.visible += 1;
-                Ok(Deletion::Deleted)
-            }
-            Ok(DeletedFrom::Delayed) => {
-                round.delayed += 1;
+            Ok(from) => {
+                Self::count_late(era, turn, from);
                 Ok(Deletion::Deleted)
             }
             Err(Refusal::Dead) => Ok(Deletion::Gone),
@@ -75,22 +71,30 @@ impl Queue {
         }
     }
 
+    /// Counts a message that was deleted after its lease.
+    #[cold]
+    #[inline(never)]
+    fn count_late(era: &Era, turn: &Turn<'_>, from: DeletedFrom) {
+        if let Some(stripe) = Self::stripe(era, turn) {
+            match from {
+                DeletedFrom::InFlight => stripe.deleted_in_flight.add(1),
+                DeletedFrom::Visible => stripe.deleted_visible.add(1),
+                DeletedFrom::Delayed => stripe.deleted_delayed.add(1),
+            }
+        }
+    }
+
     #[inline(always)]
     fn end_round<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>, mut round: Round<'t>) {
+        if round.in_flight == 0 {
+            return round.graves.fill(turn.pin());
+        }
         if let Some(stripe) = Self::stripe(era, turn) {
-            if round.in_flight > 0 {
-                stripe.deleted_in_flight.add(round.in_flight);
-            }
-            if round.visible + round.delayed > 0 {
-                stripe.deleted_visible.add(round.visible);
-                stripe.deleted_delayed.add(round.delayed);
-            }
+            stripe.deleted_in_flight.add(round.in_flight);
         }
         // Between the count and the look, for it is a read-modify-write: see `Queue::wake_crowded`.
         round.graves.fill(turn.pin());
-        if round.in_flight > 0 {
-            self.wake_crowded(round.in_flight);
-        }
+        self.wake_crowded(round.in_flight);
     }
 
     pub(crate) fn change_visibility_in(
@@ -165,8 +169,6 @@ impl Queue {
 struct Round<'t> {
     graves: Graves<'t>,
     in_flight: u64,
-    visible: u64,
-    delayed: u64,
 }
 
 impl Round<'_> {
@@ -175,8 +177,6 @@ impl Round<'_> {
         Self {
             graves: Graves::new(),
             in_flight: 0,
-            visible: 0,
-            delayed: 0,
         }
     }
 }
