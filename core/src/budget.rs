@@ -23,13 +23,14 @@ pub struct Budget {
     room: Waiters,
     used: CachePadded<AtomicU64>,
     /// By partition, so that cores that retire and reuse at home do not meet here.
-    shards: [CachePadded<Shard>; SHARDS],
+    shards: Box<[CachePadded<Shard>]>,
 }
 
 /// Bytes left below which memory is tight, whatever the limit: what a few workers may keep to themselves.
 const TIGHT_BYTES: u64 = 1 << 20;
-/// Partitions whose numbers are equal modulo this share a shard.
+/// Partitions whose numbers are equal modulo this share a shard: of a broker's budget, and of a queue's, of which there are many.
 const SHARDS: usize = if cfg!(loom) { 1 } else { 16 };
+const QUEUE_SHARDS: usize = if cfg!(loom) { 1 } else { 4 };
 
 #[derive(Debug)]
 struct Shard {
@@ -57,25 +58,28 @@ impl Budget {
     /// A budget of `limit` bytes, nothing used.
     #[must_use]
     pub fn new(limit: u64) -> Self {
-        let shard = || Shard {
-            limbo: AtomicU64::new(0),
-            pooled: AtomicU64::new(0),
-        };
-        Self {
-            limit: AtomicU64::new(limit),
-            whole: None,
-            room: Waiters::default(),
-            used: CachePadded::new(AtomicU64::new(0)),
-            shards: std::array::from_fn(|_| CachePadded::new(shard())),
-        }
+        Self::with_shards(limit, None, SHARDS)
     }
 
     /// A queue's share in its broker's budget, with a limit of its own or none.
     #[must_use]
     pub(crate) fn of_queue(whole: &Arc<Self>, limit: Option<u64>) -> Self {
+        Self::with_shards(limit.unwrap_or(u64::MAX), Some(Arc::clone(whole)), QUEUE_SHARDS)
+    }
+
+    fn with_shards(limit: u64, whole: Option<Arc<Self>>, shards: usize) -> Self {
+        let shard = |_| {
+            CachePadded::new(Shard {
+                limbo: AtomicU64::new(0),
+                pooled: AtomicU64::new(0),
+            })
+        };
         Self {
-            whole: Some(Arc::clone(whole)),
-            ..Self::new(limit.unwrap_or(u64::MAX))
+            limit: AtomicU64::new(limit),
+            whole,
+            room: Waiters::default(),
+            used: CachePadded::new(AtomicU64::new(0)),
+            shards: (0..shards).map(shard).collect(),
         }
     }
 
@@ -193,7 +197,7 @@ impl Budget {
     }
 
     fn shard(&self, partition: u32) -> &Shard {
-        &self.shards[partition as usize % SHARDS]
+        &self.shards[partition as usize % self.shards.len()]
     }
 
     /// What is used now of this budget or of the whole, whichever has less left.

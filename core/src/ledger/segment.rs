@@ -28,7 +28,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::{
     clock::Millis,
-    config::{BITS, SEGMENT_ROUND, SLOTS, WORDS},
+    config::{ARENA_FIRST, BITS, SEGMENT_ROUND, SLOTS, WORDS},
     extras::ExtrasDraft,
     ledger::{
         hint::Hint,
@@ -214,7 +214,14 @@ impl Segment {
     /// Bytes of an allocation that has room for `arena` bytes of bodies.
     #[must_use]
     pub const fn footprint(arena: usize) -> usize {
-        (size_of::<Self>() + arena).next_multiple_of(SEGMENT_ROUND)
+        let bytes = size_of::<Self>() + arena;
+        // A small one is the only one of a queue with hardly any traffic: not rounded to a page.
+        let round = if cfg!(loom) || arena > ARENA_FIRST {
+            SEGMENT_ROUND
+        } else {
+            SEGMENT_ROUND / 8
+        };
+        bytes.next_multiple_of(round)
     }
 
     /// A new segment of `footprint` bytes in all, or `None` if the system has no memory.
