@@ -19,9 +19,13 @@ const _: () = assert!(cfg!(loom) || CHUNKS_CAPACITY >= 1 << crate::config::INDEX
 pub struct Chunks<T> {
     /// The chunks' first elements; null while there is none.
     pub chunks: [AtomicPtr<T>; CHUNKS],
-    /// Shared and sent as its elements may be.
-    elements: PhantomData<T>,
+    elements: PhantomData<*mut T>,
 }
+
+// SAFETY: it owns its elements.
+unsafe impl<T: Send> Send for Chunks<T> {}
+// SAFETY: sharing the table shares the elements, and sends them too: one thread may make them, and another drop them.
+unsafe impl<T: Send + Sync> Sync for Chunks<T> {}
 
 /// Chunk 0 has the numbers below FIRST, chunk c > 0 those from FIRST << (c - 1) to twice that.
 #[inline]

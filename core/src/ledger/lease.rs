@@ -365,7 +365,7 @@ impl Partition {
     /// of them is first in its turn.
     #[cold]
     #[inline(never)]
-    fn claim_from<'p>(
+    pub fn claim_from<'p>(
         &self,
         start: usize,
         want: usize,

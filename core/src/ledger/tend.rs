@@ -231,7 +231,7 @@ impl Partition {
     }
 
     /// Moves a visible message whose token is in hand; `false` if there is no room.
-    fn move_visible(
+    pub fn move_visible(
         &self,
         segment: &Segment,
         at: usize,
@@ -258,7 +258,7 @@ impl Partition {
     }
 
     /// Moves a delayed message. `Some(false)` if it is not that any more, `None` if there is no room.
-    fn move_delayed(
+    pub fn move_delayed(
         &self,
         segment: &Segment,
         at: usize,

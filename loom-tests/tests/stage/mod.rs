@@ -276,6 +276,24 @@ impl Hand {
         self.receive_by(|hand, terms, pin| self.partition.claim_new(1, terms, pin, hand))
     }
 
+    /// Receives one message from the head's segment, from slot `start` on.
+    pub fn receive_from(&self, start: usize) -> Option<Lease> {
+        self.receive_by(|hand, terms, pin| self.partition.claim_from(start, 1, terms, pin, hand))
+    }
+
+    /// Gives a lease up: its message is visible at once.
+    pub fn release(&self, lease: &Lease) {
+        let pin = self.begin();
+        self.partition
+            .change_visibility(lease.place, lease.receives, 0, &self.reading(), &pin)
+            .expect("its lease is running");
+    }
+
+    /// Clears the front of `returned` away, as a receive does that took nothing through it.
+    pub fn tidy(&self, visits: usize) {
+        self.partition.tidy_returned(visits, &self.begin());
+    }
+
     fn receive_by(&self, claim: impl for<'p> FnOnce(&mut One<'p>, &Terms<'_>, &'p Pin<'p>)) -> Option<Lease> {
         let pin = self.begin();
         let reading = self.reading();
