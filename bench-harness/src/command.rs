@@ -298,7 +298,10 @@ impl Session {
 
     fn perform(&self, play: &dyn Play, seed: u64) -> Result<Sheet, Error> {
         self.bar.begin(play.name());
-        let sheet = play.perform(&Stage::new(seed, &self.bar))?;
+        // On a thread of its own: one that a scenario pins to a core stays there, and so do all that it starts.
+        let performed =
+            std::thread::scope(|scope| scope.spawn(|| play.perform(&Stage::new(seed, &self.bar))).join());
+        let sheet = performed.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         self.bar.line(&sheet.line(play.name()));
         Ok(sheet)
     }

@@ -85,7 +85,7 @@ pub struct Staged<T: Args> {
 }
 
 /// A scenario ready to be performed.
-pub trait Play {
+pub trait Play: Sync {
     /// Its name.
     fn name(&self) -> &'static str;
     /// Its settings, for the report.
@@ -94,7 +94,7 @@ pub trait Play {
     fn perform(&self, stage: &Stage<'_>) -> anyhow::Result<Sheet>;
 }
 
-impl<T: Trial> Play for T {
+impl<T: Trial + Sync> Play for T {
     fn name(&self) -> &'static str {
         T::NAME
     }
