@@ -32,7 +32,7 @@ pub use self::{
 };
 
 /// One of these scenarios with its settings.
-pub trait Trial: Settings {
+pub trait Trial: Sync + Settings {
     /// Its name on the command line and in reports.
     const NAME: &'static str;
 
@@ -94,7 +94,7 @@ pub trait Play: Sync {
     fn perform(&self, stage: &Stage<'_>) -> anyhow::Result<Sheet>;
 }
 
-impl<T: Trial + Sync> Play for T {
+impl<T: Trial> Play for T {
     fn name(&self) -> &'static str {
         T::NAME
     }
