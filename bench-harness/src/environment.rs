@@ -1,6 +1,6 @@
 //! What the figures were measured on and with; without it they mean nothing.
 
-use std::{env, fs, num::NonZero, process::Command, thread};
+use std::{env, fs, num::NonZero, process::Command, sync::OnceLock, thread};
 
 use serde::Serialize;
 
@@ -91,7 +91,9 @@ impl Machine {
 
 /// Cores this process may use.
 pub fn cores() -> usize {
-    thread::available_parallelism().map_or(1, NonZero::get)
+    // Asked once: a pinned thread has one core.
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get))
 }
 
 /// The commit of the source tree, with `-dirty` when it was changed since; `unknown` where there is none.

@@ -10,12 +10,13 @@
 use std::{
     ops::Range,
     process,
-    sync::atomic::Ordering::Relaxed,
+    sync::{OnceLock, atomic::Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, anyhow};
+use core_affinity::CoreId;
 
 use crate::{
     check::{Settlement, Withheld, Wrong, settle},
@@ -315,9 +316,10 @@ fn span<'t>(times: impl Iterator<Item = &'t Range<Instant>> + Clone) -> f64 {
 
 /// Thread `index` to core `index`, around again when there are more threads than cores.
 pub(crate) fn pin(index: usize) {
-    if let Some(cores) = core_affinity::get_core_ids()
-        && !cores.is_empty()
-    {
+    // Asked once: a thread that is pinned, and those it begins, would be told of one core only.
+    static CORES: OnceLock<Vec<CoreId>> = OnceLock::new();
+    let cores = CORES.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default());
+    if !cores.is_empty() {
         core_affinity::set_for_current(cores[index % cores.len()]);
     }
 }

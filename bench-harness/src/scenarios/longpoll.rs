@@ -161,23 +161,24 @@ impl Longpoll {
             .collect();
         let mut desk = None;
         let (records, sent) = crew(jobs, || {
-            crate::run::pin(0);
-            let mut mine = Desk::new(stage, &register, &broker, 0)?;
-            while ready.load(SeqCst) < waiters {
-                thread::yield_now();
-            }
-            for number in 0..each + waiters as u64 {
-                self.pause(random);
-                let taken = mine.send(&queue, Post::default());
-                if number < each && taken {
-                    let deadline_ns = stage.now_ns() + stage.patience_ns;
-                    while answered.load(SeqCst) <= number && stage.now_ns() < deadline_ns {
-                        thread::sleep(Duration::from_micros(20));
+            on_core_0(|| {
+                let mut mine = Desk::new(stage, &register, &broker, 0)?;
+                while ready.load(SeqCst) < waiters {
+                    thread::yield_now();
+                }
+                for number in 0..each + waiters as u64 {
+                    self.pause(random);
+                    let taken = mine.send(&queue, Post::default());
+                    if number < each && taken {
+                        let deadline_ns = stage.now_ns() + stage.patience_ns;
+                        while answered.load(SeqCst) <= number && stage.now_ns() < deadline_ns {
+                            thread::sleep(Duration::from_micros(20));
+                        }
                     }
                 }
-            }
-            desk = Some(mine.close());
-            anyhow::Ok(())
+                desk = Some(mine.close());
+                anyhow::Ok(())
+            })
         })?;
         sent?;
         sheet.messages += each - WARM_UP;
@@ -227,20 +228,21 @@ impl Longpoll {
             })
             .collect();
         let (samples, ()) = crew(jobs, || {
-            crate::run::pin(0);
-            for number in 0..self.each() {
-                self.pause(random);
-                while bell.listening.load(SeqCst) < waiters {
-                    thread::yield_now();
+            on_core_0(|| {
+                for number in 0..self.each() {
+                    self.pause(random);
+                    while bell.listening.load(SeqCst) < waiters {
+                        thread::yield_now();
+                    }
+                    bell.rung_ns.store(stage.now_ns(), SeqCst);
+                    bell.event.notify_additional(1);
+                    while bell.answered.load(SeqCst) <= number {
+                        thread::sleep(Duration::from_micros(20));
+                    }
                 }
-                bell.rung_ns.store(stage.now_ns(), SeqCst);
-                bell.event.notify_additional(1);
-                while bell.answered.load(SeqCst) <= number {
-                    thread::sleep(Duration::from_micros(20));
-                }
-            }
-            bell.over.store(true, SeqCst);
-            bell.event.notify_additional(usize::MAX);
+                bell.over.store(true, SeqCst);
+                bell.event.notify_additional(usize::MAX);
+            })
         })?;
         Ok(samples)
     }
@@ -283,17 +285,18 @@ impl Longpoll {
             })
             .collect();
         let (samples, ()) = crew(jobs, || {
-            crate::run::pin(0);
-            for number in 0..self.each() {
-                self.pause(random);
-                bell.messages.push(stage.now_ns());
-                bell.event.notify_additional(1);
-                while bell.answered.load(SeqCst) <= number {
-                    thread::sleep(Duration::from_micros(20));
+            on_core_0(|| {
+                for number in 0..self.each() {
+                    self.pause(random);
+                    bell.messages.push(stage.now_ns());
+                    bell.event.notify_additional(1);
+                    while bell.answered.load(SeqCst) <= number {
+                        thread::sleep(Duration::from_micros(20));
+                    }
                 }
-            }
-            (0..waiters).for_each(|_| bell.messages.push(END));
-            bell.event.notify_additional(usize::MAX);
+                (0..waiters).for_each(|_| bell.messages.push(END));
+                bell.event.notify_additional(usize::MAX);
+            })
         })?;
         Ok(samples)
     }
@@ -303,4 +306,17 @@ impl Longpoll {
         let others = environment::cores().saturating_sub(1).max(1);
         1 + (seat - 1) % others
     }
+}
+
+/// On a thread of its own: pinned, this one would leave its core to all that it begins later.
+fn on_core_0<R: Send>(send: impl FnOnce() -> R + Send) -> R {
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            // The waiters would wait for ever.
+            let _guard = crate::run::AbortOnPanic;
+            crate::run::pin(0);
+            send()
+        });
+        sender.join().expect("threads abort on panic")
+    })
 }
