@@ -27,9 +27,11 @@ pub const RETURNED_VISITS: usize = 32;
 /// Nodes of the returned queue that a receive which took nothing through them clears away if they are done: more than the
 /// one that each receive can bring about.
 pub const TIDY_VISITS: usize = 2 * BATCH_MAX;
-/// Segments from the head on in which a receive looks for messages never received before, when the head's has some that
-/// have come back.
-pub const NEW_SEGMENTS: usize = 8;
+/// Nodes of the returned queue that a send looks through which found no memory: those that are not done go to the back.
+pub const TURNED_VISITS: usize = 64;
+/// Segments that the head moves on past in one receive although messages in them can be received: they have been before,
+/// and the receive looks for others.
+pub const PASSED_OVER: usize = 8;
 /// Longest time between two looks at a partition's deadlines while it is used, in milliseconds: how late a
 /// redelivery may be when the hint of [`Partition::sweep_at`](crate::ledger::partition) lost a race.
 pub const SWEEP_PERIOD_MS: u64 = 10;

@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 
 use crate::{
     clock::{Millis, Reading},
-    config::{BATCH_MAX, BITS, NEW_SEGMENTS, RETURNED_VISITS, SLOTS, TIDY_VISITS, VISIBILITY_MAX, WORDS},
+    config::{BATCH_MAX, BITS, PASSED_OVER, RETURNED_VISITS, TIDY_VISITS, VISIBILITY_MAX, WORDS},
     extras::Extras,
     ledger::{
         partition::{Partition, Passing},
@@ -220,7 +220,12 @@ impl Terms<'_> {
         (self.visibility_ms > 0).then(|| now.after(self.visibility_ms + 1))
     }
 
-    #[inline(always)]
+    /// A number that differs from round to round, and not in step with anything that is done every so many rounds.
+    fn lot(&self) -> usize {
+        // Fibonacci hashing: the upper half of a multiple of 2^64 over the golden ratio.
+        (u64::from(self.round).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize
+    }
+
     /// Whether the retention period of a message sent at `sent` is over.
     pub fn has_lapsed(&self, sent: Millis, now: Millis) -> bool {
         sent.0.saturating_add(self.retention_ms) <= now.0
@@ -288,7 +293,7 @@ impl Partition {
         }
         if !returned_first && self.first(pin).ready.has_returned() {
             self.claim_new(want, terms, pin, claims);
-            self.claim_from(terms.round as usize / 2 % SLOTS, want, terms, pin, claims);
+            self.claim_from(terms.lot(), want, terms, pin, claims);
         }
         self.claim_head(want, terms, pin, claims);
         if !self.returned.is_empty(pin) {
@@ -331,8 +336,9 @@ impl Partition {
         }
     }
 
-    /// Claims messages never received before, from the head on: so that those that come back again and again, and stand
-    /// before them in the same segment, do not keep them from being received.
+    /// Claims messages never received before. The head moves on past segments that have no others left, and those of them
+    /// that can be received are brought back on `returned`: so that messages that come back again and again do not keep
+    /// those behind them from being received.
     #[cold]
     #[inline(never)]
     pub fn claim_new<'p>(
@@ -342,8 +348,8 @@ impl Partition {
         pin: &'p Pin<'_>,
         claims: &mut impl Hand<'p>,
     ) {
-        let mut segment = self.first(pin);
-        for _ in 0..NEW_SEGMENTS {
+        for _ in 0..PASSED_OVER {
+            let segment = self.first(pin);
             for word in 0..WORDS {
                 let new = segment.new_tokens(word);
                 let tokens = segment.take(word, new, claims.room(want));
@@ -354,38 +360,44 @@ impl Partition {
                     return;
                 }
             }
-            match segment.after_this(pin) {
-                Some(next) => segment = next,
-                None => return,
+            if !segment.is_sealed() || self.pass_over(segment, pin) == Passing::End {
+                return;
             }
         }
     }
 
-    /// Claims from the head's segment from slot `start` on: where messages are received and released again and again, each
-    /// of them is first in its turn.
+    /// Claims from the head's segment from its `turn`-th token on, counted round and round: where messages are received and
+    /// released again and again, each of them is first in its turn.
     #[cold]
     #[inline(never)]
     pub fn claim_from<'p>(
         &self,
-        start: usize,
+        turn: usize,
         want: usize,
         terms: &Terms<'_>,
         pin: &'p Pin<'_>,
         claims: &mut impl Hand<'p>,
     ) {
         let segment = self.first(pin);
-        for word in start / BITS..WORDS {
-            let among = if word == start / BITS {
-                u64::MAX << (start % BITS)
-            } else {
-                u64::MAX
-            };
-            if claims.room(want) == 0 {
-                return;
+        let tokens: [u64; WORDS] = std::array::from_fn(|word| segment.tokens(word));
+        let count: u32 = tokens.iter().map(|word| word.count_ones()).sum();
+        if count == 0 {
+            return;
+        }
+        let mut before = (turn % count as usize) as u32;
+        for (word, mut among) in tokens.into_iter().enumerate() {
+            let skipped = before.min(among.count_ones());
+            before -= skipped;
+            (0..skipped).for_each(|_| among &= among - 1);
+            if among == 0 {
+                continue;
             }
             let tokens = segment.take(word, among, claims.room(want));
             if tokens != 0 {
                 self.lease(segment, word, tokens, terms, claims);
+            }
+            if claims.room(want) == 0 {
+                return;
             }
         }
     }
@@ -412,6 +424,34 @@ impl Partition {
                 return;
             }
             if self.returned.pop(node, pin) {
+                self.after(segment.bury(1), segment, pin);
+            }
+        }
+    }
+
+    /// As [`Partition::tidy_returned`], and goes on behind nodes that are not done: they go to the back. Every node has its
+    /// turn if this is called again and again.
+    #[cold]
+    #[inline(never)]
+    pub fn turn_returned(&self, visits: usize, pin: &Pin<'_>) {
+        // Those put to the back here are not looked at again.
+        let nodes = self.returned.count(visits, pin);
+        for node in 0..nodes {
+            self.tidy_returned(nodes - node, pin);
+            let Some(node) = self.returned.peek(pin) else {
+                return;
+            };
+            // Acquire: as in `tidy_returned`.
+            let named = node.tokens.load(Ordering::Acquire);
+            if named == 0 {
+                // Somebody else has just finished it; the next turn takes it off.
+                continue;
+            }
+            // At the back first: no name may be missing for a moment. Those that are there twice are stale in one place.
+            self.bring_back(node.segment(pin), node.word, named, pin);
+            // AcqRel: as in `claim_returned`.
+            if node.tokens.fetch_and(!named, Ordering::AcqRel) & !named == 0 && self.returned.pop(node, pin) {
+                let segment = node.segment(pin);
                 self.after(segment.bury(1), segment, pin);
             }
         }

@@ -17,7 +17,7 @@ use crossbeam_utils::CachePadded;
 use crate::{
     budget::Budget,
     clock::Millis,
-    config::{ARENA_BODY_MAX, ARENA_FIRST, BITS, SLOTS, WORDS},
+    config::{ARENA_BODY_MAX, ARENA_FIRST, BITS, SLOTS, TURNED_VISITS, WORDS},
     extras::ExtrasDraft,
     ledger::{
         index::Index,
@@ -598,7 +598,7 @@ impl Partition {
     /// Gives back what it does not need, because memory has run short: segments that only stale nodes of `returned` hold,
     /// and spare ones.
     pub(crate) fn trim(&self, pin: &Pin<'_>) {
-        self.tidy_returned(usize::MAX, pin);
+        self.turn_returned(TURNED_VISITS, pin);
         self.empty_pool(pin);
     }
 
@@ -637,13 +637,38 @@ impl Partition {
     ///
     /// With tokens found on the way the head stays.
     pub fn pass(&self, segment: &Segment, pin: &Pin<'_>) -> Passing {
+        self.pass_by(segment, |_, _| false, pin)
+    }
+
+    /// As [`Partition::pass`], but tokens do not keep the head: they are brought back on `returned`.
+    ///
+    /// A token that was there before the mark is named by every passer that finds it, before it moves the head; one that
+    /// comes after the mark, by its publisher. So whoever moves the head has seen to all of them, and nothing depends on
+    /// another passer finishing. What is named twice leaves a stale name.
+    #[cold]
+    #[inline(never)]
+    pub fn pass_over(&self, segment: &Segment, pin: &Pin<'_>) -> Passing {
+        self.pass_by(
+            segment,
+            |word, tokens| {
+                self.bring_back(segment, word, tokens, pin);
+                true
+            },
+            pin,
+        )
+    }
+
+    /// Moves the head past a sealed segment, if another one follows and `goes` agrees to each word with tokens.
+    #[inline(always)]
+    fn pass_by(&self, segment: &Segment, goes: impl Fn(usize, u64) -> bool, pin: &Pin<'_>) -> Passing {
         // Acquire: see the next segment as opened; pairs with `grow`.
         let next = segment.header.next.load(Ordering::Acquire);
         if next.is_null() {
             return Passing::End;
         }
         for word in 0..WORDS {
-            if segment.pass(word) != 0 {
+            let tokens = segment.pass(word);
+            if tokens != 0 && !goes(word, tokens) {
                 return Passing::Blocked;
             }
         }

@@ -32,7 +32,6 @@ use crate::{
     extras::ExtrasDraft,
     ledger::{
         hint::Hint,
-        reclaim::Pin,
         slot::{Entry, Slot},
     },
     sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
@@ -309,14 +308,6 @@ impl Segment {
         this.ready.marks.store(0, Ordering::Relaxed);
         this.ready.oldest.store(opened.0, Ordering::Relaxed);
         this.tally.live.store(SLOTS as u32 + 1, Ordering::Relaxed);
-    }
-
-    /// The segment that follows this one in the list.
-    pub fn after_this<'p>(&self, _pin: &'p Pin<'_>) -> Option<&'p Self> {
-        // Acquire: see the next segment as opened; pairs with the CAS of `Partition::grow`.
-        let next = self.header.next.load(Ordering::Acquire);
-        // SAFETY: reached from the head under the pin, and not retired before the head has gone past it.
-        (!next.is_null()).then(|| unsafe { &*next })
     }
 
     /// The tokens of a word whose messages look as if nobody had received them yet.

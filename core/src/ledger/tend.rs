@@ -96,7 +96,7 @@ impl Partition {
             }
         }
         // The nodes of survivors that have moved name tokens that are gone.
-        self.tidy_returned(most as usize, pin);
+        self.turn_returned(most as usize, pin);
         self.pass_empty(pin);
         if first.saturating_add(most) >= end {
             self.tend.at.store(now.after(ROUND_MS).0, Ordering::Relaxed);

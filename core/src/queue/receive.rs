@@ -233,8 +233,9 @@ impl Queue {
     fn first(&self, era: &Era, turn: &Turn<'_>, max: usize, round: u32) -> usize {
         let route = self.inner.hot.width.route();
         let home = turn.worker().home & route.mask();
-        steal::first(turn.worker(), home, route.span(), max, round, |number| {
-            era.partition(number, turn.pin())
+        let pin = turn.pin();
+        steal::first(turn.worker(), home, route.span(), max, round, pin, |number| {
+            era.partition(number, pin)
         })
     }
 

@@ -1,13 +1,23 @@
 //! Which partition a receive looks at: home, an older one, then everybody else's.
 
-use crate::{clock::Millis, ledger::partition::Partition, sync::Ordering, worker::WorkerCore};
+use crate::{
+    clock::Millis,
+    ledger::{partition::Partition, reclaim::Pin},
+    sync::Ordering,
+    worker::WorkerCore,
+};
 
 /// How much older another partition's oldest message must be before a receive goes there instead of home: below
 /// that, going home is cheaper than it is unfair.
 const OLDER_BY_MS: u64 = 5;
-/// Single receives between two looks at another partition's age; batches look every time. Odd, as is the next, so that
+/// Single receives between two looks at another partition's age; batches look two times in three. Odd, as are the others, so that
 /// the receives that go elsewhere are now those that look at `returned` first, now those that look at the head first.
 const LOOK_EVERY: u32 = 7;
+/// Batches that go home whatever is older elsewhere, one in so many: what is older there may be messages that come back
+/// again and again.
+const HOME_EVERY: u32 = 3;
+/// Receives between two visits to a partition that has something, while messages come back at home.
+const ESCAPE_EVERY: u32 = 31;
 /// Receives between two visits to a random partition whatever its hints say, should they be wrong. A visit takes messages
 /// from under their own core's hands, whose next receive is then short, and so on: two cores at home are best left alone.
 const VISIT_EVERY: u32 = 1021;
@@ -20,6 +30,7 @@ pub(crate) fn first<'q>(
     partitions: usize,
     max: usize,
     receive: u32,
+    pin: &Pin<'_>,
     find: impl Fn(usize) -> Option<&'q Partition>,
 ) -> usize {
     if partitions == 1 {
@@ -28,14 +39,22 @@ pub(crate) fn first<'q>(
     if receive.is_multiple_of(VISIT_EVERY) {
         return other_than(home, worker, partitions);
     }
-    if max == 1 && !receive.is_multiple_of(LOOK_EVERY) {
+    let looks = if max == 1 {
+        receive.is_multiple_of(LOOK_EVERY)
+    } else {
+        !receive.is_multiple_of(HOME_EVERY)
+    };
+    let escapes = receive.is_multiple_of(ESCAPE_EVERY);
+    if !looks && !escapes {
         return home;
     }
     let other = other_than(home, worker, partitions);
     let Some(there) = find(other) else { return home };
-    let here = find(home).map_or(Millis::NEVER.0, Partition::oldest);
-    // Older messages, or leases whose end nobody there has noticed.
-    let goes = there.oldest().saturating_add(OLDER_BY_MS) < here || there.is_sweep_due(worker.last_seen());
+    let here = find(home);
+    // Older messages, or leases whose end nobody there has noticed; or any, if home has only what comes back.
+    let goes = there.oldest().saturating_add(OLDER_BY_MS) < here.map_or(Millis::NEVER.0, Partition::oldest)
+        || there.is_sweep_due(worker.last_seen())
+        || escapes && there.oldest() != Millis::NEVER.0 && here.is_some_and(|here| here.sees_returns(pin));
     if goes { other } else { home }
 }
 
@@ -58,6 +77,12 @@ impl Partition {
     pub(crate) fn oldest(&self) -> u64 {
         // Relaxed: a hint; see `Head::oldest`.
         self.head.oldest.load(Ordering::Relaxed)
+    }
+
+    /// Whether messages come back here: on `returned`, or in the segment at the head.
+    #[cold]
+    fn sees_returns(&self, pin: &Pin<'_>) -> bool {
+        !self.returned.is_empty(pin) || self.first(pin).ready.has_returned()
     }
 
     /// Notes that a receiver found nothing. Returns whether that is news: then a message may have come between the
