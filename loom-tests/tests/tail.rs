@@ -315,7 +315,7 @@ fn take_by_store(hand: &Hand, segment: Held) -> Option<Lease> {
 fn a_token_is_taken_by_a_store() {
     twin(
         "a_token_is_taken_by_a_store",
-        "message 3 was received 2 times",
+        "deleted: Dead",
         || {
             beyond_the_head(take_by_store);
         },
