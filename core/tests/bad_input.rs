@@ -12,10 +12,10 @@ use std::{error::Error, thread, time::Duration};
 
 use common::{LONG, bodies, days, drain, empty, hours, manual, manual_with, ms, one, queue, secs};
 use epoq::{
-    BatchError, Broker, BuildError, ChangeVisibilityError, ConfigError, CreateQueueError, DeleteError,
-    Deletion, HandleError, ManualClock, MessageId, Millis, NoSuchQueue, Queue, QueueConfig, ReceiptHandle,
-    ReceiveError, SendError, VisibilityChange, WorkerError,
-    limits::{BATCH_MAX, BODY_MAX, NAME_MAX, PARTITIONS_MAX, VISIBILITY_MAX},
+    Attribute, BatchError, Broker, BuildError, ChangeVisibilityError, ConfigError, CreateQueueError,
+    DeleteError, Deletion, HandleError, ManualClock, MessageId, Millis, NoSuchQueue, Outgoing, Queue,
+    QueueConfig, ReceiptHandle, ReceiveError, SendError, VisibilityChange, WorkerError,
+    limits::{BATCH_MAX, BODY_MAX, DELAY_MAX, NAME_MAX, PARTITIONS_MAX, VISIBILITY_MAX},
 };
 
 /// A queue with two messages that have nothing to do with what goes wrong: one visible, one in flight.
@@ -161,6 +161,7 @@ fn empty_batches() {
     let scene = scene();
     let none: [&[u8]; 0] = [];
     assert_eq!(scene.queue.send_batch(&none).map(|_| ()), Err(BatchError::Empty));
+    assert_eq!(scene.queue.send_messages(&[]).map(|_| ()), Err(BatchError::Empty));
     assert_eq!(scene.queue.delete_batch(&[]).map(|_| ()), Err(BatchError::Empty));
     assert_eq!(
         scene.queue.change_visibility_batch(&[]).map(|_| ()),
@@ -179,6 +180,13 @@ fn batches_of_more_than_ten_do_nothing() {
         };
         assert_eq!(
             scene.queue.send_batch(&vec![b"x"; entries]).map(|_| ()),
+            Err(refused)
+        );
+        assert_eq!(
+            scene
+                .queue
+                .send_messages(&vec![Outgoing::new(b"x"); entries])
+                .map(|_| ()),
             Err(refused)
         );
         assert_eq!(
@@ -296,6 +304,83 @@ fn batch_beyond_one_mebibyte_together() {
     assert_eq!(waiting, 1);
     assert_eq!(scene.queue.counts().deleted, 4);
     assert_eq!(scene.queue.delete(&scene.held), Ok(Deletion::Deleted));
+}
+
+#[test]
+fn the_limit_of_a_batch_does_not_depend_on_the_queues_limit_of_a_message() {
+    let scene = scene();
+    let config = QueueConfig {
+        max_message_bytes: 1024,
+        ..QueueConfig::default()
+    };
+    let small = scene.broker.create_queue("small", config).expect("valid");
+    let sent = small.send_batch(&[[b'x'; 1024]; 10]).expect("ten times as much");
+    assert!(sent.iter().all(Result::is_ok));
+    // Beyond what a batch may have it is refused as a whole, whatever its entries would have been told.
+    let over = vec![b'x'; BODY_MAX];
+    assert_eq!(
+        small.send_batch(&[&b"fits"[..], &over]).map(|_| ()),
+        Err(BatchError::TooLong {
+            length: BODY_MAX + 4,
+            limit: BODY_MAX
+        })
+    );
+    assert_eq!(empty(&small), 10);
+    scene.assert_unharmed();
+}
+
+#[test]
+fn bad_entries_of_a_batch_fail_alone() {
+    let scene = scene();
+    let config = QueueConfig {
+        max_message_bytes: 1024,
+        ..QueueConfig::default()
+    };
+    let small = scene.broker.create_queue("small", config).expect("valid");
+    let unnamed = [Attribute::string("", "v")];
+    let messages = [
+        Outgoing::new(b"first"),
+        Outgoing::new(b""),
+        Outgoing::new(&[b'x'; 1025]),
+        Outgoing::new(b"m").delay(DELAY_MAX + ms(1)),
+        Outgoing::new(b"m").attributes(&unnamed),
+        Outgoing::new(b"m").message_group("a b"),
+        Outgoing::new(b"last"),
+    ];
+    let sent = small.send_messages(&messages).expect("valid");
+    assert!(sent[0].is_ok() && sent[6].is_ok());
+    assert_eq!(sent[1].map(|_| ()), Err(SendError::Empty));
+    assert!(matches!(sent[2], Err(SendError::TooLong { length: 1025, .. })));
+    assert!(matches!(sent[3], Err(SendError::Delay { .. })));
+    assert!(matches!(sent[4], Err(SendError::Attribute(_))));
+    assert_eq!(sent[5].map(|_| ()), Err(SendError::MessageGroup));
+    assert_eq!(
+        bodies(&drain(&small)),
+        [b"first".to_vec(), b"last".to_vec()].into()
+    );
+    scene.assert_unharmed();
+}
+
+#[test]
+fn a_message_group_that_is_none() {
+    let scene = scene();
+    let longest = "g".repeat(128);
+    for group in ["", " ", "a b", "a\n", "ä", &"g".repeat(129)] {
+        let message = Outgoing::new(b"m").message_group(group);
+        assert_eq!(
+            scene.queue.send_message(&message).map(|_| ()),
+            Err(SendError::MessageGroup),
+            "{group:?}"
+        );
+    }
+    let groups = queue(&scene.broker, "groups");
+    let marks = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
+    for group in ["a", "Z9", marks, &longest] {
+        let message = Outgoing::new(b"m").message_group(group);
+        groups.send_message(&message).expect("valid");
+        assert_eq!(one(&groups, LONG).message_group(), Some(group));
+    }
+    scene.assert_unharmed();
 }
 
 #[test]

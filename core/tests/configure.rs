@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use common::{LONG, days, hours, manual, ms, one, queue, queue_with, secs, states};
 use epoq::{
-    Broker, ConfigError, CreateQueueError, ManualClock, Queue, QueueConfig, ReceiveError, Redrive,
-    RedriveAllow, SendError, Setting,
+    Broker, ConfigError, CreateQueueError, ManualClock, NoSuchQueue, Outgoing, Queue, QueueConfig,
+    ReceiveError, Redrive, RedriveAllow, SendError, Setting,
     limits::{
         DELAY_MAX, IN_FLIGHT_MAX_DEFAULT, LONG_DELAY_MAX, MAX_RECEIVES_LIMIT, RETENTION_MAX, RETENTION_MIN,
         VISIBILITY_MAX, WAIT_MAX,
@@ -417,6 +417,43 @@ fn dead_letter_sources_are_listed_by_name() {
 }
 
 // Creating and deleting.
+
+#[test]
+fn a_queue_can_be_used_at_once_and_tells_when_it_was_created() {
+    let (time, broker) = manual(1);
+    time.advance(secs(17));
+    let queue = queue(&broker, "q");
+    queue.send(b"m").expect("room");
+    assert_eq!(one(&queue, Duration::ZERO).body(), b"m");
+    time.advance(secs(5));
+    let config = QueueConfig {
+        delay: secs(1),
+        ..base()
+    };
+    broker.configure(&queue, config).expect("valid");
+    queue.purge().expect("there");
+    assert_eq!(broker.unix_millis(queue.created_at()), 17_000);
+    broker.delete_queue("q").expect("there");
+    assert_eq!(
+        broker.unix_millis(common::queue(&broker, "q").created_at()),
+        22_000
+    );
+}
+
+#[test]
+fn a_queue_is_deleted_whatever_it_holds() {
+    let (_time, broker, queue) = single();
+    queue.send(b"in flight").expect("room");
+    one(&queue, LONG);
+    queue.send(b"visible").expect("room");
+    queue
+        .send_message(&Outgoing::new(b"delayed").delay(secs(60)))
+        .expect("room");
+    assert_eq!(states(&queue), (1, 1, 1));
+    assert_eq!(broker.delete_queue("q"), Ok(()));
+    assert_eq!(broker.delete_queue("q"), Err(NoSuchQueue));
+    assert!(broker.queue("q").is_none() && broker.queue_names().is_empty());
+}
 
 #[test]
 fn a_queue_created_again_with_equal_settings_is_the_same() {

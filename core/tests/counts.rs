@@ -218,6 +218,21 @@ fn a_receive_at_the_limit_is_refused() {
 }
 
 #[test]
+fn only_messages_in_flight_are_limited() {
+    let (_time, _broker, queue) = capped(2);
+    for number in 0..5000 {
+        queue.send(&numbered(number, 16)).expect("room");
+        queue
+            .send_message(&Outgoing::new(b"delayed").delay(secs(60)))
+            .expect("room");
+    }
+    assert_eq!(queue.receive(10, LONG).expect("valid").len(), 2);
+    assert_eq!(queue.receive(1, LONG), too_many(2, 2));
+    fill(&queue, 100);
+    assert_eq!(states(&queue), (5098, 2, 5000));
+}
+
+#[test]
 fn the_limit_is_exact_for_one_thread() {
     for limit in [1, 7, 10, 11, 100, 1000] {
         let (_time, broker, queue) = capped(limit);

@@ -15,7 +15,8 @@ use common::{
     release, secs, states,
 };
 use epoq::{
-    Attribute, Broker, Deletion, ManualClock, Millis, Outgoing, Queue, QueueConfig, Redrive, VisibilityChange,
+    Attribute, Broker, ChangeVisibilityError, DeleteError, Deletion, ManualClock, Millis, Outgoing, Queue,
+    QueueConfig, Redrive, VisibilityChange,
 };
 
 fn redriving(target: &str, max_receives: u32) -> QueueConfig {
@@ -84,6 +85,25 @@ fn releases_and_timeouts_of_zero_count_too() {
     release(&pair.source, &one(&pair.source, LONG));
     assert_eq!(pair.source.receive(1, Duration::ZERO), Ok(vec![]));
     assert_eq!(one(&pair.dead, LONG).body(), b"m");
+}
+
+#[test]
+fn extensions_do_not_count() {
+    let pair = pair(2);
+    pair.source.send(b"m").expect("room");
+    for _ in 0..2 {
+        let message = one(&pair.source, secs(10));
+        for _ in 0..5 {
+            pair.time.advance(secs(9));
+            assert_eq!(
+                pair.source.change_visibility(&message.receipt_handle(), secs(10)),
+                Ok(VisibilityChange::Changed)
+            );
+        }
+        pair.time.advance(secs(10) + ms(1));
+    }
+    assert_eq!(pair.source.receive(1, LONG), Ok(vec![]));
+    assert_eq!(one(&pair.dead, LONG).receive_count(), 3);
 }
 
 #[test]
@@ -325,7 +345,13 @@ fn old_handles_are_answered_as_deleted_after_the_move() {
     assert_eq!(pair.source.receive(1, LONG), Ok(vec![]));
     for _ in 0..2 {
         assert_eq!(pair.source.delete(&old), Ok(Deletion::Gone));
+        assert_eq!(
+            pair.source.change_visibility(&old, secs(1)),
+            Err(ChangeVisibilityError::Gone)
+        );
+        assert_eq!(states(&pair.dead), (1, 0, 0), "no effect on the copy");
     }
+    assert_eq!(pair.dead.delete(&old), Err(DeleteError::Foreign));
     let moved = one(&pair.dead, LONG);
     assert_ne!(moved.receipt_handle(), old);
     delete(&pair.dead, &moved);

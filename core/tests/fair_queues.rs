@@ -312,6 +312,34 @@ fn a_group_has_no_effect_on_delivery_or_deduplication() {
 }
 
 #[test]
+fn messages_of_a_batch_are_each_of_their_own_tenant() {
+    let (_time, _broker, queue, _held) = noisy(10);
+    let batch = [
+        Outgoing::new(b"1").message_group("n"),
+        Outgoing::new(b"2"),
+        Outgoing::new(b"3").message_group("q"),
+        Outgoing::new(b"4").message_group("n"),
+    ];
+    let sent = queue.send_messages(&batch).expect("valid");
+    assert!(sent.iter().all(Result::is_ok));
+    assert_eq!(groups(&receive(&queue, 3)), ["", "q", "n"]);
+    assert_eq!(tenant(&queue, "n").messages, 42);
+    assert_eq!(tenant(&queue, "q").messages, 1);
+}
+
+#[test]
+fn a_tenant_whose_backlog_is_drained_holds_nobody_up_and_is_quiet_when_it_is_done() {
+    let (_time, _broker, queue, held) = noisy(5);
+    let rest = drain(&queue);
+    assert_eq!(groups(&rest), ["n"; 5]);
+    held.iter().for_each(|message| delete(&queue, message));
+    assert!(!tenant(&queue, "n").is_noisy);
+    send(&queue, "n", 0);
+    send(&queue, "q", 0);
+    assert_eq!(groups(&receive(&queue, 2)), ["n", "q"], "plain order");
+}
+
+#[test]
 fn a_message_in_line_counts_as_visible_and_is_seen_by_peeks() {
     let (_time, _broker, queue, _held) = noisy(20);
     send(&queue, "q", 0);

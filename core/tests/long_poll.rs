@@ -158,6 +158,65 @@ fn without_a_wait_the_queues_own_is_taken() {
 }
 
 #[test]
+fn a_wait_of_its_own_overrides_the_queues_both_ways() {
+    for own in [secs(3), secs(20)] {
+        let (time, broker) = manual(1);
+        let config = QueueConfig {
+            wait: secs(7),
+            ..QueueConfig::default()
+        };
+        let queue = queue_with(&broker, "q", config);
+        let mut task = asleep_for(&queue, 1, own);
+        time.advance(own - ms(1));
+        task.sleeps();
+        time.advance(ms(1));
+        assert!(task.is_woken());
+        assert_eq!(task.poll(), Poll::Ready(Ok(vec![])));
+    }
+}
+
+#[test]
+fn a_changed_wait_is_for_the_polls_that_begin_after_it() {
+    let (time, broker) = manual(1);
+    let waits = |wait| QueueConfig {
+        wait,
+        ..QueueConfig::default()
+    };
+    let queue = queue_with(&broker, "q", waits(secs(10)));
+    let mut before = asleep_for(&queue, 1, None);
+    broker.configure(&queue, waits(secs(5))).expect("valid");
+    before.sleeps();
+    let mut after = asleep_for(&queue, 1, None);
+    time.advance(secs(5));
+    assert_eq!(after.poll(), Poll::Ready(Ok(vec![])));
+    before.sleeps();
+    time.advance(secs(5));
+    assert_eq!(before.poll(), Poll::Ready(Ok(vec![])));
+}
+
+#[test]
+fn a_long_poll_for_ten_ends_with_the_first_that_comes() {
+    let (_time, _broker, queue) = single();
+    let mut task = asleep_for(&queue, 10, WAIT_MAX);
+    queue.send(b"m").expect("room");
+    task.brings(b"m");
+}
+
+#[test]
+fn a_lease_counts_from_the_end_of_the_wait() {
+    let (time, _broker, queue) = single();
+    let mut task = Task::new(queue.receive_async(1, secs(30), WAIT_MAX, |_| pending::<()>()));
+    assert!(task.poll().is_pending());
+    time.advance(secs(19));
+    queue.send(b"m").expect("room");
+    task.brings(b"m");
+    time.advance(secs(30));
+    assert_eq!(queue.receive(1, LONG), Ok(vec![]));
+    time.advance(ms(1));
+    one(&queue, LONG);
+}
+
+#[test]
 fn a_long_poll_ends_with_nothing_when_its_time_is_over() {
     let (time, _broker, queue) = single();
     let mut task = asleep_for(&queue, 1, secs(20));
@@ -324,6 +383,25 @@ fn a_long_poll_wakes_for_a_dead_letter() {
     let mut task = asleep(&dead);
     assert_eq!(source.receive(1, LONG), Ok(vec![]));
     assert_eq!(task.brings(b"m").dead_letter_source(), Some("source"));
+}
+
+#[test]
+fn a_long_poll_wakes_for_a_message_moved_back() {
+    let (_time, broker) = manual(2);
+    let dead = queue(&broker, "dead");
+    let config = QueueConfig {
+        redrive: Some(Redrive::new("dead", 1)),
+        ..QueueConfig::default()
+    };
+    let source = queue_with(&broker, "source", config);
+    source.send(b"m").expect("room");
+    one(&source, Duration::ZERO);
+    assert_eq!(source.receive(1, LONG), Ok(vec![]));
+    assert_eq!(states(&dead), (1, 0, 0));
+    let mut task = asleep(&source);
+    broker.start_message_move("dead", None, None).expect("a task");
+    broker.advance(broker.now());
+    assert_eq!(task.brings(b"m").receive_count(), 1);
 }
 
 /// What the poll itself moves away does not count as something.

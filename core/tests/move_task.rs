@@ -129,6 +129,66 @@ fn moved_messages_are_new_messages() {
 }
 
 #[test]
+fn retention_begins_anew_for_moved_messages() {
+    let (time, broker, orders, _letters) = with_dead_letters(1);
+    fail(&orders, &[b"1"]);
+    time.advance(common::days(3));
+    broker.start_message_move("letters", None, None).expect("a task");
+    broker.advance(broker.now());
+    time.advance(common::days(4) - ms(1));
+    assert_eq!(one(&orders, Duration::ZERO).body(), b"1");
+    time.advance(ms(1));
+    assert_eq!(orders.receive(1, None), Ok(vec![]));
+    assert_eq!(orders.counts().lapsed, 1);
+}
+
+#[test]
+fn moved_messages_can_fail_again() {
+    let (_time, broker, orders, letters) = with_dead_letters(1);
+    fail(&orders, &[b"1"]);
+    for _ in 0..3 {
+        broker.start_message_move("letters", None, None).expect("a task");
+        broker.advance(broker.now());
+        assert_eq!((orders.counts().visible, letters.counts().visible), (1, 0));
+        assert_eq!(one(&orders, Duration::ZERO).receive_count(), 1);
+        assert_eq!(orders.receive(1, None), Ok(vec![]));
+        let letter = one(&letters, Duration::ZERO);
+        assert_eq!(
+            (letter.receive_count(), letter.dead_letter_source()),
+            (2, Some("orders"))
+        );
+    }
+}
+
+#[test]
+fn a_report_says_what_was_asked_for_and_what_there_was_to_move() {
+    let (time, broker, orders, letters) = with_dead_letters(1);
+    let other = queue(&broker, "other");
+    fail(&orders, &[b"1", b"2"]);
+    time.advance(secs(7));
+    let task = broker
+        .start_message_move("letters", Some("other"), Some(1))
+        .expect("a task");
+    letters.send(b"came later").expect("room");
+    let started = broker.now();
+    for moved in 1..=3 {
+        task.step(broker.now());
+        let report = task.status();
+        assert_eq!(
+            (report.source.as_str(), report.destination.as_deref(), report.rate),
+            ("letters", Some("other"), Some(1))
+        );
+        assert_eq!((report.started_at, report.to_move), (started, 2));
+        assert_eq!(report.moved, moved);
+        let listed = broker.message_moves("letters", 1, 0).expect("a list");
+        assert_eq!(listed, [report]);
+        time.advance(secs(1));
+    }
+    assert_eq!(task.status().status, MoveStatus::Completed);
+    assert_eq!(empty(&other), 3);
+}
+
+#[test]
 fn large_bodies_move_whole() {
     let (_time, broker, orders, letters) = with_dead_letters(2);
     let large = common::numbered(7, 100_000);
@@ -182,6 +242,21 @@ fn the_oldest_messages_go_first() {
     for (at, &number) in order.iter().enumerate() {
         assert!(number.abs_diff(at as u64) <= 2, "{order:?}");
     }
+}
+
+#[test]
+fn one_partition_is_moved_in_its_order() {
+    let (_time, broker, orders, letters) = with_dead_letters(1);
+    let all: Vec<_> = (0..600).map(|number| common::numbered(number, 8)).collect();
+    fail(&orders, &all.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let task = broker.start_message_move("letters", None, None).expect("a task");
+    while task.step(broker.now()).is_some() {}
+    assert_eq!(letters.census(), (0, 0, 0));
+    let moved: Vec<_> = drain(&orders)
+        .iter()
+        .map(|message| message.body().to_vec())
+        .collect();
+    assert_eq!(moved, all);
 }
 
 #[test]

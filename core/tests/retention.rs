@@ -144,6 +144,26 @@ fn a_shorter_retention_applies_at_once_to_messages_already_there() {
 }
 
 #[test]
+fn a_shorter_retention_ends_messages_in_flight_and_delayed_ones() {
+    let (time, broker, queue) = keeping(days(14));
+    queue.send(b"in flight").expect("room");
+    let held = one(&queue, LONG);
+    queue
+        .send_message(&Outgoing::new(b"delayed").delay(DELAY_MAX))
+        .expect("room");
+    time.advance(secs(100));
+    queue.advance(Millis::MAX);
+    assert_eq!(states(&queue), (0, 1, 1));
+    broker.configure(&queue, keeps(secs(100))).expect("valid");
+    // Housekeeping goes round once a second.
+    time.advance(secs(1));
+    queue.advance(Millis::MAX);
+    assert_eq!(states(&queue), (0, 0, 0));
+    assert_eq!(queue.counts().lapsed, 2);
+    assert_eq!(queue.delete(&held.receipt_handle()), Ok(Deletion::Gone));
+}
+
+#[test]
 fn a_longer_retention_applies_at_once_to_messages_already_there() {
     let (time, broker, queue) = keeping(secs(60));
     queue.send(b"m").expect("room");

@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use common::{LONG, bodies, drain, empty, hours, manual, ms, number_of, numbered, one, queue, secs};
 use epoq::{
-    Broker, ChangeVisibilityError, Deletion, ManualClock, Millis, Queue, VisibilityChange,
+    Broker, ChangeVisibilityError, DeleteError, Deletion, ManualClock, Millis, Queue, VisibilityChange,
     limits::VISIBILITY_MAX,
 };
 
@@ -193,6 +193,37 @@ fn a_change_after_a_release_does_nothing() {
 }
 
 #[test]
+fn a_change_after_a_receive_without_a_lease_does_nothing() {
+    let (_time, _broker, queue) = single();
+    queue.send(b"m").expect("room");
+    let message = one(&queue, Duration::ZERO);
+    for timeout in [Duration::ZERO, secs(60)] {
+        assert_eq!(
+            queue.change_visibility(&message.receipt_handle(), timeout),
+            Ok(VisibilityChange::LeaseOver)
+        );
+        assert_eq!(queue.counts().visible, 1);
+    }
+    assert_eq!(one(&queue, LONG).receive_count(), 2);
+}
+
+#[test]
+fn a_change_is_no_receive() {
+    let (time, _broker, queue) = single();
+    queue.send(b"m").expect("room");
+    let message = one(&queue, secs(10));
+    for _ in 0..5 {
+        time.advance(secs(1));
+        assert_eq!(
+            queue.change_visibility(&message.receipt_handle(), secs(10)),
+            Ok(VisibilityChange::Changed)
+        );
+    }
+    release(&queue, &message);
+    assert_eq!(one(&queue, LONG).receive_count(), 2);
+}
+
+#[test]
 fn a_change_of_a_deleted_message_is_refused() {
     let (_time, _broker, queue) = single();
     queue.send(b"m").expect("room");
@@ -251,6 +282,39 @@ fn a_lease_lasts_at_most_twelve_hours_in_all() {
         queue.change_visibility(&again.receipt_handle(), hours(12)),
         Ok(VisibilityChange::Changed)
     );
+}
+
+#[test]
+fn twelve_hours_in_all_count_from_the_receive_whatever_its_timeout() {
+    for timeout in [ms(1), secs(30), hours(6), hours(12)] {
+        let (time, _broker, queue) = single();
+        queue.send(b"m").expect("room");
+        time.advance(hours(5));
+        let handle = one(&queue, timeout).receipt_handle();
+        assert_eq!(
+            queue.change_visibility(&handle, hours(12)),
+            Ok(VisibilityChange::Changed),
+            "nothing of them has passed"
+        );
+        time.advance(hours(11));
+        for given in [hours(1) + secs(1), hours(12)] {
+            assert_eq!(
+                queue.change_visibility(&handle, given),
+                Err(ChangeVisibilityError::TotalTooLong {
+                    limit: VISIBILITY_MAX
+                })
+            );
+        }
+        assert_eq!(queue.receive(1, LONG), Ok(vec![]), "a refusal leaves the lease");
+        assert_eq!(
+            queue.change_visibility(&handle, hours(1)),
+            Ok(VisibilityChange::Changed)
+        );
+        time.advance(hours(1));
+        assert_eq!(queue.receive(1, LONG), Ok(vec![]));
+        time.advance(ms(1));
+        one(&queue, LONG);
+    }
 }
 
 // Receipt handles and deletes.
@@ -328,6 +392,19 @@ fn delete_after_an_extension_beyond_the_first_timeout() {
 }
 
 #[test]
+fn each_receive_gives_a_handle_of_its_own() {
+    let (time, _broker, queue) = single();
+    queue.send(b"m").expect("room");
+    let mut handles = BTreeSet::new();
+    for round in 0..100 {
+        let timeout = if round % 2 == 0 { Duration::ZERO } else { secs(1) };
+        let message = one(&queue, timeout);
+        assert!(handles.insert(queue.encode_handle(&message.receipt_handle()).to_string()));
+        time.advance(secs(2));
+    }
+}
+
+#[test]
 fn deleting_again_is_no_error() {
     let (_time, _broker, queue) = single();
     queue.send(b"m").expect("room");
@@ -336,6 +413,50 @@ fn deleting_again_is_no_error() {
     for _ in 0..2 {
         assert_eq!(queue.delete(&message.receipt_handle()), Ok(Deletion::Gone));
     }
+}
+
+#[test]
+fn each_entry_of_a_batch_is_judged_alone() {
+    let (time, broker, queue) = single();
+    let elsewhere = common::queue(&broker, "elsewhere");
+    elsewhere.send(b"m").expect("room");
+    let foreign = one(&elsewhere, LONG).receipt_handle();
+    let lease = |timeout| {
+        queue.send(b"m").expect("room");
+        one(&queue, timeout).receipt_handle()
+    };
+    let (stale, over) = (lease(secs(1)), lease(secs(9)));
+    time.advance(secs(2));
+    let newer = one(&queue, LONG).receipt_handle();
+    let (running, gone) = (lease(LONG), lease(LONG));
+    assert_eq!(queue.delete(&gone), Ok(Deletion::Deleted));
+    time.advance(secs(8));
+
+    let handles = [stale, over, foreign, gone, running];
+    let changed = queue.change_visibility_batch(&handles.map(|handle| (handle, secs(60))));
+    assert_eq!(
+        changed.expect("valid")[..],
+        [
+            Err(ChangeVisibilityError::ReceivedAgain),
+            Ok(VisibilityChange::LeaseOver),
+            Err(ChangeVisibilityError::Foreign),
+            Err(ChangeVisibilityError::Gone),
+            Ok(VisibilityChange::Changed)
+        ]
+    );
+    assert_eq!(
+        queue.delete_batch(&handles).expect("valid")[..],
+        [
+            Ok(Deletion::ReceivedAgain),
+            Ok(Deletion::Deleted),
+            Err(DeleteError::Foreign),
+            Ok(Deletion::Gone),
+            Ok(Deletion::Deleted)
+        ]
+    );
+    assert_eq!(queue.delete(&newer), Ok(Deletion::Deleted));
+    assert_eq!(elsewhere.delete(&foreign), Ok(Deletion::Deleted));
+    assert_eq!((queue.census(), elsewhere.census()), ((0, 0, 0), (0, 0, 0)));
 }
 
 #[test]
@@ -394,6 +515,19 @@ fn message_ids_are_unique_across_queues_and_partitions() {
         let received: BTreeSet<_> = drain(&queue).iter().map(|m| m.message_id()).collect();
         assert_eq!(received.len(), 1800);
         assert!(received.is_subset(&ids));
+    }
+}
+
+#[test]
+fn message_ids_are_uuids_of_at_most_a_hundred_characters() {
+    let (_time, _broker, queue) = single();
+    for _ in 0..100 {
+        let text = queue.send(b"m").expect("room").message_id().to_string();
+        let groups: Vec<_> = text.split('-').map(str::len).collect();
+        assert_eq!(groups, [8, 4, 4, 4, 12], "{text}");
+        assert!(text.chars().all(|c| c == '-' || c.is_ascii_hexdigit()), "{text}");
+        let received = one(&queue, LONG);
+        assert_eq!(text.parse(), Ok(received.message_id()));
     }
 }
 
@@ -497,6 +631,52 @@ fn a_batch_keeps_its_order() {
         .map(|message| number_of(message.body()))
         .collect();
     assert_eq!(order, (0..1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_receive_brings_as_many_as_asked_for_and_never_more() {
+    let (_time, _broker, queue) = single();
+    for number in 0..600 {
+        queue.send(&numbered(number, 16)).expect("room");
+    }
+    let all = drain(&queue);
+    for number in 600..625 {
+        queue.send(&numbered(number, 16)).expect("room");
+    }
+    // Some of them behind the head.
+    all.iter()
+        .step_by(20)
+        .for_each(|message| release(&queue, message));
+    let mut seen = BTreeSet::new();
+    for max in 1..=10 {
+        let received = queue.receive(max, LONG).expect("valid");
+        assert_eq!(received.len(), max);
+        seen.extend(bodies(&received));
+    }
+    assert_eq!(seen.len(), 55);
+    assert_eq!(queue.receive(10, LONG), Ok(vec![]));
+}
+
+#[test]
+fn a_receive_from_many_partitions_never_brings_more_than_asked_for() {
+    for max in 1..=10 {
+        let (_time, broker) = manual(8);
+        let queue = queue(&broker, "wide");
+        for home in 0..8 {
+            let worker = broker.worker_at(home).expect("a worker");
+            worker.turn(|turn| {
+                for _ in 0..7 {
+                    turn.send(&queue, b"m").expect("room");
+                }
+            });
+        }
+        let mut left = 56;
+        while left > 0 {
+            let received = queue.receive(max, LONG).expect("valid").len();
+            assert!((1..=max).contains(&received), "{received} of {left}");
+            left -= received;
+        }
+    }
 }
 
 #[test]
