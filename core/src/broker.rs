@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Weak};
 use crate::{
     budget::{Budget, MemoryUse},
     clock::{Clock, Millis},
-    config::{MEMORY_LIMIT_DEFAULT, NAME_MAX, PARTITIONS_MAX, QueueConfig, RedriveAllow},
+    config::{FIFO_SUFFIX, MEMORY_LIMIT_DEFAULT, NAME_MAX, PARTITIONS_MAX, QueueConfig, RedriveAllow},
     error::{BuildError, ConfigError, CreateQueueError, NoSuchQueue, WorkerError},
     ledger::{
         graveyard::Graveyard,
@@ -180,7 +180,13 @@ impl Broker {
     /// configured otherwise.
     pub fn create_queue(&self, name: &str, config: QueueConfig) -> Result<Queue, CreateQueueError> {
         let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(valid) {
+        let stem = match config.fifo {
+            Some(_) => name
+                .strip_suffix(FIFO_SUFFIX)
+                .ok_or(CreateQueueError::InvalidName)?,
+            None => name,
+        };
+        if stem.is_empty() || name.len() > NAME_MAX || !stem.chars().all(valid) {
             return Err(CreateQueueError::InvalidName);
         }
         config.check()?;
@@ -214,6 +220,9 @@ impl Broker {
             .is_none_or(|found| found.id() != queue.id())
         {
             return Err(ConfigError::QueueDeleted);
+        }
+        if config.fifo.is_some() != queue.is_fifo() {
+            return Err(ConfigError::TypeFixed);
         }
         let target = dead_letter_target(&queues, queue.name(), &config)?;
         queue.apply(config, target);
@@ -340,6 +349,9 @@ fn dead_letter_target(
     let target = queues
         .get(redrive.target.as_str())
         .ok_or(ConfigError::NoSuchTarget)?;
+    if target.is_fifo() != config.fifo.is_some() {
+        return Err(ConfigError::TargetType);
+    }
     let allowed = match target.config().redrive_allow {
         RedriveAllow::All => true,
         RedriveAllow::Nobody => false,

@@ -90,6 +90,17 @@ pub const PEEK_MAX: usize = 1_000;
 pub const MEMORY_LIMIT_DEFAULT: u64 = 1 << 30;
 /// Most partitions of a queue: what a receipt handle has room for.
 pub const PARTITIONS_MAX: usize = 1 << PARTITION_BITS;
+/// How long after a message was first sent another one of the same deduplication id is taken for the same: SQS's rule. As
+/// long a receive can be repeated by its attempt id.
+pub const DEDUPLICATION_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// Memory that a FIFO queue's deduplication ids may use unless told otherwise, in bytes: some two million ids.
+pub const DEDUPLICATION_MEMORY_DEFAULT: u64 = 256 << 20;
+/// Receive attempt ids of a queue that are remembered at a time.
+pub const ATTEMPTS_MAX: usize = 65_536;
+/// How long an empty message group of a FIFO queue stays, in milliseconds.
+pub const GROUP_LINGERS_MS: u64 = 1_000;
+/// What the name of a FIFO queue ends in: SQS's rule.
+pub const FIFO_SUFFIX: &str = ".fifo";
 /// Longest name of a queue in characters: SQS's limit.
 pub const NAME_MAX: usize = 80;
 
@@ -158,6 +169,58 @@ pub struct QueueConfig {
     pub in_flight_max: Option<u64>,
     /// Bytes of the broker's memory budget that this queue may use; `None` for no limit of its own (ours; default `None`).
     pub memory_limit: Option<u64>,
+    /// Makes it a FIFO queue, whose name ends in `.fifo` (SQS's `FifoQueue`; default no). Cannot be changed later; what is in it
+    /// can.
+    pub fifo: Option<FifoConfig>,
+}
+
+/// What makes a queue a FIFO queue: messages of a group in order, and none accepted twice.
+///
+/// ```
+/// use epoq::{Broker, FifoConfig, Outgoing, QueueConfig};
+/// let config = QueueConfig { fifo: Some(FifoConfig::default()), ..QueueConfig::default() };
+/// let queue = Broker::new().create_queue("orders.fifo", config)?;
+/// for (number, body) in ["created", "paid", "shipped"].iter().enumerate() {
+///     let id = format!("order-7-{number}");
+///     queue.send_message(&Outgoing::new(body.as_bytes()).message_group("order-7").deduplication_id(&id))?;
+/// }
+/// let first = queue.receive(1, None)?;
+/// assert_eq!(first[0].body(), b"created");
+/// assert!(queue.receive(10, None)?.is_empty()); // the others wait until it is done with
+/// queue.delete(&first[0].receipt_handle())?;
+/// assert_eq!(queue.receive(10, None)?.len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FifoConfig {
+    /// Messages sent without a deduplication id have the SHA-256 of their body for one (SQS's `ContentBasedDeduplication`; default
+    /// no: then a message without one is refused).
+    pub content_based_deduplication: bool,
+    /// Among which messages an id is unique (SQS's `DeduplicationScope`; default all of the queue). A change applies at once.
+    pub deduplication_scope: DeduplicationScope,
+    /// Bytes that the ids of the last five minutes may use (ours; default 256 MiB, some two million ids). They count against the
+    /// queue's and the broker's memory too. When they are used up sends are refused; no id is forgotten early.
+    pub deduplication_memory: u64,
+}
+
+impl Default for FifoConfig {
+    fn default() -> Self {
+        Self {
+            content_based_deduplication: false,
+            deduplication_scope: DeduplicationScope::Queue,
+            deduplication_memory: DEDUPLICATION_MEMORY_DEFAULT,
+        }
+    }
+}
+
+/// Among which messages a deduplication id is unique.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeduplicationScope {
+    /// Those of the queue.
+    #[default]
+    Queue,
+    /// Those of the message's group.
+    MessageGroup,
 }
 
 /// Where messages go that were received too often.
@@ -206,6 +269,7 @@ impl Default for QueueConfig {
             redrive_allow: RedriveAllow::All,
             in_flight_max: Some(IN_FLIGHT_MAX_DEFAULT),
             memory_limit: None,
+            fifo: None,
         }
     }
 }

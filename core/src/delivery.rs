@@ -10,7 +10,7 @@ use crate::{
         lease::{Claim, Claims, Place},
         slot::Entry,
     },
-    message::Message,
+    message::{Message, SequenceNumber},
     queue::Queue,
     receipt::{MessageId, ReceiptHandle},
 };
@@ -118,6 +118,19 @@ impl<'t> Delivery<'t> {
         self.extras()?.group()
     }
 
+    /// The message deduplication id, in a FIFO queue: the one it was sent with, or the SHA-256 of its body in hexadecimal digits.
+    /// Of a dead letter, the id it had as a message.
+    #[must_use]
+    pub fn deduplication_id(&self) -> Option<&'t str> {
+        self.extras()?.deduplication()
+    }
+
+    /// The message's number in its group's order, in a FIFO queue.
+    #[must_use]
+    pub fn sequence_number(&self) -> Option<SequenceNumber> {
+        SequenceNumber::new(self.claim.segment.link(self.claim.slot)?.sequence())
+    }
+
     /// The system attribute `AWSTraceHeader`, if it was sent with one.
     #[must_use]
     pub fn trace_header(&self) -> Option<&'t str> {
@@ -173,6 +186,12 @@ impl<'t> Delivery<'t> {
         self.claim.place().received().first(sent).unwrap_or(sent)
     }
 
+    /// When the lease ends.
+    #[cfg(not(loom))]
+    pub(crate) fn due(&self) -> Millis {
+        self.claim.place().state().due()
+    }
+
     /// A copy that outlives the turn.
     #[must_use]
     pub fn to_message(&self) -> Message {
@@ -186,6 +205,7 @@ impl<'t> Delivery<'t> {
             receives: self.receive_count(),
             sent: self.sent_at(),
             first_received: self.first_received_at(),
+            sequence: self.sequence_number(),
         }
     }
 }

@@ -6,6 +6,9 @@ use crate::attribute::AttributeError;
 
 const MESSAGE_GROUP: &str =
     "a message group id has 1 to 128 letters, digits and punctuation characters of ASCII";
+const DEDUPLICATION_ID: &str =
+    "a message deduplication id has 1 to 128 letters, digits and punctuation characters of ASCII";
+const HANDLE_EXPIRED: &str = "the receipt handle has expired";
 const DELETED: &str = "the queue has been deleted";
 const FOREIGN_TURN: &str = "the queue is of another broker than the turn's worker";
 
@@ -38,7 +41,7 @@ pub enum BuildError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CreateQueueError {
-    /// A name has 1..=80 characters of `A-Z a-z 0-9 _ -` (SQS).
+    /// A name has 1..=80 characters of `A-Z a-z 0-9 _ -`, and `.fifo` behind them, counted in, if and only if it is a FIFO queue's (SQS).
     InvalidName,
     /// A queue of that name exists with another configuration.
     Exists,
@@ -94,6 +97,10 @@ pub enum ConfigError {
     OwnTarget,
     /// The dead-letter queue's `redrive_allow` does not let this queue name it.
     TargetRefuses,
+    /// A queue and its dead-letter queue are both FIFO queues or both standard queues (SQS).
+    TargetType,
+    /// A queue is a FIFO queue for life, or is not (SQS).
+    TypeFixed,
     /// The queue has been deleted.
     QueueDeleted,
 }
@@ -153,6 +160,22 @@ pub enum SendError {
     Attribute(AttributeError),
     /// A message group id has 1 to 128 letters, digits and punctuation characters of ASCII (SQS).
     MessageGroup,
+    /// A message of a FIFO queue has a message group (SQS).
+    MissingMessageGroup,
+    /// A message deduplication id has 1 to 128 letters, digits and punctuation characters of ASCII (SQS).
+    DeduplicationId,
+    /// A message of a FIFO queue without content-based deduplication has a deduplication id (SQS).
+    MissingDeduplicationId,
+    /// Messages of standard queues have no deduplication id (SQS).
+    DeduplicationNotAllowed,
+    /// Messages of FIFO queues have no delay of their own (SQS): only the queue has one.
+    DelayNotAllowed,
+    /// The ids of messages sent to the queue in the last five minutes use all the memory they may: none is forgotten early. Try again
+    /// later, or raise [`FifoConfig::deduplication_memory`](crate::FifoConfig::deduplication_memory).
+    DeduplicationFull {
+        /// How many bytes they may use.
+        limit: u64,
+    },
     /// The memory budget of the broker, or the queue's own, is used up. Receives and deletes go on; try again when they have made room. What a turn
     /// itself has made room for counts only after it has ended or been refreshed.
     OverBudget {
@@ -209,6 +232,13 @@ pub enum BatchError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// An entry is not valid, which in a FIFO queue is the end of the whole batch (SQS).
+    Entry {
+        /// Which one, counted from 0.
+        at: usize,
+        /// What is wrong with it.
+        error: SendError,
+    },
     /// The queue has been deleted.
     QueueDeleted,
     /// The queue is of another broker than the worker whose turn it is.
@@ -239,6 +269,15 @@ pub enum ReceiveError {
         given: Duration,
         /// The longest there is.
         limit: Duration,
+    },
+    /// A receive attempt id has 1 to 128 letters, digits and punctuation characters of ASCII (SQS).
+    AttemptId,
+    /// The receive cannot be repeated: a message of it has been deleted, or the end of its lease has been moved (SQS).
+    AttemptNotValid,
+    /// The receive attempt ids of the last five minutes are too many to remember another one.
+    TooManyAttempts {
+        /// How many there may be.
+        limit: usize,
     },
     /// As many messages are in flight as there may be: delete some, or let their leases end (SQS's `OverLimit`). A receive
     /// that waits goes on waiting instead.
@@ -272,6 +311,8 @@ pub enum HandleError {
 pub enum DeleteError {
     /// The handle is of another queue, or of a receive that never happened.
     Foreign,
+    /// The lease is over, and in a FIFO queue the handle with it (SQS).
+    Expired,
     /// The queue has been deleted.
     QueueDeleted,
     /// The queue is of another broker than the worker whose turn it is.
@@ -288,6 +329,8 @@ pub enum ChangeVisibilityError {
     Gone,
     /// The message has been received again since: the lease is not this handle's.
     ReceivedAgain,
+    /// The lease is over, and in a FIFO queue the handle with it (SQS).
+    Expired,
     /// The visibility timeout is 0..=`limit`.
     VisibilityTimeout {
         /// What was asked for.
@@ -311,7 +354,7 @@ errors! {
         BuildError::Partitions { given, limit } => write!(f, "{given} partitions: must be 1 to {limit}"),
     };
     CreateQueueError: |error, f| match error {
-        CreateQueueError::InvalidName => f.write_str("a queue's name has 1 to 80 letters, digits, hyphens and underscores"),
+        CreateQueueError::InvalidName => f.write_str("a queue's name has 1 to 80 letters, digits, hyphens and underscores, and ends in .fifo if it is a FIFO queue"),
         CreateQueueError::Exists => f.write_str("a queue of that name exists with another configuration"),
         CreateQueueError::Config(error) => error.fmt(f),
     };
@@ -335,6 +378,8 @@ errors! {
         ConfigError::NoSuchTarget => f.write_str("the dead-letter queue does not exist"),
         ConfigError::OwnTarget => f.write_str("a queue cannot be its own dead-letter queue"),
         ConfigError::TargetRefuses => f.write_str("the dead-letter queue does not accept this queue's messages"),
+        ConfigError::TargetType => f.write_str("the dead-letter queue is not of the same type as the queue"),
+        ConfigError::TypeFixed => f.write_str("a queue is a FIFO queue for life, or is not"),
         ConfigError::QueueDeleted => f.write_str(DELETED),
     };
     Setting: |setting, f| f.write_str(match setting {
@@ -357,6 +402,16 @@ errors! {
         SendError::MessageGroup => {
             f.write_str(MESSAGE_GROUP)
         }
+        SendError::MissingMessageGroup => f.write_str("a message of a FIFO queue has a message group"),
+        SendError::DeduplicationId => f.write_str(DEDUPLICATION_ID),
+        SendError::MissingDeduplicationId => {
+            f.write_str("a message of a FIFO queue has a deduplication id, unless the queue takes it from the content")
+        }
+        SendError::DeduplicationNotAllowed => f.write_str("messages of standard queues have no deduplication id"),
+        SendError::DelayNotAllowed => f.write_str("messages of FIFO queues have no delay of their own"),
+        SendError::DeduplicationFull { limit } => {
+            write!(f, "the deduplication ids of the last five minutes use all of their {limit} bytes")
+        }
         SendError::OverBudget { used, limit } => write!(f, "memory budget used up: {used} of {limit} bytes"),
         SendError::QueueDeleted => f.write_str(DELETED),
         SendError::ForeignTurn => f.write_str(FOREIGN_TURN),
@@ -365,6 +420,7 @@ errors! {
         BatchError::Empty => f.write_str("a batch has at least 1 entry"),
         BatchError::TooMany { entries, limit } => write!(f, "a batch of {entries} entries: the limit is {limit}"),
         BatchError::TooLong { length, limit } => write!(f, "a batch of {length} bytes: the limit is {limit}"),
+        BatchError::Entry { at, error } => write!(f, "entry {at}: {error}"),
         BatchError::QueueDeleted => f.write_str(DELETED),
         BatchError::ForeignTurn => f.write_str(FOREIGN_TURN),
     };
@@ -374,6 +430,13 @@ errors! {
             write!(f, "visibility timeout of {given:?}: must be 0 to {limit:?}")
         }
         ReceiveError::Wait { given, limit } => write!(f, "wait of {given:?}: must be 0 to {limit:?}"),
+        ReceiveError::AttemptId => {
+            f.write_str("a receive attempt id has 1 to 128 letters, digits and punctuation characters of ASCII")
+        }
+        ReceiveError::AttemptNotValid => f.write_str("the receive cannot be repeated any more"),
+        ReceiveError::TooManyAttempts { limit } => {
+            write!(f, "{limit} receive attempt ids are remembered, and no more can be")
+        }
         ReceiveError::TooManyInFlight { in_flight, limit } => {
             write!(f, "{in_flight} messages in flight: the limit is {limit}")
         }
@@ -387,6 +450,7 @@ errors! {
     });
     DeleteError: |error, f| f.write_str(match error {
         DeleteError::Foreign => "a receipt handle of another queue",
+        DeleteError::Expired => HANDLE_EXPIRED,
         DeleteError::QueueDeleted => DELETED,
         DeleteError::ForeignTurn => FOREIGN_TURN,
     });
@@ -394,6 +458,7 @@ errors! {
         ChangeVisibilityError::Foreign => f.write_str("a receipt handle of another queue"),
         ChangeVisibilityError::Gone => f.write_str("the message has been deleted"),
         ChangeVisibilityError::ReceivedAgain => f.write_str("the message has been received again since"),
+        ChangeVisibilityError::Expired => f.write_str(HANDLE_EXPIRED),
         ChangeVisibilityError::VisibilityTimeout { given, limit } => {
             write!(f, "visibility timeout of {given:?}: must be 0 to {limit:?}")
         }

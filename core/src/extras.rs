@@ -1,9 +1,9 @@
 //! What a message carries besides its body: one block of bytes that stands behind the body, for messages that need one.
 //!
 //! ```text
-//! length:32 │ tenant:32 │ flags:8 │ group? │ trace header? │ moved? │ attribute …
+//! length:32 │ tenant:32 │ flags:8 │ group? │ deduplication id? │ trace header? │ moved? │ attribute …
 //!
-//! field       length:32 │ bytes                                    group, trace header, and every field below
+//! field       length:32 │ bytes                                    group, both ids, and every field below
 //! moved       id:128 │ at:64 │ source: field
 //! attribute   name: field │ data type: field │ 1 text, 2 binary:8 │ value: field
 //! ```
@@ -33,6 +33,7 @@ const FIELD: usize = 4;
 const GROUP: u8 = 1 << 0;
 const TRACE: u8 = 1 << 1;
 const MOVED: u8 = 1 << 2;
+const DEDUPLICATION: u8 = 1 << 3;
 
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
@@ -46,6 +47,8 @@ pub struct ExtrasDraft<'a> {
     pub group: Option<&'a str>,
     /// The number of the tenant among those of the queue; 0 for a message that is of no tenant.
     pub tenant: u32,
+    /// The message deduplication id (FIFO queues).
+    pub deduplication: Option<&'a str>,
     /// The system attribute `AWSTraceHeader`.
     pub trace_header: Option<&'a str>,
     /// Where it comes from, if it has moved.
@@ -131,6 +134,7 @@ impl ExtrasDraft<'_> {
         self.attributes.is_empty()
             && self.group.is_none()
             && self.tenant == 0
+            && self.deduplication.is_none()
             && self.trace_header.is_none()
             && self.moved.is_none()
     }
@@ -139,6 +143,7 @@ impl ExtrasDraft<'_> {
     pub fn encoded_len(&self) -> usize {
         FIXED
             + self.group.map_or(0, |group| FIELD + group.len())
+            + self.deduplication.map_or(0, |id| FIELD + id.len())
             + self.trace_header.map_or(0, |header| FIELD + header.len())
             + self.moved.map_or(0, |moved| 16 + 8 + FIELD + moved.source.len())
             + self.attributes.encoded_len()
@@ -159,9 +164,11 @@ impl ExtrasDraft<'_> {
         let flag = |flag: u8, is: bool| if is { flag } else { 0 };
         let flags = flag(GROUP, self.group.is_some())
             | flag(TRACE, self.trace_header.is_some())
+            | flag(DEDUPLICATION, self.deduplication.is_some())
             | flag(MOVED, self.moved.is_some());
         put(rest, &[flags]);
-        for text in [self.group, self.trace_header].into_iter().flatten() {
+        let texts = [self.group, self.deduplication, self.trace_header];
+        for text in texts.into_iter().flatten() {
             put_field(rest, text.as_bytes());
         }
         if let Some(moved) = self.moved {
@@ -198,6 +205,7 @@ pub struct Extras<'a> {
 #[derive(Default)]
 struct Parts<'a> {
     group: Option<&'a [u8]>,
+    deduplication: Option<&'a [u8]>,
     trace_header: Option<&'a [u8]>,
     moved: Option<MovedParts<'a>>,
     attributes: &'a [u8],
@@ -241,6 +249,11 @@ impl<'a> Extras<'a> {
         self.parts().group.and_then(text)
     }
 
+    /// The message deduplication id.
+    pub fn deduplication(&self) -> Option<&'a str> {
+        self.parts().deduplication.and_then(text)
+    }
+
     /// The number of the tenant; 0 for a message that is of none.
     pub fn tenant(&self) -> u32 {
         let tenant = self.content.first_chunk();
@@ -269,6 +282,7 @@ impl<'a> Extras<'a> {
             attributes: Carried::Encoded(self.parts().attributes),
             group: self.group(),
             tenant: self.tenant(),
+            deduplication: self.deduplication(),
             trace_header: self.trace_header(),
             moved: self.moved(),
         }
@@ -287,6 +301,9 @@ impl<'a> Parts<'a> {
         let [_, _, _, _, flags] = array(&mut rest)?;
         if flags & GROUP != 0 {
             self.group = Some(field(&mut rest)?);
+        }
+        if flags & DEDUPLICATION != 0 {
+            self.deduplication = Some(field(&mut rest)?);
         }
         if flags & TRACE != 0 {
             self.trace_header = Some(field(&mut rest)?);
@@ -358,6 +375,7 @@ mod tests {
         attributes: Vec<(String, String, Value)>,
         group: Option<String>,
         tenant: u32,
+        deduplication: Option<String>,
         trace_header: Option<String>,
         moved: Option<([u8; 16], String, u64)>,
     }
@@ -386,6 +404,7 @@ mod tests {
                 attributes: attributes.into(),
                 group: self.group.as_deref(),
                 tenant: self.tenant,
+                deduplication: self.deduplication.as_deref(),
                 trace_header: self.trace_header.as_deref(),
                 moved: self.moved.as_ref().map(|(id, source, at)| Moved {
                     id: *id,
@@ -403,12 +422,14 @@ mod tests {
         ];
         let attributes = vec((any::<String>(), any::<String>(), value), 0..4);
         let moved = option::of((any::<[u8; 16]>(), any::<String>(), 0..Millis::MAX.as_millis()));
-        let texts = (option::of(any::<String>()), option::of(any::<String>()));
+        let text = || option::of(any::<String>());
+        let texts = (text(), text(), text());
         (attributes, texts, any::<u32>(), moved).prop_map(
-            |(attributes, (group, trace_header), tenant, moved)| Owned {
+            |(attributes, (group, deduplication, trace_header), tenant, moved)| Owned {
                 attributes,
                 group,
                 tenant,
+                deduplication,
                 trace_header,
                 moved,
             },

@@ -97,18 +97,18 @@ pub use batch::Batch;
 pub use broker::{Broker, Builder};
 pub use budget::MemoryUse;
 pub use clock::{Clock, ManualClock, Millis};
-pub use config::{QueueConfig, Redrive, RedriveAllow};
+pub use config::{DeduplicationScope, FifoConfig, QueueConfig, Redrive, RedriveAllow};
 pub use delivery::{Delivery, Received};
 pub use error::{
     BatchError, BuildError, ChangeVisibilityError, ConfigError, CreateQueueError, DeleteError, HandleError,
     NoSuchQueue, ReceiveError, SendError, Setting, TenantError, WorkerError,
 };
-pub use message::{Message, Outgoing, Sent};
+pub use message::{Message, Outgoing, Sent, SequenceNumber};
 pub use move_task::{
     ListMovesError, MoveFailure, MoveId, MoveNotRunning, MoveReport, MoveStatus, MoveTask, StartMoveError,
 };
 #[cfg(not(loom))]
-pub use queue::{Beat, Heartbeat, KeepError, Lease, LostLease};
+pub use queue::{Beat, FifoMetrics, Heartbeat, KeepError, Lease, LostLease};
 pub use queue::{
     BrokerMetrics, Counts, Deletion, MessageState, PartitionSnapshot, PeekFilter, Peeked, Queue,
     QueueMetrics, QueueSnapshot, SegmentSnapshot, SlotCounts, TenantConfig, TenantMetrics, VisibilityChange,
@@ -120,11 +120,11 @@ pub use worker::Worker;
 /// The limits of messages, batches and leases.
 pub mod limits {
     pub use crate::config::{
-        ATTRIBUTES_MAX, BATCH_MAX, BODY_MAX, DELAY_MAX, IN_FLIGHT_MAX_DEFAULT, LONG_DELAY_MAX,
-        MAX_RECEIVES_LIMIT, MEMORY_LIMIT_DEFAULT, MOVE_RATE_MAX, MOVE_STEP_MAX, MOVE_TIME_MAX,
-        MOVES_LISTED_MAX, MOVES_MAX, NAME_MAX, PARTITIONS_MAX, PEEK_MAX, REDRIVE_SOURCES_MAX,
-        RETENTION_DEFAULT, RETENTION_MAX, RETENTION_MIN, TENANT_WEIGHT_MAX, TENANTS_MAX, VISIBILITY_MAX,
-        WAIT_MAX,
+        ATTEMPTS_MAX, ATTRIBUTES_MAX, BATCH_MAX, BODY_MAX, DEDUPLICATION_INTERVAL,
+        DEDUPLICATION_MEMORY_DEFAULT, DELAY_MAX, IN_FLIGHT_MAX_DEFAULT, LONG_DELAY_MAX, MAX_RECEIVES_LIMIT,
+        MEMORY_LIMIT_DEFAULT, MOVE_RATE_MAX, MOVE_STEP_MAX, MOVE_TIME_MAX, MOVES_LISTED_MAX, MOVES_MAX,
+        NAME_MAX, PARTITIONS_MAX, PEEK_MAX, REDRIVE_SOURCES_MAX, RETENTION_DEFAULT, RETENTION_MAX,
+        RETENTION_MIN, TENANT_WEIGHT_MAX, TENANTS_MAX, VISIBILITY_MAX, WAIT_MAX,
     };
 }
 

@@ -1,10 +1,11 @@
 //! Messages as their senders and owners hold them.
 
-use std::{fmt, time::Duration};
+use std::{fmt, num::NonZeroU64, time::Duration};
 
 use crate::{
     attribute::Attribute,
     clock::Millis,
+    config::{PARTITION_BITS, SERIAL_BITS, SLOT_BITS},
     extras::Extras,
     ledger::segment::Segment,
     queue::Queue,
@@ -33,6 +34,7 @@ pub struct Outgoing<'a> {
     pub(crate) delay: Option<Duration>,
     pub(crate) attributes: &'a [Attribute<'a>],
     pub(crate) group: Option<&'a str>,
+    pub(crate) deduplication: Option<&'a str>,
     pub(crate) trace_header: Option<&'a str>,
 }
 
@@ -45,6 +47,7 @@ impl<'a> Outgoing<'a> {
             delay: None,
             attributes: &[],
             group: None,
+            deduplication: None,
             trace_header: None,
         }
     }
@@ -65,11 +68,23 @@ impl<'a> Outgoing<'a> {
         Self { attributes, ..self }
     }
 
-    /// The message group: on a standard queue the tenant that the message is for (SQS's fair queues). 1 to 128 characters.
+    /// The message group. On a FIFO queue, where every message has one, messages of a group are received in the order they were
+    /// sent; on a standard queue it names the tenant that the message is for (SQS's fair queues). 1 to 128 characters.
     #[must_use]
     pub const fn message_group(self, group: &'a str) -> Self {
         Self {
             group: Some(group),
+            ..self
+        }
+    }
+
+    /// The message deduplication id (FIFO queues): a message sent within five minutes after another one of the same id is taken
+    /// for the same message, and not accepted a second time. 1 to 128 characters; on a queue with content-based deduplication
+    /// the SHA-256 of the body takes its place if there is none.
+    #[must_use]
+    pub const fn deduplication_id(self, id: &'a str) -> Self {
+        Self {
+            deduplication: Some(id),
             ..self
         }
     }
@@ -88,6 +103,7 @@ impl<'a> Outgoing<'a> {
         self.delay.is_none()
             && self.attributes.is_empty()
             && self.group.is_none()
+            && self.deduplication.is_none()
             && self.trace_header.is_none()
     }
 
@@ -103,28 +119,117 @@ impl<'a> Outgoing<'a> {
 #[derive(Clone, Copy)]
 pub struct Sent<'q> {
     queue: &'q Queue,
-    partition: u32,
-    serial: u64,
-    slot: u32,
+    place: SentPlace,
+}
+
+/// Where a message was put, and its number in its group: two words.
+///
+/// ```text
+/// serial:48 │ slot:8 │ partition's low bits:8        partition's high bits:4 │ sequence:60
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SentPlace(pub(crate) [u64; 2]);
+
+const LOW_BITS: u32 = 8;
+const SEQUENCE_BITS: u32 = 60;
+const LOW: u64 = (1 << LOW_BITS) - 1;
+/// A sequence number's bits in the second word.
+pub(crate) const SEQUENCE: u64 = (1 << SEQUENCE_BITS) - 1;
+
+// The fields fill their words.
+const _: () = assert!(SERIAL_BITS + SLOT_BITS + LOW_BITS == 64);
+const _: () = assert!(PARTITION_BITS - LOW_BITS + SEQUENCE_BITS == 64);
+
+impl SentPlace {
+    #[inline]
+    pub(crate) fn new(segment: &Segment, slot: usize, sequence: u64) -> Self {
+        let header = &segment.header;
+        let partition = u64::from(header.partition);
+        Self([
+            header.serial << (SLOT_BITS + LOW_BITS) | (slot as u64) << LOW_BITS | partition & LOW,
+            partition >> LOW_BITS << SEQUENCE_BITS | sequence,
+        ])
+    }
+
+    pub(crate) fn partition(self) -> u32 {
+        (self.0[0] & LOW | self.0[1] >> SEQUENCE_BITS << LOW_BITS) as u32
+    }
+
+    pub(crate) fn serial(self) -> u64 {
+        self.0[0] >> (SLOT_BITS + LOW_BITS)
+    }
+
+    pub(crate) fn slot(self) -> u32 {
+        (self.0[0] >> LOW_BITS) as u32 & ((1 << SLOT_BITS) - 1)
+    }
+
+    pub(crate) fn sequence(self) -> Option<SequenceNumber> {
+        SequenceNumber::new(self.0[1] & SEQUENCE)
+    }
+}
+
+/// A message's number in a FIFO queue: within a message group it grows in the order of delivery, and nothing is said about
+/// messages of different groups. Displayed as SQS does, in 20 digits.
+///
+/// ```
+/// use epoq::{Broker, FifoConfig, Outgoing, QueueConfig};
+/// let queue = Broker::new().create_queue("q.fifo", QueueConfig { fifo: Some(FifoConfig::default()), ..QueueConfig::default() })?;
+/// let of_a = Outgoing::new(b"1").message_group("a");
+/// let first = queue.send_message(&of_a.deduplication_id("1"))?.sequence_number();
+/// let second = queue.send_message(&of_a.deduplication_id("2"))?.sequence_number();
+/// assert!(first < second);
+/// assert_eq!(first.expect("a FIFO queue").to_string().len(), 20);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SequenceNumber(NonZeroU64);
+
+/// What the text of sequence number 0 would be, and how far apart those of neighbours are: as AWS's look.
+const SEQUENCE_BASE: u128 = 18_849_496_460_467_696_128;
+const SEQUENCE_STEP: u128 = 256;
+
+impl SequenceNumber {
+    pub(crate) fn new(number: u64) -> Option<Self> {
+        NonZeroU64::new(number).map(Self)
+    }
+
+    /// The number that SQS's text stands for.
+    #[must_use]
+    pub fn to_u128(self) -> u128 {
+        SEQUENCE_BASE + SEQUENCE_STEP * u128::from(self.0.get())
+    }
+}
+
+impl fmt::Display for SequenceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:020}", self.to_u128())
+    }
 }
 
 impl<'q> Sent<'q> {
     #[inline]
     pub(crate) fn new(queue: &'q Queue, segment: &Segment, slot: usize) -> Self {
-        let header = &segment.header;
-        Self {
-            queue,
-            partition: header.partition,
-            serial: header.serial,
-            slot: slot as u32,
-        }
+        Self::at(queue, SentPlace::new(segment, slot, 0))
+    }
+
+    #[inline]
+    pub(crate) fn at(queue: &'q Queue, place: SentPlace) -> Self {
+        Self { queue, place }
     }
 
     /// The message's id; computed when asked for (about 20 ns).
     #[must_use]
     pub fn message_id(&self) -> MessageId {
+        let place = self.place;
         self.queue
-            .message_id(None, self.partition, self.serial, self.slot)
+            .message_id(None, place.partition(), place.serial(), place.slot())
+    }
+
+    /// The message's number in its group's order, in a FIFO queue. A message sent again within the deduplication interval has
+    /// that of the first time, or `None` if that send is still under way in another thread.
+    #[must_use]
+    pub fn sequence_number(&self) -> Option<SequenceNumber> {
+        self.place.sequence()
     }
 }
 
@@ -145,6 +250,7 @@ pub struct Message {
     pub(crate) receives: u32,
     pub(crate) sent: Millis,
     pub(crate) first_received: Millis,
+    pub(crate) sequence: Option<SequenceNumber>,
 }
 
 impl Message {
@@ -178,6 +284,19 @@ impl Message {
     #[must_use]
     pub fn message_group(&self) -> Option<&str> {
         self.extras()?.group()
+    }
+
+    /// The message deduplication id, in a FIFO queue: the one it was sent with, or the SHA-256 of its body in hexadecimal digits.
+    /// Of a dead letter, the id it had as a message.
+    #[must_use]
+    pub fn deduplication_id(&self) -> Option<&str> {
+        self.extras()?.deduplication()
+    }
+
+    /// The message's number in its group's order, in a FIFO queue.
+    #[must_use]
+    pub fn sequence_number(&self) -> Option<SequenceNumber> {
+        self.sequence
     }
 
     /// The system attribute `AWSTraceHeader`, if it was sent with one.

@@ -119,6 +119,8 @@ pub enum StartMoveError {
     NotADeadLetterQueue,
     /// Source and destination are the same queue.
     SameQueue,
+    /// Source and destination are both FIFO queues or both standard queues (SQS).
+    QueueType,
     /// The rate is 1..=`limit` messages per second.
     Rate {
         /// What was asked for.
@@ -174,6 +176,7 @@ impl fmt::Display for StartMoveError {
             Self::NoSuchDestination => f.write_str("the destination queue does not exist"),
             Self::NotADeadLetterQueue => f.write_str("the source queue is no queue's dead-letter queue"),
             Self::SameQueue => f.write_str("source and destination are the same queue"),
+            Self::QueueType => f.write_str("source and destination are not of the same type"),
             Self::Rate { given, limit } => write!(f, "{given} messages per second: must be 1 to {limit}"),
             Self::AlreadyRunning => f.write_str("a move task of the source queue is running"),
             Self::TooManyRunning { limit } => {
@@ -608,6 +611,9 @@ impl Broker {
             .transpose()?;
         if to.is_some_and(|to| to.id() == from.id()) {
             return Err(StartMoveError::SameQueue);
+        }
+        if to.is_some_and(|to| to.is_fifo() != from.is_fifo()) {
+            return Err(StartMoveError::QueueType);
         }
         let is_named = |queue: &Queue| {
             queue

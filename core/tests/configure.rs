@@ -57,6 +57,7 @@ fn the_configuration_is_the_one_given_and_the_one_set_last() {
         redrive_allow: RedriveAllow::Queues(vec!["a".into()]),
         in_flight_max: None,
         memory_limit: Some(1 << 20),
+        fifo: None,
     };
     assert_eq!(broker.configure(&queue, config.clone()), Ok(()));
     assert_eq!(queue.config(), config);

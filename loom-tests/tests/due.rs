@@ -88,7 +88,7 @@ fn lease_and_sweep_of_the_partition(claim: fn(&Hand, Held)) {
         let hand = stage.hand();
         move || claim(&hand, segment)
     });
-    stage.partition.sweep(NOW, 1, &hand.begin());
+    stage.partition.sweep(NOW, 1, &hand.begin(), &mut |_| ());
     claimer.join().unwrap();
 
     let next = stage.partition.sweep_at.load(Ordering::Relaxed);

@@ -313,11 +313,7 @@ fn take_by_store(hand: &Hand, segment: Held) -> Option<Lease> {
 
 #[test]
 fn a_token_is_taken_by_a_store() {
-    twin(
-        "a_token_is_taken_by_a_store",
-        "deleted: Dead",
-        || {
-            beyond_the_head(take_by_store);
-        },
-    );
+    twin("a_token_is_taken_by_a_store", "deleted: Dead", || {
+        beyond_the_head(take_by_store);
+    });
 }

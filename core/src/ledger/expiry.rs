@@ -8,6 +8,7 @@ use crate::{
     clock::Millis,
     config::{BITS, SWEEP_PERIOD_MS, WORDS},
     ledger::{
+        group::lease::Ended,
         partition::Partition,
         reclaim::Pin,
         state::{Phase, Refusal, Transition},
@@ -22,11 +23,13 @@ pub struct Swept {
     pub expired: u32,
     /// Messages made visible whose delay was over.
     pub ripe: u32,
+    /// Batons of message groups that may be picked up now (FIFO queues).
+    pub batons: u32,
 }
 
 impl Swept {
     fn total(self) -> u32 {
-        self.expired + self.ripe
+        self.expired + self.ripe + self.batons
     }
 }
 
@@ -52,7 +55,15 @@ impl Partition {
     /// Makes visible what is due at `now`, segment by segment, until at least `enough` messages were.
     ///
     /// A thread that stops in here delays what is due in one segment; others go on with the rest.
-    pub fn sweep(&self, now: Millis, enough: u32, pin: &Pin<'_>) -> Swept {
+    ///
+    /// In a FIFO queue a message comes back to its group, which `hear` is told of.
+    pub fn sweep<'p>(
+        &self,
+        now: Millis,
+        enough: u32,
+        pin: &'p Pin<'_>,
+        hear: &mut impl FnMut(Ended<'p>),
+    ) -> Swept {
         let mut swept = Swept::default();
         if !self.is_sweep_due(now) {
             return swept;
@@ -68,7 +79,7 @@ impl Partition {
                 next = now;
                 break;
             } else {
-                next = next.min(self.sweep_segment(number, now, &mut swept, pin));
+                next = next.min(self.sweep_segment(number, now, &mut swept, pin, hear));
             }
         }
         // Relaxed: see the module.
@@ -77,7 +88,14 @@ impl Partition {
     }
 
     /// Makes visible what is due in one segment; returns when something is due there next.
-    pub fn sweep_segment(&self, number: u32, now: Millis, swept: &mut Swept, pin: &Pin<'_>) -> Millis {
+    pub fn sweep_segment<'p>(
+        &self,
+        number: u32,
+        now: Millis,
+        swept: &mut Swept,
+        pin: &'p Pin<'_>,
+        hear: &mut impl FnMut(Ended<'p>),
+    ) -> Millis {
         let Some(hint) = self.index.hint(number) else {
             return Millis::NEVER;
         };
@@ -96,6 +114,21 @@ impl Partition {
             let mut state = slot.state();
             // Progress: each turn more means that another thread changed the message's state.
             loop {
+                if segment.is_linked() && state.is(Phase::InFlight) {
+                    match Self::fall_back(segment, at as u32, state, now, pin) {
+                        Ok(Some(ended)) => {
+                            swept.expired += 1;
+                            hear(ended);
+                        }
+                        Ok(None) => {
+                            state = slot.state();
+                            continue;
+                        }
+                        Err(Refusal::NotDue(due)) => next = next.min(due),
+                        Err(_) => {}
+                    }
+                    break;
+                }
                 match state.due_at(now) {
                     Ok(Transition { next: visible, .. }) => match slot.swap_state(state, visible) {
                         Ok(()) => {
@@ -106,8 +139,10 @@ impl Partition {
                                     // SAFETY: rule 2: seen in flight with Acquire, and we are pinned.
                                     self.end_lease(unsafe { slot.entry() }, slot, pin);
                                 }
+                            } else if state.phase() == Phase::Delayed {
+                                swept.ripe += 1;
                             } else {
-                                swept.ripe += 1
+                                swept.batons += 1;
                             }
                             break;
                         }

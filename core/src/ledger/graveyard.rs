@@ -2,6 +2,8 @@
 //!
 //! To free ten million messages takes some ten milliseconds; no single operation shall pay that.
 
+use std::any::Any;
+
 use crate::{
     ledger::partition::Partition,
     sync::{Arc, AtomicU64, Mutex, Ordering},
@@ -14,7 +16,15 @@ pub struct Graveyard {
     count: AtomicU64,
     /// Taken for a push or a pop, which moves a pointer; only ever tried by whoever comes by.
     waiting: Mutex<Vec<Arc<Partition>>>,
+    /// What FIFO queues had besides; dropped as a whole, by those who have come to free much.
+    besides: Mutex<Vec<Besides>>,
 }
+
+/// Anything, to be dropped.
+type Besides = Box<dyn Any + Send>;
+
+/// Segments that one has come to free who frees what is besides too.
+const MUCH: usize = 1024;
 
 impl Graveyard {
     /// Adds a partition that nobody operates on any more, and nobody ever will: the era it was of is over, and so is the
@@ -22,6 +32,13 @@ impl Graveyard {
     pub fn put(&self, partition: Arc<Partition>) {
         self.lock().push(partition);
         // Relaxed: a count that says whether to look.
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Adds something else that nobody can reach any more, and that takes long to drop.
+    pub fn put_besides(&self, besides: Besides) {
+        lock(&self.besides).push(besides);
+        // Relaxed: see `put`.
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -35,6 +52,15 @@ impl Graveyard {
             return true;
         };
         let Some(partition) = waiting.pop() else {
+            drop(waiting);
+            if segments >= MUCH
+                && let Some(besides) = lock(&self.besides).pop()
+            {
+                drop(besides);
+                // Relaxed, both: see `put`.
+                self.count.fetch_sub(1, Ordering::Relaxed);
+                return self.count.load(Ordering::Relaxed) > 0;
+            }
             return false;
         };
         // Worked on outside the lock, and put back if it is not done.
@@ -52,8 +78,10 @@ impl Graveyard {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Partition>>> {
-        self.waiting
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.waiting)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

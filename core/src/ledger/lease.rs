@@ -261,8 +261,20 @@ impl<'p> Graves<'p> {
         }
     }
 
+    /// The segment of a handle: one after another in a batch, mostly the same, and what has been found under this pin stays
+    /// found.
+    #[inline(always)]
+    pub(super) fn find(&self, partition: &Partition, place: Place, pin: &'p Pin<'_>) -> Option<&'p Segment> {
+        match self.segment {
+            Some((at, segment)) if std::ptr::eq(at, partition) && segment.header.serial == place.serial => {
+                Some(segment)
+            }
+            _ => partition.find(place, pin),
+        }
+    }
+
     #[inline]
-    fn dig(&mut self, partition: &'p Partition, segment: &'p Segment, pin: &Pin<'_>) {
+    pub(super) fn dig(&mut self, partition: &'p Partition, segment: &'p Segment, pin: &Pin<'_>) {
         if let Some((_, last)) = self.segment
             && !std::ptr::eq(last, segment)
         {
@@ -492,6 +504,37 @@ impl Partition {
             }
             if self.returned.pop(node, pin) {
                 self.after(segment.bury(1), segment, pin);
+            }
+        }
+    }
+
+    /// Takes the first token named on `returned` that is there, taking off nodes that are done.
+    #[cold]
+    #[inline(never)]
+    pub fn take_named<'p>(&self, pin: &'p Pin<'_>) -> Option<(&'p Segment, u32)> {
+        // Progress: each turn but the last strikes names or takes a node off.
+        loop {
+            let node = self.returned.peek(pin)?;
+            let segment = node.segment(pin);
+            // Acquire, and AcqRel below: as in `claim_returned`.
+            let named = node.tokens.load(Ordering::Acquire);
+            let mut token = 0;
+            if named != 0 {
+                let asked = lowest(named, 1);
+                token = segment.take(node.word, asked, 1);
+                if node.tokens.fetch_and(!asked, Ordering::AcqRel) & !asked != 0 {
+                    if token != 0 {
+                        return Some((segment, (node.word * BITS) as u32 + token.trailing_zeros()));
+                    }
+                    continue;
+                }
+            }
+            let at = (node.word * BITS) as u32 + token.trailing_zeros();
+            if self.returned.pop(node, pin) {
+                self.after(segment.bury(1), segment, pin);
+            }
+            if token != 0 {
+                return Some((segment, at));
             }
         }
     }
@@ -735,11 +778,7 @@ impl Partition {
         pin: &'p Pin<'_>,
         graves: &mut Graves<'p>,
     ) -> Result<DeletedFrom, Refusal> {
-        // One segment after another in a batch: mostly the same, and what has been found under this pin stays found.
-        let segment = match graves.segment {
-            Some((at, segment)) if std::ptr::eq(at, self) && segment.header.serial == place.serial => segment,
-            _ => self.find(place, pin).ok_or(Refusal::Dead)?,
-        };
+        let segment = graves.find(self, place, pin).ok_or(Refusal::Dead)?;
         let slot = segment.slots.get(place.slot as usize).ok_or(Refusal::Dead)?;
         let state = slot.state();
         // Nearly always: the lease is running, and nobody else has a hand in it.
@@ -786,7 +825,7 @@ impl Partition {
         loop {
             let transition = state.delete(receives)?;
             match transition.by {
-                By::Cas | By::Reservation => match slot.swap_state(state, transition.next) {
+                By::Cas | By::Reservation | By::Baton => match slot.swap_state(state, transition.next) {
                     Ok(()) => return Ok(DeletedFrom::of(state)),
                     Err(newer) => state = newer,
                 },
@@ -815,8 +854,8 @@ impl Partition {
 
     /// Moves the end of a lease to `visibility_ms` from now, or gives it up if that is zero.
     ///
-    /// Fails with [`Refusal::TooLong`] if the lease would last longer than 12 hours in all; the moment is the latest
-    /// end it can have.
+    /// Returns when the lease ends now. Fails with [`Refusal::TooLong`] if it would last longer than 12 hours in all; the moment is
+    /// the latest end it can have.
     pub fn change_visibility(
         &self,
         place: Place,
@@ -824,14 +863,14 @@ impl Partition {
         visibility_ms: u64,
         reading: &Reading<'_>,
         pin: &Pin<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Millis, Refusal> {
         let segment = self.find(place, pin).ok_or(Refusal::Dead)?;
         let slot = segment.slots.get(place.slot as usize).ok_or(Refusal::Dead)?;
         let now = reading.now();
         let mut state = slot.state();
+        let due = now.after(visibility_ms + 1);
         // Progress: each turn more means that another thread changed the message's state.
         loop {
-            let due = now.after(visibility_ms + 1);
             let transition = if visibility_ms == 0 {
                 state.release(receives, now)?
             } else {
@@ -859,9 +898,9 @@ impl Partition {
             let at = place.slot as usize;
             self.publish_again(segment, at / BITS, 1 << (at % BITS), pin);
         } else {
-            self.set_alarm(segment, now.after(visibility_ms + 1));
+            self.set_alarm(segment, due);
         }
-        Ok(())
+        Ok(due)
     }
 
     /// Lowers the segment's due hint, after the leases were stored, and the partition's next look if need be.
@@ -872,7 +911,7 @@ impl Partition {
     }
 
     #[inline]
-    fn find<'p>(&self, place: Place, pin: &'p Pin<'_>) -> Option<&'p Segment> {
+    pub(super) fn find<'p>(&self, place: Place, pin: &'p Pin<'_>) -> Option<&'p Segment> {
         let segment = self.index.find(place.number, pin)?;
         (segment.header.serial == place.serial).then_some(segment)
     }

@@ -150,7 +150,10 @@ impl<'p> Seen<'p> {
     fn at(segment: &'p Segment, number: u32) -> Option<Self> {
         let slot = segment.slots.get(number as usize)?;
         let state = slot.state();
-        if matches!(state.phase(), Phase::Empty | Phase::Dead) {
+        if matches!(
+            state.phase(),
+            Phase::Empty | Phase::Dead | Phase::Baton | Phase::BatonLater
+        ) {
             return None;
         }
         // SAFETY: rule 2 of `Slot`, third case. The state was loaded with Acquire, and it is of the segment's present life:
@@ -168,7 +171,7 @@ impl<'p> Seen<'p> {
         })
     }
 
-    /// Its state when it was looked at; neither `Empty` nor `Dead`.
+    /// Its state when it was looked at; that of a message which is there.
     pub fn state(&self) -> Word {
         self.state
     }
@@ -184,6 +187,11 @@ impl<'p> Seen<'p> {
                 slot: self.slot,
             },
         )
+    }
+
+    /// Whether it waits to be received for the first time, in a queue where messages wait in line.
+    pub fn is_waiting_new(&self) -> bool {
+        self.state.is(Phase::InLine) && self.state.receives() == 0
     }
 
     /// When it was sent.

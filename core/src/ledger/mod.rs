@@ -4,11 +4,11 @@
 //! ```text
 //! Partition   tail, head, returned, index, pool
 //! └─ Segment  ready words, live count, arena
-//!    └─ Slot  one state word; one entry
+//!    └─ Slot  one state word; one entry; in FIFO queues a link to its message group
 //! ```
 //!
 //! Modules use only modules above them in this list: `state`, `slot`, `hint`, `segment`, `chunks`, `traffic`, `reclaim`,
-//! `published`, `index`, `pool`, `returned`, `partition`, `lease`, `look`, `expiry`, `tend`, `graveyard`.
+//! `published`, `index`, `pool`, `returned`, `partition`, `lease`, `group`, `look`, `expiry`, `tend`, `graveyard`.
 #![cfg_attr(
     not(loom),
     allow(unreachable_pub, reason = "public to the models only, see lib.rs")
@@ -17,6 +17,7 @@
 pub mod chunks;
 pub mod expiry;
 pub mod graveyard;
+pub mod group;
 pub mod hint;
 pub mod index;
 pub mod lease;

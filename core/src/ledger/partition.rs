@@ -57,6 +57,8 @@ pub struct Partition {
     /// Whose messages there are, once there are messages of message groups.
     pub(crate) tenants: Published<Tenants>,
     pool: CachePadded<Pool>,
+    /// Whether its segments have links: whether it is a FIFO queue's.
+    is_linked: bool,
     serials: Arc<Serials>,
     /// The serial taken last.
     serial: AtomicU64,
@@ -212,6 +214,7 @@ impl Partition {
         number: u32,
         budget: Arc<Budget>,
         serials: Arc<Serials>,
+        is_linked: bool,
         now: Millis,
     ) -> Result<Arc<Self>, Full> {
         let mut partition = Self {
@@ -229,6 +232,7 @@ impl Partition {
             tend: CachePadded::new(Tending::default()),
             tenants: Published::empty(),
             pool: CachePadded::new(Pool::new()),
+            is_linked,
             serial: AtomicU64::new(serials.block()),
             serials,
             number,
@@ -353,6 +357,10 @@ impl Partition {
     ///
     /// # Errors
     /// The draft, if there is no room.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the draft goes back to whoever borrowed it"
+    )]
     pub fn reserve_one<'p, 'b>(
         &self,
         mut draft: Draft<'b>,
@@ -437,7 +445,7 @@ impl Partition {
 
     /// There is something to receive again, if a receiver had noted that there is not.
     #[inline]
-    fn note_sent(&self, sent: Millis) {
+    pub(crate) fn note_sent(&self, sent: Millis) {
         // Relaxed: a hint; see `Head::oldest`.
         if self.head.oldest.load(Ordering::Relaxed) == Millis::NEVER.0 {
             self.head.oldest.store(sent.0, Ordering::Relaxed);
@@ -546,7 +554,7 @@ impl Partition {
     pub fn fresh(&self, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<NonNull<Segment>, Full> {
         // What a full segment of bodies like the last ones would take.
         let arena = (sealed.bytes_per_message() * SLOTS).clamp(ARENA_BODY_MAX, SLOTS * ARENA_BODY_MAX);
-        let footprint = Segment::footprint(arena);
+        let footprint = self.footprint(arena);
         let segment = match self.pooled(footprint, pin) {
             Some(segment) => segment,
             None => self.allocate(arena).or_else(|full| {
@@ -614,15 +622,20 @@ impl Partition {
         debug_assert!(none.is_none(), "no segment is that large");
     }
 
+    fn footprint(&self, arena: usize) -> usize {
+        let links = if self.is_linked { Segment::LINKS } else { 0 };
+        Segment::footprint(arena + links)
+    }
+
     fn allocate(&self, arena: usize) -> Result<NonNull<Segment>, Full> {
-        let footprint = Segment::footprint(arena);
+        let footprint = self.footprint(arena);
         if !self.budget.take(footprint) {
             return Err(Full);
         }
         let segment = self.index.take_number(&self.budget).and_then(|number| {
             let hint = NonNull::from(self.index.hint(number)?);
             // SAFETY: hints live as long as the index, and segments are freed before it.
-            unsafe { Segment::allocate(footprint, self.number, number, hint) }.or_else(|| {
+            unsafe { Segment::allocate(footprint, self.is_linked, self.number, number, hint) }.or_else(|| {
                 self.index.give_number_back(number);
                 None
             })

@@ -6,6 +6,7 @@
 //!  receivers' line  ready[0..4]: PASSED:1 | tokens:63
 //!  deleters' line   live: slots not dead + 1 while a list holds the segment + 1 per node on `returned`
 //!                   slots[0..252], 32 bytes each
+//!                   links[0..252], 32 bytes each, in FIFO queues only
 //!                   arena: bodies, one after the other
 //! ```
 //!
@@ -31,6 +32,7 @@ use crate::{
     config::{ARENA_FIRST, BITS, SEGMENT_ROUND, SLOTS, WORDS},
     extras::ExtrasDraft,
     ledger::{
+        group::link::Link,
         hint::Hint,
         slot::{Entry, Slot},
     },
@@ -75,6 +77,8 @@ pub struct Header {
     /// When it was put to use: no message in it was sent earlier.
     pub opened: Millis,
     hint: NonNull<Hint>,
+    /// Null unless the segment is of a FIFO queue.
+    links: *mut Link,
     arena: *mut u8,
     arena_capacity: u32,
     layout: Layout,
@@ -223,7 +227,10 @@ impl Segment {
         bytes.next_multiple_of(round)
     }
 
-    /// A new segment of `footprint` bytes in all, or `None` if the system has no memory.
+    /// Bytes of the links in front of the arena, in a segment of a FIFO queue.
+    pub const LINKS: usize = SLOTS * size_of::<Link>();
+
+    /// A new segment of `footprint` bytes in all, with links or without, or `None` if the system has no memory.
     ///
     /// It belongs to the caller; [`Segment::open`] puts it to use and [`Segment::free`] gives it back.
     ///
@@ -231,17 +238,24 @@ impl Segment {
     /// `hint` outlives the segment.
     pub unsafe fn allocate(
         footprint: usize,
+        is_linked: bool,
         partition: u32,
         number: u32,
         hint: NonNull<Hint>,
     ) -> Option<NonNull<Self>> {
-        debug_assert!(footprint >= size_of::<Self>());
+        let before_arena = size_of::<Self>() + if is_linked { Self::LINKS } else { 0 };
+        debug_assert!(footprint >= before_arena);
         let layout = Layout::from_size_align(footprint, align_of::<Self>()).ok()?;
         // SAFETY: the layout's size is not zero.
         let memory = NonNull::new(unsafe { alloc(layout) })?;
         let segment = memory.cast::<Self>();
-        // SAFETY: in bounds of the allocation, which is at least as large as the header.
-        let arena = unsafe { memory.as_ptr().add(size_of::<Self>()) };
+        // SAFETY: in bounds of the allocation, which is at least as large.
+        let (behind, arena) = unsafe {
+            (
+                memory.as_ptr().add(size_of::<Self>()).cast::<Link>(),
+                memory.as_ptr().add(before_arena),
+            )
+        };
         let header = Header {
             reserve: AtomicU64::new(0),
             next: AtomicPtr::new(std::ptr::null_mut()),
@@ -250,8 +264,9 @@ impl Segment {
             partition,
             opened: Millis(0),
             hint,
+            links: if is_linked { behind } else { std::ptr::null_mut() },
             arena,
-            arena_capacity: u32::try_from(footprint - size_of::<Self>()).unwrap_or(u32::MAX),
+            arena_capacity: u32::try_from(footprint - before_arena).unwrap_or(u32::MAX),
             layout,
         };
         // SAFETY: aligned by the layout, large enough, and nobody else knows of it. Field by field, so that no
@@ -267,6 +282,9 @@ impl Segment {
             let slots = (&raw mut (*this).slots).cast::<Slot>();
             for slot in 0..SLOTS {
                 slots.add(slot).write(Slot::new());
+                if is_linked {
+                    behind.add(slot).write(Link::new(this));
+                }
             }
         }
         Some(segment)
@@ -308,6 +326,29 @@ impl Segment {
         this.ready.marks.store(0, Ordering::Relaxed);
         this.ready.oldest.store(opened.0, Ordering::Relaxed);
         this.tally.live.store(SLOTS as u32 + 1, Ordering::Relaxed);
+    }
+
+    /// Whether it is of a FIFO queue.
+    #[inline]
+    pub fn is_linked(&self) -> bool {
+        !self.header.links.is_null()
+    }
+
+    /// The link of a slot, in a segment of a FIFO queue.
+    #[inline]
+    pub fn link(&self, slot: u32) -> Option<&Link> {
+        if !self.is_linked() || slot as usize >= SLOTS {
+            return None;
+        }
+        // SAFETY: `allocate` wrote as many links as there are slots; they live as long as the segment, and are only shared.
+        Some(unsafe { &*self.header.links.add(slot as usize) })
+    }
+
+    /// The slot whose link this is, which is one of the segment's.
+    #[inline]
+    pub(super) fn number_of(&self, link: &Link) -> u32 {
+        let bytes = std::ptr::from_ref(link).addr() - self.header.links.addr();
+        (bytes / size_of::<Link>()) as u32
     }
 
     /// The tokens of a word whose messages look as if nobody had received them yet.
@@ -528,6 +569,23 @@ impl Segment {
         0
     }
 
+    /// Takes the first token there is, and says which slot's.
+    #[inline]
+    #[must_use = "whoever holds a token has to store the slot's next state"]
+    pub fn take_any(&self) -> Option<u32> {
+        (0..WORDS).find_map(|word| {
+            let token = self.take(word, u64::MAX, 1);
+            (token != 0).then(|| (word * BITS) as u32 + token.trailing_zeros())
+        })
+    }
+
+    /// Whether the partition's head has gone by a slot's word. Once it has, it has for good; an old answer says "no".
+    #[inline]
+    pub fn is_passed(&self, slot: u32) -> bool {
+        // Relaxed: whoever sets a token learns it for certain.
+        self.ready[slot as usize / BITS].load(Ordering::Relaxed) & PASSED != 0
+    }
+
     /// Takes one slot's token, if it is there.
     #[must_use = "whoever holds a token has to store the slot's next state"]
     pub fn take_one(&self, slot: usize) -> bool {
@@ -630,7 +688,8 @@ mod tests {
     fn with_segment(footprint: usize, test: impl FnOnce(&Segment)) {
         let hint = Hint::default();
         // SAFETY: the hint stands in this frame, the segment is freed below.
-        let segment = unsafe { Segment::allocate(footprint, 0, 0, NonNull::from(&hint)) }.expect("memory");
+        let segment =
+            unsafe { Segment::allocate(footprint, false, 0, 0, NonNull::from(&hint)) }.expect("memory");
         // SAFETY: ours alone.
         unsafe { Segment::open(segment, 1, Millis(0)) };
         // SAFETY: as above.

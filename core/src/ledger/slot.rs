@@ -4,7 +4,7 @@ use crate::{
     clock::Millis,
     config::VISIBILITY_MAX,
     extras::Extras,
-    ledger::state::Word,
+    ledger::{group::Group, state::Word},
     sync::{AtomicU64, Ordering, UnsafeCell},
 };
 
@@ -65,6 +65,14 @@ impl Entry {
             meta: self.meta | EXTRAS,
             ..self
         }
+    }
+
+    /// What was laid in the slot, if no message is in it: a group and what of it; see `group/mod.rs`.
+    ///
+    /// # Safety
+    /// The state says that something was laid, and the caller may read the entry.
+    pub unsafe fn laid(self) -> (*const Group, usize) {
+        (self.body.cast(), self.length())
     }
 
     /// Whether body and extras are no more than bytes in the arena: no extras, and no allocation to free.

@@ -16,7 +16,17 @@
 //!        delete, discard     delete, discard       delete, discard
 //!
 //!      Visible ──line up (token)──▶ InLine ──call up──▶ Visible; delete, discard ──▶ Dead
+//!
+//!      FIFO:   queue up                 lease (baton)
+//!      Empty ──────────▶ InLine ─────────────────────▶ InFlight ──delete, discard──▶ Dead
+//!                        │   ▲ ◀──────── fall back, hand in ─────────┘
+//!                        └───┘ receive without lease; discard (baton) ──▶ Dead
+//!
+//!      Empty ──lay──▶ Baton ──pick up (token)──▶ Dead; lay(due) ──▶ BatonLater ──due──▶ Baton
 //! ```
+//!
+//! In a FIFO queue a message is received only through its group, whose *baton* stands for the right to deliver its messages;
+//! see `group.rs`. A baton lies in the ready bit of a message, or in a slot of its own.
 //!
 //! Every event is a function from the present word to the next one, with what its caller owes afterwards, or the
 //! reason why not. Who may write the answer is part of it: by compare-and-swap, or as holder of the slot's token.
@@ -55,8 +65,13 @@ pub enum Phase {
     InFlight = 3,
     /// Gone for good.
     Dead = 4,
-    /// To be received, but only through the line of its message group's tenant (fair queues).
+    /// To be received, but only through the line of its message group's tenant (fair queues), or through its message
+    /// group (FIFO queues).
     InLine = 5,
+    /// No message: a group's baton, to be picked up by whoever takes its token.
+    Baton = 6,
+    /// No message: a group's baton, not to be picked up before its due moment.
+    BatonLater = 7,
 }
 
 /// A slot's state word: phase, receive count, due moment.
@@ -82,6 +97,8 @@ pub enum By {
     Reservation,
     /// The holder of the slot's token, who won its ready bit: a plain store.
     Token,
+    /// The holder of the baton of the message's group: a plain store.
+    Baton,
     /// Anybody, by compare-and-swap from the word that was judged.
     Cas,
 }
@@ -96,7 +113,7 @@ pub enum Owed {
     Alarm(Millis),
     /// Count the slot dead in its segment.
     Burial,
-    /// Name the slot in its tenant's line.
+    /// Name the slot in its tenant's line, or tell its group.
     Line,
 }
 
@@ -115,8 +132,10 @@ pub enum Refusal {
     InFlight,
     /// The message is visible: its lease is over, or it never had one.
     Visible,
-    /// The message is in its tenant's line.
+    /// The message is in its tenant's line, or waits in its group.
     InLine,
+    /// There is no message but a group's baton.
+    Baton,
     /// The lease of this handle is over although nobody has swept it up yet.
     LeaseOver,
     /// The message has been received again since: the handle is of an older lease.
@@ -162,6 +181,8 @@ impl Word {
             2 => Phase::Visible,
             3 => Phase::InFlight,
             5 => Phase::InLine,
+            6 => Phase::Baton,
+            7 => Phase::BatonLater,
             _ => Phase::Dead,
         }
     }
@@ -187,10 +208,7 @@ impl Word {
     /// A sender publishes a message, at once or from `delayed_until` on.
     #[inline]
     pub fn publish(self, delayed_until: Option<Millis>) -> Result<Transition, Refusal> {
-        // A slot of a reused segment still says Dead of the message before.
-        if !(self.is(Phase::Empty) || self.is(Phase::Dead)) {
-            return Err(Refusal::Occupied);
-        }
+        self.is_free()?;
         let (next, owed) = match delayed_until {
             None => (Self::new(Phase::Visible, 0, Millis(0)), Owed::Token),
             Some(due) => (Self::new(Phase::Delayed, 0, due), Owed::Alarm(due)),
@@ -202,19 +220,110 @@ impl Word {
         })
     }
 
+    /// A sender of a FIFO queue writes a message that has been received `receives` times where it was before, and will tell
+    /// its group.
+    #[inline]
+    pub fn queue_up(self, receives: u32) -> Result<Transition, Refusal> {
+        self.is_free()?;
+        Ok(Transition {
+            next: Self::new(Phase::InLine, receives.min(RECEIVES_MAX), Millis(0)),
+            by: By::Reservation,
+            owed: Owed::Line,
+        })
+    }
+
+    /// The holder of a group's baton lays it down in a slot of its own, to be picked up at once or from `due` on.
+    #[inline]
+    pub fn lay(self, due: Option<Millis>) -> Result<Transition, Refusal> {
+        self.is_free()?;
+        let (next, owed) = match due {
+            None => (Self::new(Phase::Baton, 0, Millis(0)), Owed::Token),
+            Some(due) => (Self::new(Phase::BatonLater, 0, due), Owed::Alarm(due)),
+        };
+        Ok(Transition {
+            next,
+            by: By::Reservation,
+            owed,
+        })
+    }
+
+    /// The holder of the slot's token picks the baton up that lies there.
+    #[inline]
+    pub fn pick_up(self) -> Result<Transition, Refusal> {
+        if !self.is(Phase::Baton) {
+            return Err(Refusal::of(self.phase()));
+        }
+        Ok(Transition {
+            next: Self::DEAD,
+            by: By::Token,
+            owed: Owed::Burial,
+        })
+    }
+
+    /// The holder of the group's baton leases the message until `due`, or with `None` receives it and leaves it where it is.
+    #[inline]
+    pub fn lease_in_line(self, due: Option<Millis>) -> Result<Transition, Refusal> {
+        if !self.is(Phase::InLine) {
+            return Err(Refusal::of(self.phase()));
+        }
+        let receives = self.receives_more();
+        let (next, owed) = match due {
+            Some(due) => (Self::new(Phase::InFlight, receives, due), Owed::Alarm(due)),
+            None => (Self::new(Phase::InLine, receives, Millis(0)), Owed::Line),
+        };
+        Ok(Transition {
+            next,
+            by: By::Baton,
+            owed,
+        })
+    }
+
+    /// The holder of the group's baton throws the message away.
+    pub fn discard_in_line(self) -> Result<Transition, Refusal> {
+        if !self.is(Phase::InLine) {
+            return Err(Refusal::of(self.phase()));
+        }
+        Ok(Transition {
+            next: Self::DEAD,
+            by: By::Baton,
+            owed: Owed::Burial,
+        })
+    }
+
+    /// Time has come to `now`: a lease that ends then sends the message back to its group.
+    #[inline]
+    pub fn fall_back(self, now: Millis) -> Result<Transition, Refusal> {
+        if !self.is(Phase::InFlight) {
+            return Err(Refusal::of(self.phase()));
+        }
+        if self.due() > now {
+            return Err(Refusal::NotDue(self.due()));
+        }
+        Ok(self.back_in_line())
+    }
+
+    /// The holder of the lease gives it up: the message is back in its group at once.
+    pub fn hand_in(self, receives: u32, now: Millis) -> Result<Transition, Refusal> {
+        self.is_leased(receives, now)?;
+        Ok(self.back_in_line())
+    }
+
+    /// The holder of the lease deletes the message; not once the lease is over (FIFO queues).
+    #[inline]
+    pub fn delete_leased(self, receives: u32, now: Millis) -> Result<Transition, Refusal> {
+        self.is_leased(receives, now)?;
+        Ok(Transition {
+            next: Self::DEAD,
+            by: By::Cas,
+            owed: Owed::Burial,
+        })
+    }
+
     /// A message enters that has been received `receives` times where it was before.
     pub fn admit(self, receives: u32, delayed_until: Option<Millis>) -> Result<Transition, Refusal> {
         let fresh = self.publish(delayed_until)?;
         Ok(Transition {
-            next: Self::new(
-                fresh.next.phase(),
-                if receives < RECEIVES_MAX {
-                    receives
-                } else {
-                    RECEIVES_MAX
-                },
-                fresh.next.due(),
-            ),
+            next: Self::new(fresh.next.phase(), receives.min(RECEIVES_MAX), fresh.next.due()),
             ..fresh
         })
     }
@@ -261,11 +370,7 @@ impl Word {
         if !self.is(Phase::Visible) {
             return Err(Refusal::of(self.phase()));
         }
-        let receives = if self.receives() < RECEIVES_MAX {
-            self.receives() + 1
-        } else {
-            RECEIVES_MAX
-        };
+        let receives = self.receives_more();
         let (next, owed) = match due {
             Some(due) => (Self::new(Phase::InFlight, receives, due), Owed::Alarm(due)),
             None => (Self::new(Phase::Visible, receives, Millis(0)), Owed::Token),
@@ -332,7 +437,12 @@ impl Word {
                 by: By::Cas,
                 owed: Owed::Token,
             }),
-            Phase::InFlight | Phase::Delayed => Err(Refusal::NotDue(self.due())),
+            Phase::BatonLater if self.due() <= now => Ok(Transition {
+                next: Self::new(Phase::Baton, 0, Millis(0)),
+                by: By::Cas,
+                owed: Owed::Token,
+            }),
+            Phase::InFlight | Phase::Delayed | Phase::BatonLater => Err(Refusal::NotDue(self.due())),
             phase => Err(Refusal::of(phase)),
         }
     }
@@ -350,6 +460,33 @@ impl Word {
             by,
             owed: Owed::Burial,
         })
+    }
+
+    /// A slot of a reused segment still says Dead of the message before.
+    #[inline]
+    fn is_free(self) -> Result<(), Refusal> {
+        if self.is(Phase::Empty) || self.is(Phase::Dead) {
+            Ok(())
+        } else {
+            Err(Refusal::Occupied)
+        }
+    }
+
+    #[inline]
+    const fn receives_more(self) -> u32 {
+        if self.receives() < RECEIVES_MAX {
+            self.receives() + 1
+        } else {
+            RECEIVES_MAX
+        }
+    }
+
+    const fn back_in_line(self) -> Transition {
+        Transition {
+            next: Self::new(Phase::InLine, self.receives(), Millis(0)),
+            by: By::Cas,
+            owed: Owed::Line,
+        }
     }
 
     const fn visible_again(self) -> Self {
@@ -395,6 +532,7 @@ impl Refusal {
             Phase::InFlight => Self::InFlight,
             Phase::Dead => Self::Dead,
             Phase::InLine => Self::InLine,
+            Phase::Baton | Phase::BatonLater => Self::Baton,
         }
     }
 }
@@ -403,7 +541,8 @@ impl fmt::Debug for Word {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.phase())?;
         match self.phase() {
-            Phase::Empty | Phase::Dead => Ok(()),
+            Phase::Empty | Phase::Dead | Phase::Baton => Ok(()),
+            Phase::BatonLater => write!(f, "(due {})", self.due()),
             Phase::Visible | Phase::InLine => write!(f, "(receives {})", self.receives()),
             Phase::Delayed | Phase::InFlight => {
                 write!(f, "(receives {}, due {})", self.receives(), self.due())
@@ -421,7 +560,8 @@ mod tests {
 
     /// All phases, with the receive counts and due moments at which something changes.
     fn words() -> Vec<Word> {
-        let mut words = vec![Word::EMPTY, Word::DEAD];
+        let mut words = vec![Word::EMPTY, Word::DEAD, Word::new(Phase::Baton, 0, Millis(0))];
+        words.extend([NOW, LATER].map(|due| Word::new(Phase::BatonLater, 0, due)));
         for receives in [0, 1, 2, RECEIVES_MAX - 1, RECEIVES_MAX] {
             words.push(Word::new(Phase::Visible, receives, Millis(0)));
             words.push(Word::new(Phase::InLine, receives, Millis(0)));
@@ -453,6 +593,14 @@ mod tests {
         PutOff(Millis),
         LineUp,
         CallUp,
+        QueueUp(u32),
+        Lay(Option<Millis>),
+        PickUp,
+        LeaseInLine(Option<Millis>),
+        DiscardInLine,
+        FallBack,
+        HandIn(u32),
+        DeleteLeased(u32),
     }
 
     fn events() -> Vec<Event> {
@@ -469,10 +617,21 @@ mod tests {
             Event::PutOff(LATER),
             Event::LineUp,
             Event::CallUp,
+            Event::QueueUp(0),
+            Event::QueueUp(7),
+            Event::Lay(None),
+            Event::Lay(Some(LATER)),
+            Event::PickUp,
+            Event::LeaseInLine(None),
+            Event::LeaseInLine(Some(LATER)),
+            Event::DiscardInLine,
+            Event::FallBack,
         ];
         for receives in [0, 1, 2, 3, RECEIVES_MAX - 1, RECEIVES_MAX] {
             events.push(Event::Delete(receives));
             events.push(Event::Release(receives));
+            events.push(Event::HandIn(receives));
+            events.push(Event::DeleteLeased(receives));
             events.extend([NOW, LATER, Millis::MAX].map(|due| Event::Extend(receives, due)));
         }
         events
@@ -491,12 +650,20 @@ mod tests {
             Event::PutOff(due) => word.put_off(due),
             Event::LineUp => word.line_up(),
             Event::CallUp => word.call_up(),
+            Event::QueueUp(receives) => word.queue_up(receives),
+            Event::Lay(due) => word.lay(due),
+            Event::PickUp => word.pick_up(),
+            Event::LeaseInLine(due) => word.lease_in_line(due),
+            Event::DiscardInLine => word.discard_in_line(),
+            Event::FallBack => word.fall_back(NOW),
+            Event::HandIn(receives) => word.hand_in(receives, NOW),
+            Event::DeleteLeased(receives) => word.delete_leased(receives, NOW),
         }
     }
 
     /// The specification, written the other way round: a table of phase × event, not code per event.
     fn expected(word: Word, event: Event) -> Result<(Phase, u32, Option<Millis>, By, Owed), Refusal> {
-        use Phase::{Dead, Delayed, Empty, InFlight, InLine, Visible};
+        use Phase::{Baton, BatonLater, Dead, Delayed, Empty, InFlight, InLine, Visible};
         let (phase, count, due) = (word.phase(), word.receives(), word.due());
         let held = |handle: u32| match handle {
             0 => Err(Refusal::Unknown),
@@ -515,10 +682,48 @@ mod tests {
             (Empty | Dead, Event::Admit(before, Some(at))) => {
                 (Delayed, before, Some(at), By::Reservation, Owed::Alarm(at))
             }
-            (_, Event::Publish(_) | Event::Admit(..)) => return Err(Refusal::Occupied),
+            (Empty | Dead, Event::QueueUp(before)) => (InLine, before, None, By::Reservation, Owed::Line),
+            (Empty | Dead, Event::Lay(None)) => (Baton, 0, None, By::Reservation, Owed::Token),
+            (Empty | Dead, Event::Lay(Some(at))) => {
+                (BatonLater, 0, Some(at), By::Reservation, Owed::Alarm(at))
+            }
+            (_, Event::Publish(_) | Event::Admit(..) | Event::QueueUp(_) | Event::Lay(_)) => {
+                return Err(Refusal::Occupied);
+            }
 
             (Empty, _) => return Err(Refusal::Empty),
             (Dead, _) => return Err(Refusal::Dead),
+
+            (Baton, Event::PickUp) => (Dead, 0, None, By::Token, Owed::Burial),
+            (BatonLater, Event::Due) if due <= NOW => (Baton, 0, None, By::Cas, Owed::Token),
+            (BatonLater, Event::Due) => return Err(Refusal::NotDue(due)),
+            (Baton | BatonLater, _) => return Err(Refusal::Baton),
+            (_, Event::PickUp) => return Err(Refusal::of(phase)),
+
+            (InLine, Event::LeaseInLine(Some(at))) => (
+                InFlight,
+                (count + 1).min(RECEIVES_MAX),
+                Some(at),
+                By::Baton,
+                Owed::Alarm(at),
+            ),
+            (InLine, Event::LeaseInLine(None)) => {
+                (InLine, (count + 1).min(RECEIVES_MAX), None, By::Baton, Owed::Line)
+            }
+            (InLine, Event::DiscardInLine) => (Dead, 0, None, By::Baton, Owed::Burial),
+            (_, Event::LeaseInLine(_) | Event::DiscardInLine) => return Err(Refusal::of(phase)),
+            (InFlight, Event::FallBack) if due <= NOW => (InLine, count, None, By::Cas, Owed::Line),
+            (InFlight, Event::FallBack) => return Err(Refusal::NotDue(due)),
+            (_, Event::FallBack) => return Err(Refusal::of(phase)),
+            (_, Event::HandIn(handle) | Event::DeleteLeased(handle)) => {
+                held(handle)?;
+                match (phase, event) {
+                    (InFlight, _) if due <= NOW => return Err(Refusal::LeaseOver),
+                    (InFlight, Event::HandIn(_)) => (InLine, count, None, By::Cas, Owed::Line),
+                    (InFlight, _) => (Dead, 0, None, By::Cas, Owed::Burial),
+                    _ => return Err(Refusal::Visible),
+                }
+            }
 
             (Visible, Event::Claim(Some(at))) => (
                 InFlight,
@@ -614,11 +819,17 @@ mod tests {
             for event in events() {
                 let Ok(t) = apply(word, event) else { continue };
                 if matches!(t.next.phase(), Phase::Dead)
-                    || matches!(event, Event::Publish(_) | Event::Admit(..))
+                    || matches!(
+                        event,
+                        Event::Publish(_) | Event::Admit(..) | Event::QueueUp(_) | Event::Lay(_)
+                    )
                 {
                     continue;
                 }
-                let grown = u32::from(matches!(event, Event::Claim(_)) && word.receives() < RECEIVES_MAX);
+                let grown = u32::from(
+                    matches!(event, Event::Claim(_) | Event::LeaseInLine(_))
+                        && word.receives() < RECEIVES_MAX,
+                );
                 assert_eq!(
                     t.next.receives(),
                     word.receives() + grown,
@@ -634,7 +845,7 @@ mod tests {
             for event in events() {
                 let Ok(t) = apply(word, event) else { continue };
                 assert_eq!(
-                    t.next.phase() == Phase::Visible,
+                    matches!(t.next.phase(), Phase::Visible | Phase::Baton),
                     t.owed == Owed::Token,
                     "{word:?} meets {event:?}"
                 );

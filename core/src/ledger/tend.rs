@@ -12,6 +12,7 @@ use crate::{
     config::{BITS, SLOTS, VISIBILITY_MAX},
     extras::{Carried, Extras, ExtrasDraft, Moved},
     ledger::{
+        group::lease::Ended,
         partition::{Draft, Entrance, Partition, Reserved},
         reclaim::Pin,
         segment::Segment,
@@ -56,6 +57,15 @@ pub struct Tended {
     pub done: bool,
 }
 
+/// What housekeeping has come upon in a FIFO queue.
+#[derive(Debug)]
+pub enum Heard<'p> {
+    /// A lease has ended with its message, and the group is to be told.
+    Ended(Ended<'p>),
+    /// A token, in hand now: of a message at the front of its group that has lapsed, or of something laid.
+    Token(&'p Segment, u32),
+}
+
 /// Names the message in a slot.
 pub type NameOf<'c> = dyn Fn(&Segment, u32, Option<Extras<'_>>) -> [u8; 16] + 'c;
 
@@ -84,7 +94,16 @@ impl Partition {
     }
 
     /// Looks after up to `most` segments, from where the last call stopped.
-    pub fn tend(&self, most: u32, chores: &Chores<'_>, now: Millis, pin: &Pin<'_>) -> Tended {
+    ///
+    /// In a FIFO queue what becomes of a group's messages is told to `hear`.
+    pub fn tend<'p>(
+        &'p self,
+        most: u32,
+        chores: &Chores<'_>,
+        now: Millis,
+        pin: &'p Pin<'_>,
+        hear: &mut impl FnMut(Heard<'p>),
+    ) -> Tended {
         let mut tended = Tended::default();
         self.pass_empty(pin);
         let end = self.index.numbers();
@@ -92,7 +111,11 @@ impl Partition {
         let first = self.tend.cursor.fetch_add(most, Ordering::Relaxed);
         for number in first..first.saturating_add(most).min(end) {
             if let Some(segment) = self.index.find(number, pin) {
-                self.tend_segment(segment, chores, now, pin, &mut tended);
+                if segment.is_linked() {
+                    self.tend_linked(segment, chores, now, pin, &mut tended, hear);
+                } else {
+                    self.tend_segment(segment, chores, now, pin, &mut tended);
+                }
             }
         }
         // The nodes of survivors that have moved name tokens that are gone.
@@ -127,6 +150,50 @@ impl Partition {
         }
     }
 
+    /// Looks after a segment of a FIFO queue: messages in flight that have lapsed are done away with here. What waits in its
+    /// group only the baton's holder can touch; of those found at the front, and of what was laid, the token is taken.
+    fn tend_linked<'p>(
+        &'p self,
+        segment: &'p Segment,
+        chores: &Chores<'_>,
+        now: Millis,
+        pin: &'p Pin<'_>,
+        tended: &mut Tended,
+        hear: &mut impl FnMut(Heard<'p>),
+    ) {
+        let mut dead = 0;
+        for (at, slot) in segment.slots.iter().enumerate().take(segment.reserved()) {
+            let state = slot.state();
+            let at = at as u32;
+            if state.is(Phase::Baton) {
+                if segment.take_one(at as usize) {
+                    hear(Heard::Token(segment, at));
+                }
+                continue;
+            }
+            // SAFETY: `state` was read with Acquire.
+            let Some(entry) = (unsafe { look(slot, state, pin) }) else {
+                continue;
+            };
+            if entry.sent().0.saturating_add(chores.retention_ms) > now.0 {
+                continue;
+            }
+            if state.is(Phase::InLine) {
+                if segment.take_one(at as usize) {
+                    hear(Heard::Token(segment, at));
+                }
+            } else if let Some(ended) = Self::end_lapsed(segment, at, state, pin) {
+                tended.lapsed_in_flight += 1;
+                self.free_body(entry, pin);
+                dead += 1;
+                hear(Heard::Ended(ended));
+            }
+        }
+        if dead > 0 {
+            self.after(segment.bury(dead), segment, pin);
+        }
+    }
+
     /// Does away with what has lapsed in one segment.
     fn clear_lapsed(
         &self,
@@ -152,7 +219,9 @@ impl Partition {
             match from {
                 Phase::InFlight => tended.lapsed_in_flight += 1,
                 Phase::Delayed => tended.lapsed_delayed += 1,
-                Phase::Empty | Phase::Visible | Phase::Dead | Phase::InLine => tended.lapsed_visible += 1,
+                Phase::Visible | Phase::InLine => tended.lapsed_visible += 1,
+                // Neither is killed.
+                Phase::Empty | Phase::Dead | Phase::Baton | Phase::BatonLater => {}
             }
             self.take_leave(entry, slot, from == Phase::InFlight, pin);
             self.free_body(entry, pin);
@@ -203,7 +272,7 @@ impl Partition {
             Phase::Empty | Phase::Dead => true,
             Phase::Visible => slot.is_unhandled(now),
             Phase::Delayed => slot.state().receives() == 0 && slot.state().due() > now.after(1),
-            Phase::InFlight | Phase::InLine => false,
+            Phase::InFlight | Phase::InLine | Phase::Baton | Phase::BatonLater => false,
         };
         if !segment.slots.iter().all(movable) {
             return;
@@ -361,7 +430,10 @@ impl Slot {
 /// # Safety
 /// `state` was read from the slot with Acquire under this pin.
 pub unsafe fn look(slot: &Slot, state: Word, _pin: &Pin<'_>) -> Option<Entry> {
-    if matches!(state.phase(), Phase::Empty | Phase::Dead) {
+    if matches!(
+        state.phase(),
+        Phase::Empty | Phase::Dead | Phase::Baton | Phase::BatonLater
+    ) {
         return None;
     }
     // SAFETY: the sender wrote the entry before it stored, with Release, the first of the states that lead to this one; every

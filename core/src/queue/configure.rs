@@ -53,7 +53,7 @@ impl Settings {
 
     fn set(&self, config: &QueueConfig) {
         let set = |to: &AtomicU64, value| to.store(value, Ordering::Relaxed);
-        let plain_max = if config.delay.is_zero() {
+        let plain_max = if config.delay.is_zero() && config.fifo.is_none() {
             config.max_message_bytes.min(ARENA_BODY_MAX)
         } else {
             0
@@ -128,7 +128,10 @@ impl Queue {
     /// Puts a checked configuration in force; `target` is the queue that its `redrive` names.
     pub(crate) fn apply(&self, config: QueueConfig, target: Option<Self>) {
         let mut present = self.config_lock();
+        let delay_changes = present.delay != config.delay;
         self.inner.hot.settings.set(&config);
+        #[cfg(not(loom))]
+        self.inner.fifo_settings.set(&config);
         self.inner.budget.set_limit(config.memory_limit);
         *present = config;
         drop(present);
@@ -136,6 +139,10 @@ impl Queue {
         self.in_passing(|turn| {
             if let Some(era) = self.era(turn.pin()) {
                 era.stats.revoke_grants();
+                #[cfg(not(loom))]
+                if delay_changes && era.fifo().is_some() {
+                    self.recall(era, turn);
+                }
             }
         });
         // A retention made longer, a limit lifted: there may be something to receive.

@@ -43,6 +43,12 @@ impl Queue {
         self.inner.dead_letters.replace(letters, pin, drop);
     }
 
+    /// The dead-letter queue, if there is one.
+    pub(crate) fn dead_letter_target(&self, pin: &Pin<'_>) -> Option<Self> {
+        let letters = self.inner.dead_letters.get(pin)?;
+        Self::upgrade(&letters.target)
+    }
+
     /// Moves a message whose token is in hand to the dead-letter queue.
     ///
     /// First it is published there, then killed here, its token in our hand all the while: at no instant is it in neither
@@ -54,12 +60,9 @@ impl Queue {
         aside: Aside<'_>,
         turn: &Turn<'_>,
     ) -> Fate {
-        let target = self
-            .inner
-            .dead_letters
-            .get(turn.pin())
-            .and_then(|letters| Self::upgrade(&letters.target));
-        let Some(target) = target else { return Fate::Stays };
+        let Some(target) = self.dead_letter_target(turn.pin()) else {
+            return Fate::Stays;
+        };
         match self.copy_to(&target, aside, turn) {
             Some(Ok(())) => {
                 partition.discard_aside(aside, turn.pin());

@@ -4,6 +4,8 @@
 //! all states and all partitions at that instant, and nothing accepted after it is. Handles of the old era find nothing in
 //! the new one, for serials go on.
 
+#[cfg(not(loom))]
+use super::fifo::Fifo;
 use super::stats::Stats;
 use crate::{
     ledger::{
@@ -21,6 +23,9 @@ pub(crate) struct Era {
     pub(crate) stats: Arc<Stats>,
     /// Made by the first send with a message group.
     pub(crate) tenants: Published<Tenants>,
+    /// What a FIFO queue has besides.
+    #[cfg(not(loom))]
+    fifo: Option<Box<Fifo>>,
 }
 
 impl Era {
@@ -29,7 +34,21 @@ impl Era {
             partitions: (0..partitions).map(|_| Published::empty()).collect(),
             stats: Arc::new(Stats::new()),
             tenants: Published::empty(),
+            #[cfg(not(loom))]
+            fifo: None,
         }
+    }
+
+    #[cfg(not(loom))]
+    pub(crate) fn with_fifo(self, fifo: Option<Box<Fifo>>) -> Self {
+        Self { fifo, ..self }
+    }
+
+    /// What a FIFO queue has besides.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn fifo(&self) -> Option<&Fifo> {
+        self.fifo.as_deref()
     }
 
     #[inline(always)]
@@ -48,5 +67,9 @@ impl Era {
             .iter_mut()
             .filter_map(Published::take)
             .for_each(|partition| graveyard.put(partition));
+        #[cfg(not(loom))]
+        if let Some(fifo) = self.fifo.take() {
+            graveyard.put_besides(fifo);
+        }
     }
 }

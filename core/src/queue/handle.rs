@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+#[cfg(not(loom))]
+use super::fifo::handle::{FifoRound, refuse_change};
 use super::{Deletion, Queue, VisibilityChange, era::Era};
 use crate::{
     batch::Batch,
@@ -20,6 +22,13 @@ impl Queue {
     #[inline(always)]
     pub(crate) fn delete_in(&self, turn: &Turn<'_>, handle: &ReceiptHandle) -> Result<Deletion, DeleteError> {
         let era = self.admit(turn, DeleteError::QueueDeleted, DeleteError::ForeignTurn)?;
+        #[cfg(not(loom))]
+        if era.fifo().is_some() {
+            let mut round = FifoRound::new();
+            let result = self.delete_fifo(era, turn, handle, &mut round);
+            self.end_fifo_round(era, turn, round);
+            return result;
+        }
         let mut round = Round::new();
         let result = self.delete_one(era, turn, handle, &mut round);
         self.end_round(era, turn, round);
@@ -33,6 +42,15 @@ impl Queue {
     ) -> Result<Batch<Result<Deletion, DeleteError>>, BatchError> {
         Batch::<()>::check(handles.len())?;
         let era = self.admit(turn, BatchError::QueueDeleted, BatchError::ForeignTurn)?;
+        #[cfg(not(loom))]
+        if era.fifo().is_some() {
+            let (mut results, mut round) = (Batch::new(), FifoRound::new());
+            for handle in handles {
+                results.push(self.delete_fifo(era, turn, handle, &mut round));
+            }
+            self.end_fifo_round(era, turn, round);
+            return Ok(results);
+        }
         let (mut results, mut round) = (Batch::new(), Round::new());
         for handle in handles {
             results.push(self.delete_one(era, turn, handle, &mut round));
@@ -120,6 +138,10 @@ impl Queue {
         if handle.queue != self.inner.id {
             return Err(ChangeVisibilityError::Foreign);
         }
+        #[cfg(not(loom))]
+        if visibility_ms == 0 && era.fifo().is_some() {
+            return self.hand_in_fifo(era, turn, handle);
+        }
         // There was one; purged, or closed because nothing was left in it.
         let partition = era
             .partition(handle.partition(), turn.pin())
@@ -131,7 +153,7 @@ impl Queue {
             turn.reading(),
             turn.pin(),
         ) {
-            Ok(()) => {
+            Ok(_) => {
                 if visibility_ms == 0 {
                     if let Some(stripe) = Self::stripe(era, turn) {
                         stripe.released.add(1);
@@ -142,6 +164,8 @@ impl Queue {
                 }
                 Ok(VisibilityChange::Changed)
             }
+            #[cfg(not(loom))]
+            Err(refusal) if self.is_fifo() => Err(refuse_change(refusal)),
             Err(Refusal::Visible | Refusal::LeaseOver) => Ok(VisibilityChange::LeaseOver),
             Err(Refusal::Dead) => Err(ChangeVisibilityError::Gone),
             Err(Refusal::ReceivedAgain) => Err(ChangeVisibilityError::ReceivedAgain),

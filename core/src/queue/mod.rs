@@ -5,6 +5,8 @@ mod dead_letter;
 mod era;
 mod fair;
 #[cfg(not(loom))]
+mod fifo;
+#[cfg(not(loom))]
 mod guard;
 mod handle;
 mod peek;
@@ -24,6 +26,8 @@ use std::{fmt, time::Duration};
 
 use crossbeam_utils::CachePadded;
 pub use fair::{TenantConfig, TenantMetrics};
+#[cfg(not(loom))]
+pub use fifo::FifoMetrics;
 #[cfg(not(loom))]
 pub use guard::{Beat, Heartbeat, KeepError, Lease, LostLease};
 pub use peek::{MessageState, PeekFilter, Peeked};
@@ -113,6 +117,9 @@ pub(crate) struct Inner {
     serials: Arc<Serials>,
     past: Past,
     created: Millis,
+    is_fifo: bool,
+    #[cfg(not(loom))]
+    fifo_settings: fifo::FifoSettings,
     /// Keeps the broker's workers from being taken for leftovers.
     _user: Arc<()>,
 }
@@ -146,10 +153,17 @@ impl Queue {
                 .and(config.redrive.as_ref())
                 .map(|redrive| redrive.max_receives),
         );
-        Self {
+        #[cfg(not(loom))]
+        let fifo_settings = {
+            let settings = fifo::FifoSettings::default();
+            settings.set(&config);
+            settings
+        };
+        let is_fifo = config.fifo.is_some();
+        let queue = Self {
             inner: Arc::new(Inner {
                 hot: CachePadded::new(Hot {
-                    era: Published::new(Arc::new(Era::new(shared.partitions))),
+                    era: Published::empty(),
                     settings,
                     width: Width::new(shared.min_width, shared.partitions),
                     waiters,
@@ -166,10 +180,27 @@ impl Queue {
                 serials: Arc::new(Serials::default()),
                 past: Past::default(),
                 created: shared.clock.now(),
+                is_fifo,
+                #[cfg(not(loom))]
+                fifo_settings,
                 _user: Arc::clone(&shared.users),
                 shared: Arc::clone(shared),
             }),
-        }
+        };
+        queue.begin();
+        queue
+    }
+
+    /// Begins the first era.
+    fn begin(&self) {
+        self.in_passing(|turn| self.inner.hot.era.replace(Some(self.new_era()), turn.pin(), drop));
+    }
+
+    fn new_era(&self) -> Arc<Era> {
+        let era = Era::new(self.inner.shared.partitions);
+        #[cfg(not(loom))]
+        let era = era.with_fifo(self.inner.fifo());
+        Arc::new(era)
     }
 
     pub(crate) fn downgrade(&self) -> Weak<Inner> {
@@ -367,13 +398,19 @@ impl Queue {
         self.inner.shared.seal.decode(self.inner.id, text)
     }
 
-    /// How many messages there are, by state, and what happened so far. O(workers).
+    /// How many messages there are, by state, and what happened so far. O(workers); in a FIFO queue with a delay O(messages).
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.in_passing(|turn| {
             self.inner.past.with(|| {
-                self.era(turn.pin())
-                    .map_or_else(Counts::default, |era| era.stats.read())
+                self.era(turn.pin()).map_or_else(Counts::default, |era| {
+                    let counts = era.stats.read();
+                    #[cfg(not(loom))]
+                    if era.fifo().is_some() {
+                        return counts.delaying(self.count_delayed(era, turn));
+                    }
+                    counts
+                })
             })
         })
     }
@@ -421,6 +458,8 @@ impl Queue {
                 }
             }
             self.check_width(era, turn, now);
+            #[cfg(not(loom))]
+            self.forget(era, turn);
         });
         self.clear_away();
         self.next_due()
@@ -442,7 +481,7 @@ impl Queue {
                     Phase::Visible | Phase::InLine => census.0 += 1,
                     Phase::InFlight => census.1 += 1,
                     Phase::Delayed => census.2 += 1,
-                    Phase::Empty | Phase::Dead => {}
+                    Phase::Empty | Phase::Dead | Phase::Baton | Phase::BatonLater => {}
                 });
             }
         });
@@ -472,11 +511,8 @@ impl Queue {
     /// # Errors
     /// [`NoSuchQueue`] if the queue has been deleted.
     pub fn purge(&self) -> Result<u64, NoSuchQueue> {
-        self.in_passing(|turn| {
-            let fresh = Arc::new(Era::new(self.inner.shared.partitions));
-            self.replace_era(Some(fresh), turn).ok_or(NoSuchQueue)
-        })
-        .inspect(|_| self.clear_away())
+        self.in_passing(|turn| self.replace_era(Some(self.new_era()), turn).ok_or(NoSuchQueue))
+            .inspect(|_| self.clear_away())
     }
 
     /// Refuses every later call, and does away with the messages.
@@ -516,6 +552,12 @@ impl Queue {
     #[inline(always)]
     fn stripe<'t>(era: &'t Era, turn: &Turn<'_>) -> Option<&'t Stripe> {
         era.stats.of(turn.worker().number)
+    }
+
+    /// Whether it is a FIFO queue.
+    #[must_use]
+    pub fn is_fifo(&self) -> bool {
+        self.inner.is_fifo
     }
 
     /// Runs `f` in a turn, without registering the calling thread for good.
@@ -606,7 +648,13 @@ impl Queue {
         let mut made = None;
         let partition = place.get_or_try(turn.pin(), || {
             let budget = Arc::clone(&inner.budget);
-            let partition = Partition::new(number as u32, budget, Arc::clone(&inner.serials), turn.now())?;
+            let partition = Partition::new(
+                number as u32,
+                budget,
+                Arc::clone(&inner.serials),
+                inner.is_fifo,
+                turn.now(),
+            )?;
             made = Some(Arc::clone(&partition));
             Ok(partition)
         })?;

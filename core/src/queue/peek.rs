@@ -165,7 +165,7 @@ impl MessageState {
             Phase::Visible | Phase::InLine => Some(Self::Visible),
             Phase::InFlight => Some(Self::InFlight),
             Phase::Delayed => Some(Self::Delayed),
-            Phase::Empty | Phase::Dead => None,
+            Phase::Empty | Phase::Dead | Phase::Baton | Phase::BatonLater => None,
         }
     }
 }

@@ -9,9 +9,9 @@ use crate::{
     delivery::{Delivery, Received},
     error::ReceiveError,
     ledger::{
-        lease::{Aside, Asides, Claim, Hand, Many, One, Special, Terms},
+        lease::{Aside, Asides, Claim, Claims, Hand, Many, One, Special, Terms},
         partition::Partition,
-        tend::Chores,
+        tend::{Chores, Heard},
     },
     turn::Turn,
 };
@@ -47,6 +47,12 @@ impl Queue {
         let era = self.admit(turn, ReceiveError::QueueDeleted, ReceiveError::ForeignTurn)?;
         let stripe = Self::stripe(era, turn);
         let terms = self.terms(stripe, turn, visibility_timeout)?;
+        #[cfg(not(loom))]
+        if era.fifo().is_some() {
+            let mut received = Received::new(self);
+            self.receive_fifo(era, turn, stripe, &terms, max, received.claims());
+            return Ok(received);
+        }
         let max = self.allow(era, turn, stripe, &terms, max)?;
         let first = self.first(era, turn, max, terms.round);
         let mut received = Received::new(self);
@@ -81,6 +87,12 @@ impl Queue {
         let era = self.admit(turn, ReceiveError::QueueDeleted, ReceiveError::ForeignTurn)?;
         let stripe = Self::stripe(era, turn);
         let terms = self.terms(stripe, turn, visibility_timeout)?;
+        #[cfg(not(loom))]
+        if era.fifo().is_some() {
+            let mut claims = Claims::new();
+            self.receive_fifo(era, turn, stripe, &terms, 1, &mut claims);
+            return Ok(claims.pop().map(|claim| Delivery::new(claim, self)));
+        }
         self.allow(era, turn, stripe, &terms, 1)?;
         let (worker, pin) = (turn.worker(), turn.pin());
         let first = self.first(era, turn, 1, terms.round);
@@ -140,7 +152,7 @@ impl Queue {
     }
 
     #[inline(always)]
-    fn terms<'t>(
+    pub(super) fn terms<'t>(
         &'t self,
         stripe: Option<&Stripe>,
         turn: &'t Turn<'_>,
@@ -169,7 +181,7 @@ impl Queue {
 
     /// How many messages the worker may lease now, of `max` it asks for.
     #[inline(always)]
-    fn allow(
+    pub(super) fn allow(
         &self,
         era: &Era,
         turn: &Turn<'_>,
@@ -215,7 +227,7 @@ impl Queue {
     }
 
     /// Sweeps partitions where that is due until `enough` messages became visible. Says whether any did.
-    fn sweep_any(&self, era: &Era, turn: &Turn<'_>, enough: u32) -> bool {
+    fn sweep_any<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>, enough: u32) -> bool {
         let now = turn.now();
         let mut swept = 0;
         for partition in era.all(turn.pin()) {
@@ -230,7 +242,7 @@ impl Queue {
 
     /// The partition to look at first.
     #[inline(always)]
-    fn first(&self, era: &Era, turn: &Turn<'_>, max: usize, round: u32) -> usize {
+    pub(super) fn first(&self, era: &Era, turn: &Turn<'_>, max: usize, round: u32) -> usize {
         let route = self.inner.hot.width.route();
         let home = turn.worker().home & route.mask();
         let pin = turn.pin();
@@ -279,15 +291,18 @@ impl Queue {
     }
 
     /// Sweeps one partition until `enough` messages became visible; counts them and says how many.
-    pub(crate) fn sweep(
-        &self,
-        turn: &Turn<'_>,
-        era: &Era,
-        partition: &Partition,
+    pub(crate) fn sweep<'t>(
+        &'t self,
+        turn: &'t Turn<'_>,
+        era: &'t Era,
+        partition: &'t Partition,
         now: Millis,
         enough: u32,
     ) -> u32 {
-        let swept = partition.sweep(now, enough, turn.pin());
+        let mut ended = Vec::new();
+        let swept = partition.sweep(now, enough, turn.pin(), &mut |gone| ended.push(gone));
+        #[cfg(not(loom))]
+        self.hear(era, turn, &mut ended, true);
         if let Some(stripe) = Self::stripe(era, turn) {
             stripe.expired.add(u64::from(swept.expired));
             stripe.ripened.add(u64::from(swept.ripe));
@@ -295,7 +310,7 @@ impl Queue {
         if partition.is_tending_due(now) {
             self.tend(era, partition, turn, now, TENDED_IN_PASSING);
         }
-        let total = swept.expired + swept.ripe;
+        let total = swept.expired + swept.ripe + swept.batons;
         if total > 0 {
             self.wake_counted(total as usize);
         }
@@ -306,11 +321,11 @@ impl Queue {
 impl Queue {
     /// Looks after up to `most` segments of a partition; see `ledger/tend.rs`. Says whether the round is over.
     #[cold]
-    pub(crate) fn tend(
-        &self,
-        era: &Era,
-        partition: &Partition,
-        turn: &Turn<'_>,
+    pub(crate) fn tend<'t>(
+        &'t self,
+        era: &'t Era,
+        partition: &'t Partition,
+        turn: &'t Turn<'_>,
         now: Millis,
         most: u32,
     ) -> bool {
@@ -323,7 +338,22 @@ impl Queue {
                     .as_bytes()
             },
         };
-        let tended = partition.tend(most, &chores, now, turn.pin());
+        let (mut ended, mut tokens) = (Vec::new(), Vec::new());
+        let tended = partition.tend(most, &chores, now, turn.pin(), &mut |heard| match heard {
+            Heard::Ended(gone) => ended.push(gone),
+            Heard::Token(segment, at) => tokens.push((segment, at)),
+        });
+        #[cfg(not(loom))]
+        {
+            self.hear(era, turn, &mut ended, false);
+            for (segment, at) in tokens.drain(..) {
+                self.attend(era, turn, partition, segment, at);
+            }
+        }
+        debug_assert!(
+            ended.is_empty() && tokens.is_empty(),
+            "heard of groups in a standard queue"
+        );
         if let Some(stripe) = Self::stripe(era, turn) {
             stripe.lapsed_visible.add(tended.lapsed_visible);
             stripe.lapsed_in_flight.add(tended.lapsed_in_flight);

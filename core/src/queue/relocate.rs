@@ -93,6 +93,10 @@ impl Queue {
                 batch.stop = Some(Stop::Deleted);
                 return batch;
             };
+            #[cfg(not(loom))]
+            if era.fifo().is_some() {
+                return self.relocate_fifo(era, turn, most, &mut route);
+            }
             let Some((partition, taken)) = self.take_oldest(era, most, turn) else {
                 batch.stop = Some(Stop::Empty);
                 return batch;

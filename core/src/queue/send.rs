@@ -73,7 +73,12 @@ impl Queue {
         if bodies.iter().all(|body| small.contains(&body.len())) {
             return Ok(self.send_small(era, turn, bodies));
         }
-        Ok(self.send_each(era, turn, bodies.iter().map(|body| Outgoing::new(body))))
+        let messages = bodies.iter().map(|body| Outgoing::new(body));
+        #[cfg(not(loom))]
+        if let Some(fifo) = era.fifo() {
+            return self.send_fifo_batch(era, fifo, turn, messages);
+        }
+        Ok(self.send_each(era, turn, messages))
     }
 
     pub(crate) fn send_messages_in<'q>(
@@ -95,6 +100,10 @@ impl Queue {
             .iter()
             .fold(0usize, |sum, message| sum.saturating_add(message.size()));
         check_total(length)?;
+        #[cfg(not(loom))]
+        if let Some(fifo) = era.fifo() {
+            return self.send_fifo_batch(era, fifo, turn, messages.iter().copied());
+        }
         Ok(self.send_each(era, turn, messages.iter().copied()))
     }
 
@@ -159,6 +168,13 @@ impl Queue {
         turn: &Turn<'_>,
         message: &Outgoing<'_>,
     ) -> Result<Sent<'q>, SendError> {
+        #[cfg(not(loom))]
+        if let Some(fifo) = era.fifo() {
+            return self.send_fifo(era, fifo, turn, message);
+        }
+        if message.deduplication.is_some() {
+            return Err(SendError::DeduplicationNotAllowed);
+        }
         let settings = &self.inner.hot.settings;
         if message.body.is_empty() {
             return Err(SendError::Empty);
@@ -194,6 +210,7 @@ impl Queue {
             attributes: Carried::Given(message.attributes),
             group: message.group,
             tenant: 0,
+            deduplication: None,
             trace_header: message.trace_header,
             moved: None,
         };
@@ -235,7 +252,7 @@ impl Queue {
         reserved
     }
 
-    fn reserve_at_home<'t>(
+    pub(super) fn reserve_at_home<'t>(
         &'t self,
         era: &'t Era,
         turn: &'t Turn<'_>,
@@ -276,7 +293,7 @@ impl Queue {
     }
 
     #[cold]
-    fn over_budget(&self) -> SendError {
+    pub(super) fn over_budget(&self) -> SendError {
         let memory = self.inner.budget.tightest();
         SendError::OverBudget {
             used: memory.used,

@@ -76,8 +76,10 @@ pub struct SlotCounts {
     pub delayed: u32,
     /// To be received.
     pub visible: u32,
-    /// To be received when their tenant's turn has come.
+    /// To be received when their tenant's turn has come; in a FIFO queue, all that are to be received.
     pub in_line: u32,
+    /// No messages, but what tells receivers that a message group has something for them (FIFO queues).
+    pub batons: u32,
     /// Leased.
     pub in_flight: u32,
     /// Gone. Of the segment's life before, if the slot is being written.
@@ -144,6 +146,7 @@ impl SegmentSnapshot {
                 Phase::InLine => &mut slots.in_line,
                 Phase::InFlight => &mut slots.in_flight,
                 Phase::Dead => &mut slots.dead,
+                Phase::Baton | Phase::BatonLater => &mut slots.batons,
             };
             *count += 1;
         }

@@ -141,6 +141,17 @@ impl Counts {
         self.visible + self.in_flight + self.delayed
     }
 
+    /// With so many of the visible ones shown as delayed: FIFO queues count both as visible, for whose turn it is depends on the
+    /// queue's delay at the moment.
+    #[cfg(not(loom))]
+    pub(crate) fn delaying(self, delayed: u64) -> Self {
+        Self {
+            visible: self.visible.saturating_sub(delayed),
+            delayed,
+            ..self
+        }
+    }
+
     /// Both together, of two queues.
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {

@@ -172,7 +172,8 @@ impl<'q> LongPoll<'q> {
         }
         let received = self.queue.receive(self.max, self.visibility_timeout);
         let is_crowded = match received {
-            Ok(messages) if messages.is_empty() => false,
+            // A FIFO queue says nothing of it.
+            Ok(messages) if messages.is_empty() => self.queue.is_fifo() && self.queue.is_at_limit(),
             Err(ReceiveError::TooManyInFlight { .. }) if self.waits => true,
             received => return Look::Over(received),
         };

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use epoq::{Broker, Builder, ManualClock, Message, Queue, QueueConfig, limits::VISIBILITY_MAX};
+use epoq::{
+    Broker, Builder, FifoConfig, ManualClock, Message, Outgoing, Queue, QueueConfig, limits::VISIBILITY_MAX,
+};
 
 /// Long enough that no lease ends while a test runs on the machine's clock.
 pub(crate) const LONG: Duration = VISIBILITY_MAX;
@@ -185,4 +187,40 @@ pub(crate) fn assert_balanced(queue: &Queue) {
             + counts.purged,
         "{counts:?}"
     );
+}
+
+/// A FIFO queue that takes deduplication ids from the content.
+pub(crate) fn fifo(broker: &Broker, name: &str) -> Queue {
+    fifo_with(broker, name, QueueConfig::default())
+}
+
+/// As `fifo`, configured otherwise.
+pub(crate) fn fifo_with(broker: &Broker, name: &str, config: QueueConfig) -> Queue {
+    let fifo = FifoConfig {
+        content_based_deduplication: true,
+        ..FifoConfig::default()
+    };
+    let config = QueueConfig {
+        fifo: config.fifo.or(Some(fifo)),
+        ..config
+    };
+    broker.create_queue(name, config).expect("a valid FIFO queue")
+}
+
+/// Sends bodies like `g1-m2`, each to the group that stands before the hyphen.
+pub(crate) fn send_to_groups(queue: &Queue, bodies: &[&str]) {
+    for body in bodies {
+        let (group, _) = body.split_once('-').expect("a group");
+        queue
+            .send_message(&Outgoing::new(body.as_bytes()).message_group(group))
+            .expect("accepted");
+    }
+}
+
+/// The bodies of messages, in their order.
+pub(crate) fn texts(messages: &[Message]) -> Vec<&str> {
+    messages
+        .iter()
+        .map(|message| str::from_utf8(message.body()).expect("a text"))
+        .collect()
 }

@@ -132,7 +132,7 @@ impl Stage {
     /// A partition with one empty segment.
     pub fn new() -> Self {
         let budget = Arc::new(Budget::new(1 << 20));
-        let partition = Partition::new(0, Arc::clone(&budget), Arc::default(), SENT).expect("room");
+        let partition = Partition::new(0, Arc::clone(&budget), Arc::default(), false, SENT).expect("room");
         // Hints that only say where and when to look: at rest, so that no model explores them beside its own race.
         partition.head.oldest.store(SENT.as_millis(), Ordering::Relaxed);
         partition.sweep_at.store(0, Ordering::Relaxed);
@@ -331,7 +331,7 @@ impl Hand {
     pub fn sweep(&self, segment: Held, now: Millis) -> Swept {
         let mut swept = Swept::default();
         self.partition
-            .sweep_segment(segment.header.number, now, &mut swept, &self.begin());
+            .sweep_segment(segment.header.number, now, &mut swept, &self.begin(), &mut |_| ());
         swept
     }
 

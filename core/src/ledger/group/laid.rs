@@ -1,0 +1,151 @@
+//! What lies in a slot of its own in a FIFO queue's partition: a group's baton, or a reminder to close a group. And tokens,
+//! which lead to batons either way.
+
+use super::{Group, baton::Baton};
+use crate::{
+    clock::Millis,
+    config::BITS,
+    ledger::{
+        partition::{Full, Partition, Passing},
+        reclaim::Pin,
+        segment::{Reservation, Segment},
+        slot::Entry,
+        state::{Phase, Transition},
+    },
+    sync::Ordering,
+};
+
+/// What lies in a slot of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Laid {
+    /// The group's baton.
+    Baton,
+    /// A reminder to close the group, if it is empty.
+    Closing,
+}
+
+/// What a token was found to stand for.
+#[derive(Debug)]
+pub enum Found<'p> {
+    /// A group's baton; in the caller's hand now.
+    Baton(Baton<'p>),
+    /// A reminder to close a group.
+    Closing(&'p Group),
+}
+
+impl Partition {
+    /// Lays a baton down in a slot of its own, at the tail, to be picked up at once or from `due` on; or a reminder to close
+    /// the group.
+    ///
+    /// # Errors
+    /// [`Full`]: it still is in the caller's hand.
+    pub fn lay(
+        &self,
+        group: &Group,
+        what: Laid,
+        due: Option<Millis>,
+        now: Millis,
+        pin: &Pin<'_>,
+    ) -> Result<(), Full> {
+        // Progress: as in `append`.
+        loop {
+            // Acquire, SAFETY: as in `append`.
+            let segment = unsafe { &*self.tail.load(Ordering::Acquire) };
+            match segment.reserve(&[0]) {
+                Reservation::Taken {
+                    first: at, count: 1, ..
+                } => {
+                    let slot = &segment.slots[at];
+                    let Ok(transition) = slot.state_in_hand().lay(due) else {
+                        debug_assert!(false, "reserved a slot that is taken");
+                        return Err(Full);
+                    };
+                    let address = std::ptr::from_ref(group).cast::<u8>();
+                    // SAFETY: reserved by us, published below. It is no body: nobody reads it as one, for the state says
+                    // that there is no message.
+                    unsafe { slot.write(Entry::new(address, what as usize, false, now)) };
+                    slot.store(transition.next);
+                    match due {
+                        Some(due) => self.set_alarm(segment, due),
+                        None => {
+                            self.publish(segment, at / BITS, 1 << (at % BITS), pin);
+                            self.note_sent(now);
+                        }
+                    }
+                    return Ok(());
+                }
+                Reservation::Taken { unused, .. } => self.after(segment.bury(unused), segment, pin),
+                Reservation::Sealed => self.grow(segment, now, pin)?,
+            }
+        }
+    }
+
+    /// Takes any token there is: of a message at the front of its group, or of a slot in which something was laid.
+    pub fn take_token<'p>(&self, returned_first: bool, pin: &'p Pin<'_>) -> Option<(&'p Segment, u32)> {
+        if returned_first && let Some(token) = self.take_returned(pin) {
+            return Some(token);
+        }
+        // Progress: each turn but the last moves the head on, or finds a token that another thread has just set.
+        loop {
+            let segment = self.first(pin);
+            if let Some(at) = segment.take_any() {
+                return Some((segment, at));
+            }
+            if !segment.is_sealed() || self.pass(segment, pin) == Passing::End {
+                break;
+            }
+        }
+        if returned_first {
+            None
+        } else {
+            self.take_returned(pin)
+        }
+    }
+
+    #[inline]
+    fn take_returned<'p>(&self, pin: &'p Pin<'_>) -> Option<(&'p Segment, u32)> {
+        if self.returned.is_empty(pin) {
+            return None;
+        }
+        self.take_named(pin)
+    }
+
+    /// What was laid in a slot whose token is in hand; `None` if it is a message's.
+    pub fn laid<'p>(&self, segment: &'p Segment, at: u32, pin: &'p Pin<'_>) -> Option<Found<'p>> {
+        let slot = segment.slot(at);
+        if !slot.state_in_hand().is(Phase::Baton) {
+            return None;
+        }
+        // SAFETY: we hold the token, and what was laid here is a group (see `lay`), which lives: its baton is out, or it
+        // lingers, and either keeps it from being retired before our pin ends.
+        let (group, what) = unsafe { slot.entry().laid() };
+        // SAFETY: as above.
+        let group: &'p Group = unsafe { &*group };
+        Some(if what == Laid::Closing as usize {
+            Found::Closing(group)
+        } else {
+            // SAFETY: the token is the baton.
+            Found::Baton(unsafe { Baton::pick_up(group, pin) })
+        })
+    }
+
+    /// What a token in hand stands for. A slot in which something was laid is given up.
+    pub fn find_out<'p>(&self, segment: &'p Segment, at: u32, pin: &'p Pin<'_>) -> Option<Found<'p>> {
+        let slot = segment.slot(at);
+        let state = slot.state_in_hand();
+        if state.is(Phase::InLine) {
+            let link = segment.link(at)?;
+            // SAFETY: the token of a message at the front of its group is the group's baton: the message is alive.
+            let baton = unsafe { Baton::pick_up(link.group(), pin) };
+            return Some(Found::Baton(baton));
+        }
+        let found = self.laid(segment, at, pin);
+        let Ok(Transition { next, .. }) = state.pick_up() else {
+            debug_assert!(false, "a token on a slot that is {state:?}");
+            return None;
+        };
+        slot.store(next);
+        self.after(segment.bury(1), segment, pin);
+        found
+    }
+}

@@ -1,0 +1,336 @@
+//! A message group of a FIFO queue: its messages in order, and the baton that stands for the right to deliver them.
+//!
+//! ```text
+//!   senders ──▶ inbox: newest ▶ … ▶ oldest        a stack; each push is one compare-and-swap
+//!                        │ taken and turned round
+//!                        ▼
+//!               sorted: first ▶ … ▶ last          \
+//!                        │ leased                   }  the baton's holder alone
+//!                        ▼                         /
+//!               window: up to ten that have been received
+//! ```
+//!
+//! What all threads change is one word (`word.rs`): which of the window are in flight and which wait, whether there is more,
+//! and whether the baton is out. It is changed by read-modify-write only, so each change that makes the group deliverable is
+//! seen by exactly one thread, which then has the baton. A blocked group's baton is nowhere: no receiver ever meets it.
+//!
+//! *Two that must not miss each other.* A sender pushes, and then notes the arrival in the word. A holder reads the word, then
+//! looks into the inbox, and hands the baton back by a compare-and-swap from what it read. Either the arrival is in what it
+//! read, and then so is the message in the inbox it looks into; or the word has changed, and it looks again.
+//!
+//! *Closing.* Who has the baton of an empty group closes its inbox, by a compare-and-swap on the word that senders push by:
+//! either a message is in it, and the group stays; or every later sender finds it closed, and makes another group of that
+//! name. The baton of a closed group stays out for ever.
+
+pub mod baton;
+pub mod laid;
+pub mod lease;
+pub mod link;
+#[cfg(not(loom))]
+pub mod names;
+pub mod word;
+
+use std::ptr::NonNull;
+
+use self::{
+    baton::{After, Baton},
+    link::Link,
+    word::{Done, Duty, GroupWord, Places, WINDOW},
+};
+use crate::{
+    ledger::{
+        partition::Reserved,
+        reclaim::Pin,
+        state::{Transition, Word},
+    },
+    sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell},
+};
+
+/// In the inbox: what it points to has been taken, and everything below it.
+const TAKEN: usize = 1;
+/// In the inbox: nothing is accepted any more.
+const CLOSED: usize = 2;
+// Links are aligned to more than the marks take.
+const _: () = assert!(align_of::<Link>() > TAKEN | CLOSED);
+
+/// Messages that lie in a blocked group's inbox before a sender sorts them, so that no receive has to turn a long backlog
+/// round at once.
+const SORT_AFTER: u64 = 64;
+
+/// A message group.
+#[derive(Debug)]
+pub struct Group {
+    word: AtomicU64,
+    inbox: AtomicPtr<Link>,
+    /// The sequence number of the newest message taken from the inbox. Written before the mark that says so.
+    taken: AtomicU64,
+    sorted: UnsafeCell<Sorted>,
+    name: Box<str>,
+}
+
+/// What only the baton's holder touches.
+#[derive(Debug)]
+struct Sorted {
+    first: *mut Link,
+    last: *mut Link,
+    window: [*const Link; WINDOW],
+}
+
+// SAFETY: links are followed only under the rules of `Link`, by whoever has the baton, or before they can be retired.
+unsafe impl Send for Group {}
+// SAFETY: `sorted` is touched by the baton's holder alone; all else is atomic or never changes.
+unsafe impl Sync for Group {}
+
+/// The group's inbox is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed;
+
+#[inline]
+fn mark_of(link: *mut Link) -> usize {
+    link.addr() & (TAKEN | CLOSED)
+}
+
+#[inline]
+fn marked(link: *mut Link, mark: usize) -> *mut Link {
+    link.map_addr(|addr| addr | mark)
+}
+
+impl Group {
+    /// A group without messages, whose first one has a sequence number greater than `sequence`.
+    pub fn new(name: &str, sequence: u64) -> Self {
+        Self {
+            word: AtomicU64::new(GroupWord::default().to_bits()),
+            inbox: AtomicPtr::new(marked(std::ptr::null_mut(), TAKEN)),
+            taken: AtomicU64::new(sequence),
+            sorted: UnsafeCell::new(Sorted {
+                first: std::ptr::null_mut(),
+                last: std::ptr::null_mut(),
+                window: [std::ptr::null(); WINDOW],
+            }),
+            name: name.into(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A group that was found where groups are kept until they are retired, for as long as the pin lasts.
+    ///
+    /// # Safety
+    /// It was found under this pin, and whoever takes it out from there gives up the last share in it through the epoch only.
+    #[cfg(not(loom))]
+    unsafe fn pinned<'p>(found: &crate::sync::Arc<Self>, _pin: &'p Pin<'_>) -> &'p Self {
+        // SAFETY: as promised.
+        unsafe { &*crate::sync::Arc::as_ptr(found) }
+    }
+
+    /// The word as it looks at the moment.
+    #[cfg(loom)]
+    pub fn word(&self) -> GroupWord {
+        // Relaxed: shown to somebody.
+        GroupWord::from_bits(self.word.load(Ordering::Relaxed))
+    }
+
+    /// The sequence number of the newest message taken from the inbox.
+    pub fn last_taken(&self) -> u64 {
+        // Relaxed: for whoever has closed the group, which is after all of them.
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Changes the word.
+    #[inline]
+    fn change<R>(&self, change: impl Fn(GroupWord) -> (GroupWord, R)) -> R {
+        // Acquire: the change rests on what others did before they changed it.
+        let mut present = self.word.load(Ordering::Acquire);
+        // Progress: a failed CAS means that another thread changed it.
+        loop {
+            let (next, result) = change(GroupWord::from_bits(present));
+            // AcqRel: what was done to the group's messages before comes before what whoever changes it next does; with the
+            // baton goes all that its holders did.
+            match self.word.compare_exchange_weak(
+                present,
+                next.to_bits(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return result,
+                Err(newer) => present = newer,
+            }
+        }
+    }
+
+    /// Puts a message that was sent, or that comes from elsewhere and has been received `receives` times there, in the inbox;
+    /// returns its sequence number. The caller then owes [`Group::arrive`].
+    pub fn push(&self, reserved: &Reserved<'_>, receives: u32, _pin: &Pin<'_>) -> Result<u64, Closed> {
+        let slot = &reserved.segment.slots[reserved.slot];
+        let Some(link) = reserved.segment.link(reserved.slot as u32) else {
+            debug_assert!(false, "a segment without links in a FIFO queue");
+            return Err(Closed);
+        };
+        link.set_group(self);
+        let mine = std::ptr::from_ref(link).cast_mut();
+        // Acquire: the sequence number of what is on top; pairs with the CASes below and in `sort`.
+        let mut top = self.inbox.load(Ordering::Acquire);
+        // Before anybody can find it. It is the caller's alone so far, also if the group is found closed.
+        match slot.state_in_hand().queue_up(receives) {
+            Ok(Transition { next, .. }) if mark_of(top) != CLOSED => slot.store(next),
+            Ok(_) => return Err(Closed),
+            Err(refusal) => debug_assert!(false, "reserved a slot that is {refusal:?}"),
+        }
+        // Progress: a failed CAS means that another thread pushed, or took what there was.
+        loop {
+            let (below, before) = match mark_of(top) {
+                // SAFETY: it was in the inbox when we looked, so its message was alive, and we are pinned.
+                0 => (top, unsafe { (*top).sequence() }),
+                // Relaxed: written before the mark that we have acquired. Should it be of a later taking, the CAS fails.
+                TAKEN => (std::ptr::null_mut(), self.taken.load(Ordering::Relaxed)),
+                _ => {
+                    slot.store(Word::DEAD);
+                    return Err(Closed);
+                }
+            };
+            link.set_sequence(before + 1);
+            link.set_next(below);
+            // Release: the message, with what is below it, to whoever takes the inbox. RMWs only, so that one sender's
+            // release survives another's. `top` cannot come back: a message is pushed once in its life, and its slot is not
+            // used again before our pin has ended.
+            match self
+                .inbox
+                .compare_exchange_weak(top, mine, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return Ok(before + 1),
+                Err(newer) => top = newer,
+            }
+        }
+    }
+
+    /// Notes that a message was pushed.
+    #[inline]
+    pub fn arrive<'p>(&'p self, pin: &'p Pin<'_>) -> After<'p> {
+        self.after(self.change(GroupWord::arrive), pin)
+    }
+
+    /// Messages in flight have come back: their slots say `InLine`.
+    #[inline]
+    pub fn come_back<'p>(&'p self, places: Places, pin: &'p Pin<'_>) -> After<'p> {
+        self.after(self.change(|word| word.come_back(places)), pin)
+    }
+
+    /// Messages in flight are gone: their slots say `Dead`.
+    #[inline]
+    pub fn go<'p>(&'p self, places: Places, pin: &'p Pin<'_>) -> After<'p> {
+        self.after(self.change(|word| word.go(places)), pin)
+    }
+
+    #[inline]
+    fn after<'p>(&'p self, duty: Duty, pin: &'p Pin<'_>) -> After<'p> {
+        match duty {
+            Duty::None => After::Nothing,
+            // SAFETY: the word was changed so that the baton is ours.
+            Duty::Baton => After::Baton(unsafe { Baton::pick_up(self, pin) }),
+            Duty::Closing => After::Closing(self),
+        }
+    }
+
+    /// Whether so many messages lie in the inbox that somebody should sort them.
+    pub fn is_unsorted(&self, sequence: u64) -> bool {
+        // Relaxed: a lag only makes it sooner or later.
+        sequence.saturating_sub(self.taken.load(Ordering::Relaxed)) >= SORT_AFTER
+    }
+
+    /// Takes the baton if it is not out, of a group that has nothing to deliver.
+    pub fn borrow<'p>(&'p self, pin: &'p Pin<'_>) -> Option<Baton<'p>> {
+        let borrowed = self.change(|word| match word.borrow() {
+            Some(next) => (next, true),
+            None => (word, false),
+        });
+        // SAFETY: taken just now.
+        borrowed.then(|| unsafe { Baton::pick_up(self, pin) })
+    }
+
+    /// Closes the group if there is nothing in it. `Err` says what is to be done instead.
+    pub fn close<'p>(&'p self, pin: &'p Pin<'_>) -> Result<(), After<'p>> {
+        if !self.change(GroupWord::come_to_close) {
+            return Err(After::Nothing);
+        }
+        // Acquire: pairs with the pushes. Only its holder takes and closes, and that is us.
+        let top = self.inbox.load(Ordering::Acquire);
+        // AcqRel: who finds it closed comes after all that was in it. Relaxed: a failure means that a message has come.
+        if mark_of(top) == TAKEN
+            && self
+                .inbox
+                .compare_exchange(
+                    top,
+                    marked(std::ptr::null_mut(), CLOSED),
+                    Ordering::AcqRel,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+        {
+            return Ok(());
+        }
+        let duty = self.hand_back(Done::Within { leased: 0, gone: 0 }, false);
+        Err(self.after(duty, pin))
+    }
+
+    /// Hands the baton back, or keeps it.
+    fn hand_back(&self, done: Done, keep: bool) -> Duty {
+        // SAFETY: the caller has the baton, so nobody else is here.
+        let sorted = !self.sorted.with(|sorted| unsafe { (*sorted).first }).is_null();
+        self.change(|word| {
+            // Acquire: after the word was read; see the module.
+            let more = sorted || mark_of(self.inbox.load(Ordering::Acquire)) == 0;
+            if keep {
+                (word.keep(done, more), Duty::Baton)
+            } else {
+                word.hand_back(done, more)
+            }
+        })
+    }
+
+    /// Takes what is in the inbox, and puts it behind what is sorted. By the baton's holder.
+    fn sort(&self) {
+        // Acquire: the messages; pairs with `push`.
+        let mut top = self.inbox.load(Ordering::Acquire);
+        // Progress: a failed CAS means that another thread pushed.
+        loop {
+            if mark_of(top) != 0 {
+                return;
+            }
+            // SAFETY: in the inbox: alive, because only a holder of the baton makes its messages dead.
+            self.taken.store(unsafe { (*top).sequence() }, Ordering::Relaxed);
+            // AcqRel: Release tells of `taken`; Acquire as above.
+            match self.inbox.compare_exchange_weak(
+                top,
+                marked(top, TAKEN),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => break,
+                Err(newer) => top = newer,
+            }
+        }
+        let (mut newer, mut link) = (std::ptr::null_mut::<Link>(), top);
+        // Bounded by what was in the inbox.
+        while let Some(this) = NonNull::new(link) {
+            // SAFETY: as above.
+            let this = unsafe { this.as_ref() };
+            let below = this.next();
+            this.set_next(newer);
+            newer = link;
+            link = below;
+        }
+        // SAFETY: the baton's holder is alone here; `last` was sorted and not taken yet, for `first` is not null.
+        self.sorted.with_mut(|sorted| unsafe {
+            let sorted = &mut *sorted;
+            if sorted.first.is_null() {
+                sorted.first = newer;
+            } else {
+                (*sorted.last).set_next(newer);
+            }
+            sorted.last = top;
+        });
+    }
+}

@@ -1,0 +1,108 @@
+//! The message groups of a FIFO queue, by name.
+
+use std::hash::BuildHasher;
+
+use papaya::HashMap;
+use siphasher::sip::SipHasher13;
+
+use super::Group;
+use crate::{
+    budget::Budget,
+    ledger::{partition::Full, reclaim::Pin},
+    sync::{Arc, AtomicU64, Ordering},
+};
+
+/// Keyed, because names come from outside.
+#[derive(Debug, Clone)]
+struct Keyed([u64; 2]);
+
+impl BuildHasher for Keyed {
+    type Hasher = SipHasher13;
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.0[0], self.0[1])
+    }
+}
+
+/// What a group takes besides itself and its name: its share in the map, counters of references.
+const OVERHEAD: usize = 96;
+
+/// The groups of one era.
+#[derive(Debug)]
+pub struct Groups {
+    map: HashMap<Box<str>, Arc<Group>, Keyed>,
+    /// No sequence number so far, of any group that is closed, is greater.
+    closed: AtomicU64,
+    budget: Arc<Budget>,
+}
+
+fn bytes(name: &str) -> usize {
+    size_of::<Group>() + 2 * name.len() + OVERHEAD
+}
+
+impl Groups {
+    /// None yet.
+    pub fn new(key: [u64; 2], budget: Arc<Budget>) -> Self {
+        Self {
+            map: HashMap::with_hasher(Keyed(key)),
+            closed: AtomicU64::new(0),
+            budget,
+        }
+    }
+
+    /// How many there are, empty ones that have not been closed yet included.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// The group of a name; it is made if there is none. With `force` whatever the budget says.
+    pub fn enter<'p>(&self, name: &str, force: bool, pin: &'p Pin<'_>) -> Result<&'p Group, Full> {
+        let map = self.map.pin();
+        if let Some(group) = map.get(name) {
+            return Ok(shared(group, pin));
+        }
+        if force {
+            self.budget.force(bytes(name));
+        } else if !self.budget.take(bytes(name)) {
+            return Err(Full);
+        }
+        // Relaxed: raised before a closed group leaves the map, whose own order makes that seen by whoever does not find it.
+        let made = Arc::new(Group::new(name, self.closed.load(Ordering::Relaxed)));
+        match map.try_insert(name.into(), made) {
+            Ok(group) => Ok(shared(group, pin)),
+            Err(papaya::OccupiedError { current, .. }) => {
+                self.budget.give_back(bytes(name));
+                Ok(shared(current, pin))
+            }
+        }
+    }
+
+    /// Takes a group that is closed out.
+    pub fn leave(&self, group: &Group, pin: &Pin<'_>) {
+        // Relaxed: see `enter`.
+        self.closed.fetch_max(group.last_taken(), Ordering::Relaxed);
+        let map = self.map.pin();
+        let is_it = |found: &Arc<Group>| std::ptr::eq(Arc::as_ptr(found), group);
+        if let Ok(Some((_, group))) = map.remove_if(group.name(), |_, found| is_it(found)) {
+            let (group, budget) = (Arc::clone(group), Arc::clone(&self.budget));
+            let bytes = bytes(group.name());
+            // Others may have found it before: once they are through with it, it goes.
+            pin.defer(bytes, move || {
+                drop(group);
+                budget.give_back(bytes);
+            });
+        }
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        let all = self.map.pin().keys().map(|name| bytes(name)).sum();
+        self.budget.give_back(all);
+    }
+}
+
+fn shared<'p>(found: &Arc<Group>, pin: &'p Pin<'_>) -> &'p Group {
+    // SAFETY: found in the map under the pin. It leaves the map only by `leave`, which gives up a share of its own through the
+    // epoch, or with the map, which lives in an era that is given up through the epoch too.
+    unsafe { Group::pinned(found, pin) }
+}

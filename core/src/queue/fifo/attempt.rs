@@ -1,0 +1,201 @@
+//! Receives that can be repeated: within five minutes, by the id of the attempt, a receive whose answer was lost gives the same
+//! messages with the same handles again (SQS's `ReceiveRequestAttemptId`).
+
+use std::time::Duration;
+
+use super::recent::{Entering, Fingerprint, Recent};
+use crate::{
+    attribute,
+    clock::Millis,
+    config::{ATTEMPTS_MAX, BATCH_MAX, DEDUPLICATION_INTERVAL},
+    error::ReceiveError,
+    ledger::lease::Claim,
+    message::Message,
+    queue::{Queue, era::Era},
+    receipt::ReceiptHandle,
+    sync::{Arc, Mutex},
+    turn::Turn,
+};
+
+/// Attempts of the last five minutes.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    recent: Recent<Arc<Mutex<Attempt>>>,
+    key: [u64; 2],
+}
+
+/// What one attempt received.
+#[derive(Debug, Clone, Default)]
+struct Attempt {
+    /// With the end that the lease has been given.
+    leases: Vec<(ReceiptHandle, Millis)>,
+}
+
+/// How a message of an attempt stands.
+enum Standing<'t> {
+    /// As the attempt left it.
+    Leased(Claim<'t>),
+    /// Its lease is over.
+    Over,
+    /// Deleted, or its lease was changed.
+    Touched,
+}
+
+impl Attempts {
+    pub(super) fn new(key: [u64; 2]) -> Self {
+        Self {
+            recent: Recent::new(DEDUPLICATION_INTERVAL.as_millis() as u64),
+            key,
+        }
+    }
+
+    pub(super) fn forget_all(&self, now: Millis) {
+        self.recent.forget_all(now);
+    }
+}
+
+impl Queue {
+    /// As [`Queue::receive`], but it can be repeated: with the same `attempt` id (1 to 128 characters, as of message groups) within
+    /// five minutes it gives the same messages under the same handles, whose leases begin anew, and `max` counts for nothing. Once
+    /// their leases are over it is a receive like any other. On a standard queue the id is ignored (SQS).
+    ///
+    /// While one is under way another one under its id gets nothing.
+    ///
+    /// # Errors
+    /// [`ReceiveError`]; [`ReceiveError::AttemptNotValid`] if one of the messages has been deleted, or its lease changed, since.
+    pub fn receive_attempt(
+        &self,
+        attempt: &str,
+        max: usize,
+        visibility_timeout: impl Into<Option<Duration>>,
+    ) -> Result<Vec<Message>, ReceiveError> {
+        let visibility_timeout = visibility_timeout.into();
+        if !attribute::check_group(attempt) {
+            return Err(ReceiveError::AttemptId);
+        }
+        if !self.is_fifo() {
+            return self.receive(max, visibility_timeout);
+        }
+        self.in_turn(|turn| {
+            let era = self.admit(turn, ReceiveError::QueueDeleted, ReceiveError::ForeignTurn)?;
+            let fifo = era.fifo().ok_or(ReceiveError::QueueDeleted)?;
+            let key = Fingerprint::of(fifo.attempts.key, &[attempt]);
+            let hint = turn.worker().number as usize;
+            let fresh = Arc::new(Mutex::new(Attempt::default()));
+            // Nobody else has it yet, and so it is ours at once.
+            let Ok(mut mine) = fresh.try_lock() else {
+                return Ok(Vec::new());
+            };
+            let most = ATTEMPTS_MAX as u64;
+            let known =
+                match fifo
+                    .attempts
+                    .recent
+                    .enter(key, Arc::clone(&fresh), turn.now(), most, hint, Arc::clone)
+                {
+                    Entering::Entered => None,
+                    Entering::Known(before) => Some(before),
+                    Entering::Full => return Err(ReceiveError::TooManyAttempts { limit: ATTEMPTS_MAX }),
+                };
+            if let Some(before) = known {
+                drop(mine);
+                // Taken: that receive is under way.
+                let Ok(mut before) = before.try_lock() else {
+                    return Ok(Vec::new());
+                };
+                match self.repeat(era, turn, &mut before, visibility_timeout)? {
+                    Some(again) => Ok(again),
+                    // Over: it begins anew, under the same id.
+                    None => self.attempt(turn, &mut before, max, visibility_timeout),
+                }
+            } else {
+                let received = self.attempt(turn, &mut mine, max, visibility_timeout);
+                if received.is_err() {
+                    fifo.attempts.recent.withdraw(key);
+                }
+                received
+            }
+        })
+    }
+
+    fn attempt(
+        &self,
+        turn: &Turn<'_>,
+        attempt: &mut Attempt,
+        max: usize,
+        visibility_timeout: Option<Duration>,
+    ) -> Result<Vec<Message>, ReceiveError> {
+        let received = self.receive_in(turn, max, visibility_timeout)?;
+        attempt.leases = received
+            .iter()
+            .map(|delivery| (delivery.receipt_handle(), delivery.due()))
+            .collect();
+        Ok(received.iter().map(|delivery| delivery.to_message()).collect())
+    }
+
+    /// Begins the leases of an attempt anew. `None` if they are over, or there were none.
+    fn repeat(
+        &self,
+        era: &Era,
+        turn: &Turn<'_>,
+        attempt: &mut Attempt,
+        visibility_timeout: Option<Duration>,
+    ) -> Result<Option<Vec<Message>>, ReceiveError> {
+        let terms = self.terms(Self::stripe(era, turn), turn, visibility_timeout)?;
+        let mut claims = arrayvec::ArrayVec::<Claim<'_>, BATCH_MAX>::new();
+        let mut over = 0;
+        for (handle, due) in &attempt.leases {
+            match self.standing(era, turn, handle, *due) {
+                Standing::Leased(claim) => claims.push(claim),
+                Standing::Over => over += 1,
+                Standing::Touched => return Err(ReceiveError::AttemptNotValid),
+            }
+        }
+        if claims.is_empty() {
+            return Ok(None);
+        }
+        if over > 0 {
+            return Err(ReceiveError::AttemptNotValid);
+        }
+        let mut messages = Vec::with_capacity(claims.len());
+        for (claim, (handle, due)) in claims.iter().zip(&mut attempt.leases) {
+            if terms.visibility_ms > 0 {
+                let partition = era
+                    .partition(handle.partition(), turn.pin())
+                    .ok_or(ReceiveError::AttemptNotValid)?;
+                *due = partition
+                    .change_visibility(
+                        handle.place(),
+                        handle.receives(),
+                        terms.visibility_ms,
+                        turn.reading(),
+                        turn.pin(),
+                    )
+                    .map_err(|_| ReceiveError::AttemptNotValid)?;
+                self.wake_by(|| *due);
+            }
+            messages.push(crate::Delivery::new(*claim, self).to_message());
+        }
+        Ok(Some(messages))
+    }
+
+    fn standing<'t>(
+        &'t self,
+        era: &'t Era,
+        turn: &'t Turn<'_>,
+        handle: &ReceiptHandle,
+        due: Millis,
+    ) -> Standing<'t> {
+        let found = era
+            .partition(handle.partition(), turn.pin())
+            .and_then(|partition| partition.leased(handle.place(), turn.pin()));
+        match found {
+            None => Standing::Touched,
+            Some((claim, _)) if claim.receives != handle.receives() => Standing::Over,
+            Some((claim, Some(ends))) if ends == due && ends > turn.now() => Standing::Leased(claim),
+            Some((_, Some(ends))) if ends != due => Standing::Touched,
+            Some((_, None)) if due > turn.now() => Standing::Touched,
+            Some(_) => Standing::Over,
+        }
+    }
+}

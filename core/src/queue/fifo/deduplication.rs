@@ -1,0 +1,143 @@
+//! Deduplication: which ids messages were sent under in the last five minutes, and where those messages were put.
+
+use super::recent::{Entering, Fingerprint, Recent};
+use crate::{
+    budget::Budget,
+    clock::Millis,
+    config::DEDUPLICATION_INTERVAL,
+    message::SentPlace,
+    sync::{Arc, AtomicU64, Ordering},
+};
+
+/// Bytes that an id is reckoned to take: its entry in the map and in the list by which it leaves, measured with a million of
+/// them.
+pub(super) const BYTES: u64 = 128;
+
+/// Ids that are counted in the budget at a time.
+const CHARGE: u64 = 64;
+
+/// Ids that messages were sent under.
+#[derive(Debug)]
+pub(super) struct Deduplication {
+    recent: Recent<Original>,
+    /// Ids that are counted in the budget.
+    charged: AtomicU64,
+    key: [u64; 2],
+    budget: Arc<Budget>,
+}
+
+/// The message that was sent under an id.
+#[derive(Debug)]
+struct Original {
+    place: [u64; 2],
+    /// As in the second word of the place; 0 while the message is on its way to its group.
+    sequence: AtomicU64,
+}
+
+impl Original {
+    fn place(&self) -> SentPlace {
+        // Relaxed: a number on its own.
+        SentPlace([
+            self.place[0],
+            self.place[1] | self.sequence.load(Ordering::Relaxed),
+        ])
+    }
+}
+
+impl Deduplication {
+    pub(super) fn new(key: [u64; 2], budget: Arc<Budget>) -> Self {
+        Self {
+            recent: Recent::new(DEDUPLICATION_INTERVAL.as_millis() as u64),
+            charged: AtomicU64::new(0),
+            key,
+            budget,
+        }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.recent.len()
+    }
+
+    /// The key of an id; of one that is unique in its group only, if the group is given.
+    pub(super) fn fingerprint(&self, id: &str, group: Option<&str>) -> Fingerprint {
+        match group {
+            Some(group) => Fingerprint::of(self.key, &[id, group]),
+            None => Fingerprint::of(self.key, &[id]),
+        }
+    }
+
+    /// The message that was sent under an id.
+    pub(super) fn original(&self, id: Fingerprint, now: Millis) -> Option<SentPlace> {
+        self.recent.read(id, now, Original::place)
+    }
+
+    /// Enters a message about to be sent, unless there is one of that id already. From then on it counts as sent.
+    pub(super) fn enter(
+        &self,
+        id: Fingerprint,
+        place: SentPlace,
+        now: Millis,
+        memory: u64,
+        hint: usize,
+    ) -> Entering<SentPlace> {
+        if !self.charge() {
+            return Entering::Full;
+        }
+        let original = Original {
+            place: place.0,
+            sequence: AtomicU64::new(0),
+        };
+        let entering = self
+            .recent
+            .enter(id, original, now, memory / BYTES, hint, Original::place);
+        self.settle();
+        entering
+    }
+
+    /// Tells which number in its group the message has got.
+    pub(super) fn number(&self, id: Fingerprint, sequence: u64, now: Millis) {
+        // Relaxed: as in `Original::place`.
+        let tell = |original: &Original| original.sequence.store(sequence, Ordering::Relaxed);
+        let _gone_already = self.recent.read(id, now, tell);
+    }
+
+    pub(super) fn forget_all(&self, now: Millis) {
+        self.recent.forget_all(now);
+        self.settle();
+    }
+
+    /// Makes sure that one more id is counted in the budget: many at a time, so that senders seldom meet there.
+    fn charge(&self) -> bool {
+        // Relaxed, throughout: counts. Senders that come together may be counted together, a few bytes too low for a moment.
+        if self.recent.len() < self.charged.load(Ordering::Relaxed) {
+            return true;
+        }
+        let took = self.budget.take((CHARGE * BYTES) as usize);
+        if took {
+            self.charged.fetch_add(CHARGE, Ordering::Relaxed);
+        }
+        took
+    }
+
+    /// Gives back what is counted for ids that have left.
+    fn settle(&self) {
+        let charged = self.charged.load(Ordering::Relaxed);
+        let keep = self.recent.len() + CHARGE;
+        if charged > keep + CHARGE
+            && self
+                .charged
+                .compare_exchange(charged, keep, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            self.budget.give_back(((charged - keep) * BYTES) as usize);
+        }
+    }
+}
+
+impl Drop for Deduplication {
+    fn drop(&mut self) {
+        // Relaxed: `&mut self`.
+        let charged = self.charged.load(Ordering::Relaxed);
+        self.budget.give_back((charged * BYTES) as usize);
+    }
+}

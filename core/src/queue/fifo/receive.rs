@@ -1,0 +1,320 @@
+//! Receiving from a FIFO queue: from one group after another, from each what it has at its front.
+
+use crate::{
+    clock::Millis,
+    config::{DECISIONS_MAX, PUT_OFF_MS},
+    ledger::{
+        group::{
+            baton::{After, Baton, Run},
+            laid::Found,
+            link::Member,
+        },
+        lease::{Claims, Terms},
+        partition::Partition,
+    },
+    queue::{Queue, dead_letter::Fate, era::Era, stats::Stripe, steal},
+    turn::Turn,
+};
+
+/// Messages that a sweep in passing makes visible at most before the receive goes on.
+const SWEPT_IN_PASSING: u32 = 1_000;
+
+/// One receive in the making.
+struct FifoReceive<'r, 't, 'w> {
+    queue: &'t Queue,
+    era: &'t Era,
+    turn: &'t Turn<'w>,
+    stripe: Option<&'t Stripe>,
+    terms: &'r Terms<'r>,
+    max: usize,
+    claims: &'r mut Claims<'t>,
+    /// Leased by their groups' words, and still to be leased by their own.
+    runs: Run<'t>,
+    /// Batons and messages looked at that brought nothing.
+    in_vain: usize,
+    /// Batons found.
+    found: usize,
+}
+
+impl Queue {
+    /// Receives up to `max` messages.
+    pub(in crate::queue) fn receive_fifo<'t>(
+        &'t self,
+        era: &'t Era,
+        turn: &'t Turn<'_>,
+        stripe: Option<&'t Stripe>,
+        terms: &Terms<'_>,
+        max: usize,
+        claims: &mut Claims<'t>,
+    ) {
+        // A limit on messages in flight leaves the others where they are (SQS).
+        let Ok(max) = self.allow(era, turn, stripe, terms, max) else {
+            return;
+        };
+        let first = self.first(era, turn, max, terms.round);
+        let mut receive = FifoReceive {
+            queue: self,
+            era,
+            turn,
+            stripe,
+            terms,
+            max,
+            claims,
+            runs: Run::new(),
+            in_vain: 0,
+            found: 0,
+        };
+        receive.run(first);
+    }
+
+    /// Whether as many messages are in flight as may be.
+    pub(in crate::queue) fn is_at_limit(&self) -> bool {
+        self.in_passing(|turn| {
+            self.era(turn.pin()).is_some_and(|era| {
+                let limit = self.inner.hot.settings.in_flight_max();
+                limit.is_some_and(|limit| era.stats.in_flight() >= limit)
+            })
+        })
+    }
+
+    /// Messages that have never been received and are not to be yet: in a FIFO queue the delay is the queue's as it is now.
+    /// O(messages) if there is one.
+    pub(in crate::queue) fn count_delayed(&self, era: &Era, turn: &Turn<'_>) -> u64 {
+        if self.inner.hot.settings.delay_ms() == 0 {
+            return 0;
+        }
+        let now = turn.now();
+        era.all(turn.pin())
+            .flat_map(|partition| partition.glance(turn.pin()))
+            .flat_map(crate::ledger::look::Glance::messages)
+            .filter(|seen| seen.is_waiting_new())
+            .filter(|seen| self.delayed_until(seen.sent()).is_some_and(|due| due > now))
+            .count() as u64
+    }
+
+    /// Until when a message is not to be received, if the queue has a delay. Rounded up, as leases are.
+    fn delayed_until(&self, sent: Millis) -> Option<Millis> {
+        let delay_ms = self.inner.hot.settings.delay_ms();
+        (delay_ms > 0).then(|| Millis::new(sent.as_millis() + delay_ms + 1))
+    }
+}
+
+impl<'t> FifoReceive<'_, 't, '_> {
+    fn run(&mut self, first: usize) {
+        self.take(first);
+        let span = self.queue.inner.hot.width.route().span();
+        if span > 1 && self.room() > 0 {
+            self.steal(first, span);
+        }
+        if self.terms.visibility_ms > 0 {
+            self.lease();
+        }
+        self.count();
+    }
+
+    fn room(&self) -> usize {
+        self.max - self.runs.len() - self.claims.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.room() == self.max
+    }
+
+    /// As in standard queues: with something in hand one random victim may fill it up, with nothing all are looked at.
+    fn steal(&mut self, first: usize, span: usize) {
+        if !self.is_empty() {
+            return self.visit(steal::other_than(first, self.turn.worker(), span));
+        }
+        for victim in steal::all(self.turn.worker(), span) {
+            if victim != first {
+                self.visit(victim);
+                if !self.is_empty() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn visit(&mut self, number: usize) {
+        if let Some(stripe) = self.stripe {
+            stripe.steals.add(1);
+        }
+        self.take(number);
+    }
+
+    fn take(&mut self, number: usize) {
+        let Some(partition) = self.era.partition(number, self.turn.pin()) else {
+            return;
+        };
+        self.serve(partition);
+        let now = self.turn.now();
+        self.turn.worker().saw(now);
+        // Bounded: each turn makes something visible that was due at `now`; others may take it, hence the loop.
+        while partition.is_sweep_due(now)
+            && self
+                .queue
+                .sweep(self.turn, self.era, partition, now, SWEPT_IN_PASSING)
+                > 0
+        {
+            let in_hand = !self.is_empty();
+            self.serve(partition);
+            if in_hand || !self.is_empty() {
+                break;
+            }
+        }
+        if self.is_empty() && partition.note_empty() {
+            self.serve(partition);
+        }
+    }
+
+    /// Takes batons from a partition while there is room.
+    fn serve(&mut self, partition: &'t Partition) {
+        let pin = self.turn.pin();
+        let returned_first = self.terms.round % 2 == 1;
+        while self.room() > 0 && self.in_vain < DECISIONS_MAX {
+            let Some((segment, at)) = partition.take_token(returned_first, pin) else {
+                return;
+            };
+            match partition.find_out(segment, at, pin) {
+                Some(Found::Baton(baton)) => self.deliver(partition, baton),
+                Some(Found::Closing(group)) => {
+                    self.in_vain += 1;
+                    self.queue.close(self.era, self.turn, group);
+                }
+                None => {}
+            }
+        }
+        if self.in_vain >= DECISIONS_MAX {
+            // Enough for one receive: somebody else shall go on.
+            self.queue.wake(1);
+        }
+    }
+
+    /// Takes what a group has at its front.
+    fn deliver(&mut self, partition: &'t Partition, baton: Baton<'t>) {
+        let pin = self.turn.pin();
+        let now = self.turn.now();
+        let mut serving = baton.serve();
+        self.found += 1;
+        let mut put_off = None;
+        while serving.run().len() < self.room()
+            && let Some(next) = serving.next()
+        {
+            let member = next.member;
+            if self.terms.has_lapsed(member.sent(), now) {
+                self.queue.discard(self.era, self.turn, &mut serving, next);
+                if let Some(stripe) = self.stripe {
+                    stripe.lapsed_visible.add(1);
+                }
+                self.in_vain += 1;
+                continue;
+            }
+            if next.is_new
+                && let Some(due) = self.queue.delayed_until(member.sent())
+                && due > now
+            {
+                put_off = Some(due);
+                break;
+            }
+            if member.place().state_in_hand().receives() >= self.terms.max_receives {
+                match self.queue.bury_fifo_letter(&next.member, self.turn) {
+                    Fate::Moved => {
+                        self.queue.discard(self.era, self.turn, &mut serving, next);
+                        if let Some(stripe) = self.stripe {
+                            stripe.moved_out.add(1);
+                        }
+                        self.in_vain += 1;
+                        continue;
+                    }
+                    Fate::PutOff => {
+                        put_off = Some(now.after(PUT_OFF_MS));
+                        break;
+                    }
+                    Fate::Stays => {}
+                }
+            }
+            serving.take(next);
+        }
+        if serving.run().is_empty() {
+            self.in_vain += 1;
+            let baton = serving.keep();
+            match put_off {
+                Some(due) => self.put_off(partition, baton, due),
+                None => self.queue.follow(self.era, self.turn, After::Baton(baton)),
+            }
+            return;
+        }
+        let leases = self.terms.visibility_ms > 0;
+        if !leases {
+            // Their states first: once the baton is back somebody else may receive them.
+            for &member in serving.run() {
+                self.claims.extend(partition.lease_member(member, None, now));
+            }
+        }
+        let (after, run) = serving.hand_back(leases, pin);
+        if leases {
+            self.runs.extend(run);
+        }
+        self.queue.follow(self.era, self.turn, after);
+    }
+
+    fn put_off(&mut self, partition: &'t Partition, baton: Baton<'t>, due: Millis) {
+        let (era, pin) = (self.era, self.turn.pin());
+        let find = |number: u32| era.partition(number as usize, pin);
+        let left = baton.put_off(due, Some(partition), find, self.turn.now(), pin);
+        if let Some(after) = left {
+            self.queue.follow(era, self.turn, after);
+        }
+        self.queue.wake_by(|| due);
+    }
+
+    /// Stores the leases of what has been taken: all with one reading of the clock, which is later than the last taking.
+    fn lease(&mut self) {
+        if self.found > 1 {
+            self.turn.reading().forget();
+        }
+        let now = self.turn.now();
+        let due = now.after(self.terms.visibility_ms + 1);
+        let mut last: Option<Member<'t>> = None;
+        for member in self.runs.take() {
+            let Some(partition) = self
+                .era
+                .partition(member.segment.header.partition as usize, self.turn.pin())
+            else {
+                debug_assert!(false, "a message in a partition that is closed");
+                continue;
+            };
+            self.claims.extend(partition.lease_member(member, Some(due), now));
+            if let Some(last) = last
+                && !std::ptr::eq(last.segment, member.segment)
+            {
+                self.set_alarm(last, due);
+            }
+            last = Some(member);
+        }
+        if let Some(last) = last {
+            self.set_alarm(last, due);
+        }
+    }
+
+    fn set_alarm(&self, member: Member<'t>, due: Millis) {
+        let number = member.segment.header.partition as usize;
+        if let Some(partition) = self.era.partition(number, self.turn.pin()) {
+            partition.set_alarm(member.segment, due);
+        }
+    }
+
+    fn count(&self) {
+        let count = self.claims.len();
+        let Some(stripe) = self.stripe else { return };
+        if self.terms.visibility_ms > 0 {
+            stripe.leased.add(count as u64);
+            if count > 0 {
+                self.queue
+                    .wake_by(|| self.turn.now().after(self.terms.visibility_ms));
+            }
+        } else {
+            stripe.glimpsed.add(count as u64);
+        }
+    }
+}
