@@ -703,10 +703,21 @@ impl Partition {
         }
     }
 
-    /// Whether nothing is in it that is not dead. If nobody can send to it any more, that stays so.
+    /// Whether nothing is in it that is not dead. If nobody can send to it any more, that stays so. O(segments).
     pub fn is_drained(&self, pin: &Pin<'_>) -> bool {
         self.pass_empty(pin);
         let first = self.first(pin);
+        // Behind the head, which goes by what has no tokens, messages may be in flight, delayed, in line or on `returned`: a
+        // segment is entered until all of its messages are dead. Looked at before the head's: a survivor that housekeeping
+        // moves to the tail is here or, the old place's leaving having been acquired, seen there.
+        let is_other = |number| {
+            self.index
+                .find(number, pin)
+                .is_some_and(|segment| !std::ptr::eq(segment, first))
+        };
+        if (0..self.index.numbers()).any(is_other) {
+            return false;
+        }
         // Acquire: the tail's segment as opened. A segment that follows would have messages, or senders.
         let tail = self.tail.load(Ordering::Acquire);
         std::ptr::eq(first, tail) && first.is_bare()
