@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Queue, dead_letter::Fate, era::Era, fair::Standing, stats::Stripe, steal};
 use crate::{
     clock::{self, Millis},
-    config::{BATCH_MAX, DECISIONS_MAX, VISIBILITY_MAX},
+    config::{BATCH_MAX, DECISIONS_MAX, SLOTS, VISIBILITY_MAX},
     delivery::{Delivery, Received},
     error::ReceiveError,
     ledger::{
@@ -324,6 +324,8 @@ impl Queue {
             },
         };
         let tended = partition.tend(most, &chores, now, turn.pin());
+        // As many as there may be messages in the segments looked after.
+        era.tidy_lines((most as usize).saturating_mul(SLOTS), turn.pin());
         if let Some(stripe) = Self::stripe(era, turn) {
             stripe.lapsed_visible.add(tended.lapsed_visible);
             stripe.lapsed_in_flight.add(tended.lapsed_in_flight);
