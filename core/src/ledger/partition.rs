@@ -174,7 +174,7 @@ impl Draft<'_> {
         }
         let mut copy = Vec::new();
         if copy.try_reserve_exact(length).is_err() {
-            budget.give_back(length);
+            budget.undo(length);
             return None;
         }
         copy.extend_from_slice(body);
@@ -191,7 +191,7 @@ impl Draft<'_> {
     /// Does without it after all.
     pub fn give_up(self, budget: &Budget) {
         if let Self::Own(bytes) | Self::OwnExtended(bytes, _) = self {
-            budget.give_back(bytes.len());
+            budget.undo(bytes.len());
         }
     }
 
@@ -214,6 +214,11 @@ impl Partition {
         serials: Arc<Serials>,
         now: Millis,
     ) -> Result<Arc<Self>, Full> {
+        // First of all: what is given back when a partition goes would wake those who wait for room.
+        let footprint = Segment::footprint(ARENA_FIRST);
+        if !budget.take(footprint) {
+            return Err(Full);
+        }
         let mut partition = Self {
             me: Weak::new(),
             tail: CachePadded::new(AtomicPtr::new(std::ptr::null_mut())),
@@ -233,7 +238,7 @@ impl Partition {
             serials,
             number,
         };
-        let first = partition.allocate(ARENA_FIRST)?;
+        let first = partition.allocate_counted(footprint)?;
         // SAFETY: just allocated.
         unsafe { Segment::open(first, partition.serial.load(Ordering::Relaxed), now) };
         // SAFETY: ours, and only read.
@@ -619,6 +624,11 @@ impl Partition {
         if !self.budget.take(footprint) {
             return Err(Full);
         }
+        self.allocate_counted(footprint)
+    }
+
+    /// As `allocate`, of memory that has been taken from the budget.
+    fn allocate_counted(&self, footprint: usize) -> Result<NonNull<Segment>, Full> {
         let segment = self.index.take_number(&self.budget).and_then(|number| {
             let hint = NonNull::from(self.index.hint(number)?);
             // SAFETY: hints live as long as the index, and segments are freed before it.
@@ -628,7 +638,7 @@ impl Partition {
             })
         });
         segment.ok_or_else(|| {
-            self.budget.give_back(footprint);
+            self.budget.undo(footprint);
             Full
         })
     }
