@@ -167,6 +167,14 @@ impl Queue {
         if length > limit {
             return Err(SendError::TooLong { length, limit });
         }
+        // Not of the message's size, but not without bounds: a block of extras knows its length by 32 bits.
+        let header = message.trace_header.map_or(0, str::len);
+        if header > BODY_MAX {
+            return Err(SendError::TooLong {
+                length: header,
+                limit: BODY_MAX,
+            });
+        }
         attribute::check(message.attributes).map_err(SendError::Attribute)?;
         if message.group.is_some_and(|group| !attribute::check_group(group)) {
             return Err(SendError::MessageGroup);
