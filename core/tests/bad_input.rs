@@ -1172,7 +1172,7 @@ fn a_trace_header_has_a_limit() {
     assert_eq!(send(1 << 20), Ok(()));
     assert_eq!(
         send((1 << 20) + 1),
-        Err(epoq::SendError::TooLong {
+        Err(SendError::TooLong {
             length: (1 << 20) + 1,
             limit: 1 << 20,
         })

@@ -448,6 +448,11 @@ impl Partition {
             })
             .last()
             .map_or(0, |(_, number)| visits.min(number));
+        self.turn_front(nodes, pin);
+    }
+
+    /// Strikes names off the first so many nodes of `returned`, takes off those that are done, and puts the others to the back.
+    pub fn turn_front(&self, nodes: usize, pin: &Pin<'_>) {
         for node in 0..nodes {
             self.tidy_returned(nodes - node, pin);
             let Some(node) = self.returned.peek(pin) else {
