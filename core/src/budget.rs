@@ -85,25 +85,41 @@ impl Budget {
 
     pub(crate) fn set_limit(&self, limit: Option<u64>) {
         self.limit.store(limit.unwrap_or(u64::MAX), Ordering::Relaxed);
+        // There may be room.
+        self.whole
+            .as_ref()
+            .map_or(&self.room, |whole| &whole.room)
+            .wake_all();
     }
 
     /// Counts `bytes` as used, if they fit.
     pub(crate) fn take(&self, bytes: usize) -> bool {
-        if self.whole.as_ref().is_some_and(|whole| !whole.take(bytes)) {
-            return false;
-        }
         let limit = self.limit.load(Ordering::Relaxed);
         // Not added first and taken back: whoever reads in between would see more than the limit. Progress: a failed CAS means
         // that another thread took or gave back.
         let fits = |used: u64| used.checked_add(bytes as u64).filter(|&sum| sum <= limit);
-        let took = self
+        if self
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
-            .is_ok();
-        if !took && let Some(whole) = &self.whole {
-            whole.give_back(bytes);
+            .is_err()
+        {
+            return false;
+        }
+        let took = self.whole.as_ref().is_none_or(|whole| whole.take(bytes));
+        if !took {
+            self.used.fetch_sub(bytes as u64, Ordering::Relaxed);
         }
         took
+    }
+
+    /// Counts `bytes` as not used after all that were taken for something that failed. Nobody is told: there is no more room
+    /// than before, and whoever waits would be woken by its own tries.
+    pub(crate) fn undo(&self, bytes: usize) {
+        let before = self.used.fetch_sub(bytes as u64, Ordering::Relaxed);
+        debug_assert!(before >= bytes as u64, "more memory given back than taken");
+        if let Some(whole) = &self.whole {
+            whole.undo(bytes);
+        }
     }
 
     /// Counts `bytes` as used even beyond the limit: for what must not fail (bringing a message back).
@@ -143,9 +159,10 @@ impl Budget {
                 .map_or_else(|| self.room.is_anyone(), |whole| whole.is_tight())
     }
 
-    /// There is room, or soon will be.
+    /// There is room, or soon will be: for all who wait, for a segment has room for many messages, and the first to wait may be
+    /// one of another queue, or want more.
     fn tell(&self) {
-        self.room.wake(1);
+        self.room.wake(usize::MAX);
     }
 
     /// Counts `bytes` of the used ones as waiting for the epoch.

@@ -29,6 +29,8 @@ pub const RETURNED_VISITS: usize = 32;
 pub const TIDY_VISITS: usize = 2 * BATCH_MAX;
 /// Nodes of the returned queue that a send looks through which found no memory: those that are not done go to the back.
 pub const TURNED_VISITS: usize = 64;
+/// Nodes among which it is looked whether there is one that is done, before any goes to the back.
+pub const TURNED_LOOKS: usize = 1_024;
 /// Segments that the head moves on past in one receive although messages in them can be received: they have been before,
 /// and the receive looks for others.
 pub const PASSED_OVER: usize = 8;

@@ -142,7 +142,7 @@ pub enum WorkerError {
 pub enum SendError {
     /// A body has at least one byte (SQS).
     Empty,
-    /// The body is longer than the queue allows.
+    /// The message is longer than the queue allows, or its trace header than any may be.
     TooLong {
         /// Its length in bytes.
         length: usize,

@@ -89,7 +89,8 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// The system attribute `AWSTraceHeader`, which does not count as part of the message's size (SQS).
+    /// The system attribute `AWSTraceHeader`, which does not count as part of the message's size (SQS); at most
+    /// 1 MiB.
     #[must_use]
     pub const fn trace_header(self, header: &'a str) -> Self {
         Self {

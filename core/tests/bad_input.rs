@@ -1244,3 +1244,23 @@ fn bodies_that_lie() {
     assert_eq!(scene.queue.census(), (counts.visible, counts.in_flight, 0));
     scene.assert_unharmed();
 }
+
+#[test]
+fn a_trace_header_has_a_limit() {
+    let broker = Broker::builder().partitions(1).build().expect("valid");
+    let queue = broker.create_queue("q", QueueConfig::default()).expect("valid");
+    let header = "x".repeat((1 << 20) + 1);
+    let send = |length: usize| {
+        let message = Outgoing::new(b"body").trace_header(&header[..length]);
+        queue.send_message(&message).map(drop)
+    };
+    assert_eq!(send(1 << 20), Ok(()));
+    assert_eq!(
+        send((1 << 20) + 1),
+        Err(SendError::TooLong {
+            length: (1 << 20) + 1,
+            limit: 1 << 20,
+        })
+    );
+    assert_eq!(queue.counts().sent, 1);
+}

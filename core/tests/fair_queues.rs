@@ -392,6 +392,32 @@ fn messages_in_line_lapse() {
     assert_eq!((n.messages, n.in_flight), (0, 0));
 }
 
+/// Nobody serves the line of a tenant that may have nothing in flight; its memory comes back all the same.
+#[test]
+fn memory_of_lapsed_messages_of_a_stopped_tenant_comes_back() {
+    let (time, broker) = manual(1);
+    let config = QueueConfig {
+        retention: secs(60),
+        memory_limit: Some(1 << 20),
+        ..QueueConfig::default()
+    };
+    let queue = queue_with(&broker, "q", config);
+    let stopped = TenantConfig {
+        in_flight_max: Some(0),
+        ..TenantConfig::default()
+    };
+    queue.set_tenant("stopped", stopped).expect("valid");
+    for _ in 0..100 {
+        send_many(&queue, "stopped", 500);
+        assert_eq!(receive(&queue, 10).len(), 0);
+        assert!(tenant(&queue, "stopped").in_line > 0);
+        time.advance(secs(61));
+        queue.advance(broker.now());
+        assert_eq!(states(&queue), (0, 0, 0));
+        assert_eq!(tenant(&queue, "stopped").in_line, 0);
+    }
+}
+
 #[test]
 fn a_purge_empties_the_lines() {
     let (_time, _broker, queue, held) = noisy(200);

@@ -164,3 +164,104 @@ fn producers_against_a_full_ledger() {
     assert_eq!(queue.counts().deleted + left, sent.load(Ordering::Relaxed));
     assert!(refused.load(Ordering::Relaxed) > 0);
 }
+
+/// A broker's queue, full of messages that have come back.
+fn full_of_returned(limit: u64) -> (Broker, epoq::Queue) {
+    let broker = Broker::builder()
+        .partitions(1)
+        .memory_limit(limit)
+        .build()
+        .expect("valid");
+    let queue = queue(&broker, "q");
+    while queue.send(&[7; 900]).is_ok() {}
+    for message in drain(&queue) {
+        common::release(&queue, &message);
+    }
+    while queue.send(&[7; 900]).is_ok() {}
+    (broker, queue)
+}
+
+#[test]
+fn refused_sends_take_no_memory_while_somebody_stays_pinned() {
+    let (broker, queue) = full_of_returned(SMALL / 4);
+    let before = broker.memory().used;
+    broker.worker().expect("a worker").turn(|_| {
+        thread::scope(|scope| {
+            scope.spawn(|| (0..20_000).for_each(|_| assert!(queue.send(&[7; 900]).is_err())));
+        });
+    });
+    let after = broker.memory().used;
+    assert!(after <= before + 64 * 1024, "{before} before, {after} after");
+}
+
+/// What a send that waits takes and gives back must not wake it: it would never sleep, and a future never yield.
+#[test]
+fn a_future_that_waits_for_room_sleeps() {
+    use std::{future, pin::pin, task};
+    let own = |limit| {
+        let broker = Broker::builder().partitions(1).build().expect("valid");
+        let config = QueueConfig {
+            memory_limit: Some(limit),
+            ..QueueConfig::default()
+        };
+        let queue = broker.create_queue("q", config).expect("valid");
+        while queue.send(&[7; 900]).is_ok() {}
+        (broker, queue)
+    };
+    let whole = |limit| {
+        let broker = Broker::builder()
+            .partitions(1)
+            .memory_limit(limit)
+            .build()
+            .expect("valid");
+        let queue = queue(&broker, "q");
+        while queue.send(&[7; 900]).is_ok() {}
+        (broker, queue)
+    };
+    for ((_broker, queue), length) in [
+        (own(64 * 1024), 900),
+        (whole(SMALL / 4), 900),
+        (whole(SMALL / 4), 1_100),
+        (full_of_returned(SMALL / 4), 900),
+    ] {
+        let body = vec![7; length];
+        let message = Outgoing::new(&body);
+        let mut send = pin!(queue.send_async(&message, secs(10), |_| future::pending()));
+        let mut context = task::Context::from_waker(task::Waker::noop());
+        let began = Instant::now();
+        for _ in 0..5 {
+            assert!(send.as_mut().poll(&mut context).is_pending());
+        }
+        assert!(began.elapsed() < secs(5), "polls of {:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn who_waits_for_room_hears_of_a_higher_limit_and_of_the_queue_s_end() {
+    let broker = Broker::builder().partitions(1).build().expect("valid");
+    let limited = |limit| QueueConfig {
+        memory_limit: Some(limit),
+        ..QueueConfig::default()
+    };
+    for is_raised in [true, false] {
+        let queue = broker.create_queue("q", limited(64 * 1024)).expect("valid");
+        while queue.send(&[7; 900]).is_ok() {}
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| queue.send_wait(&Outgoing::new(&[7; 900]), secs(60)).map(drop));
+            thread::sleep(Duration::from_millis(50));
+            let expected = if is_raised {
+                broker.configure(&queue, limited(SMALL)).expect("valid");
+                Ok(())
+            } else {
+                broker.delete_queue("q").expect("there");
+                Err(SendError::QueueDeleted)
+            };
+            let began = Instant::now();
+            assert_eq!(waiter.join().expect("no panic"), expected);
+            assert!(began.elapsed() < secs(10));
+        });
+        if is_raised {
+            broker.delete_queue("q").expect("there");
+        }
+    }
+}

@@ -316,3 +316,22 @@ fn what_has_lapsed_is_not_moved() {
     assert_eq!((source.counts().lapsed, source.counts().moved_out), (1, 0));
     assert_eq!(states(&dead), (0, 0, 0));
 }
+
+/// Leases of messages whose retention is over do not keep others from being received.
+#[test]
+fn what_has_lapsed_in_flight_makes_room_for_others() {
+    let (time, broker) = manual(1);
+    let config = QueueConfig {
+        in_flight_max: Some(1),
+        retention: secs(60),
+        ..QueueConfig::default()
+    };
+    let queue = queue_with(&broker, "q", config);
+    queue.send(b"one").expect("room");
+    one(&queue, hours(12));
+    time.advance(secs(62));
+    queue.send(b"two").expect("room");
+    assert_eq!(one(&queue, hours(12)).body(), b"two");
+    assert_eq!(states(&queue), (0, 1, 0));
+    assert_eq!(queue.counts().lapsed, 1);
+}

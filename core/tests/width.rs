@@ -245,3 +245,63 @@ fn nothing_is_lost_while_the_width_changes() {
     assert!(all.iter().copied().eq(sent), "each message once");
     assert_eq!(queue.census(), (0, 0, 0));
 }
+
+/// A partition beyond the mask stays until all of its messages are dead, also those in segments that its head has gone by,
+/// in whatever state they are.
+#[test]
+fn a_partition_does_not_go_while_something_lives_behind_its_head() {
+    for state in ["delayed", "in flight", "returned"] {
+        let (time, broker, queue) = narrow(4);
+        while queue.width() < 2 {
+            queue.shake_width();
+        }
+        let worker = broker.worker_at(1).expect("a worker");
+        worker.turn(|turn| {
+            for number in 0..300 {
+                let body = numbered(number, 16);
+                let delay = if state == "delayed" { secs(600) } else { secs(0) };
+                let message = epoq::Outgoing::new(&body).delay(delay);
+                turn.send_message(&queue, &message).map(drop).expect("room");
+            }
+        });
+        let kept = match state {
+            "delayed" => Vec::new(),
+            _ => common::drain(&queue),
+        };
+        // The tail has nothing but dead messages.
+        worker.turn(|turn| {
+            for number in 300..900 {
+                turn.send(&queue, &numbered(number, 16)).map(drop).expect("room");
+            }
+        });
+        assert_eq!(common::empty(&queue), 600);
+        if state == "returned" {
+            kept.iter().for_each(|message| common::release(&queue, message));
+        }
+        for _ in 0..30 {
+            time.advance(secs(1));
+            queue.advance(broker.now());
+        }
+        assert_eq!(queue.width(), 1);
+        let there = match state {
+            "delayed" => (0, 0, 300),
+            "in flight" => (0, 300, 0),
+            _ => (300, 0, 0),
+        };
+        assert_eq!(common::states(&queue), there, "{state}");
+        for message in kept.iter().filter(|_| state == "in flight") {
+            common::release(&queue, message);
+        }
+        time.advance(secs(600));
+        assert_eq!(common::empty(&queue), 300, "{state}");
+        for _ in 0..5 {
+            time.advance(secs(1));
+            queue.advance(broker.now());
+        }
+        // Then it goes.
+        assert!(
+            queue.snapshot().partitions.iter().all(|p| p.number == 0),
+            "{state}"
+        );
+    }
+}

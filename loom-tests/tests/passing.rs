@@ -20,7 +20,12 @@ type PassOver = fn(&Hand, Held, &Pin<'_>) -> Passing;
 type Turn = fn(&Hand);
 
 const PASS_OVER: PassOver = |hand, segment, pin| hand.partition.pass_over(&segment, pin);
-const TURN: Turn = |hand| hand.partition.turn_returned(2, &hand.begin());
+/// As `turn_returned`, whether or not one of the nodes is done.
+const TURN: Turn = |hand| {
+    let pin = hand.begin();
+    hand.partition
+        .turn_front(hand.partition.returned.count(2, &pin), &pin);
+};
 
 /// A sealed segment with another one behind it. Message 1 has come back to it; message 2 is in flight.
 fn one_came_back(stage: &Stage) -> (Held, Lease) {

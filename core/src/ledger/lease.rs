@@ -4,7 +4,9 @@ use arrayvec::ArrayVec;
 
 use crate::{
     clock::{Millis, Reading},
-    config::{BATCH_MAX, BITS, PASSED_OVER, RETURNED_VISITS, TIDY_VISITS, VISIBILITY_MAX, WORDS},
+    config::{
+        BATCH_MAX, BITS, PASSED_OVER, RETURNED_VISITS, TIDY_VISITS, TURNED_LOOKS, VISIBILITY_MAX, WORDS,
+    },
     extras::Extras,
     ledger::{
         partition::{Partition, Passing},
@@ -441,13 +443,28 @@ impl Partition {
         }
     }
 
-    /// As [`Partition::tidy_returned`], and goes on behind nodes that are not done: they go to the back. Every node has its
-    /// turn if this is called again and again.
+    /// As [`Partition::tidy_returned`], and goes on behind nodes that are not done: they go to the back, where one behind them
+    /// is done, until that one's turn has come.
     #[cold]
     #[inline(never)]
     pub fn turn_returned(&self, visits: usize, pin: &Pin<'_>) {
-        // Those put to the back here are not looked at again.
-        let nodes = self.returned.count(visits, pin);
+        // Only as far as there is something to take off: a node put to the back is made anew, and the old one waits for the
+        // epoch. Those put to the back here are not looked at again.
+        let nodes = self
+            .returned
+            .nodes(pin)
+            .zip(1..=visits.max(TURNED_LOOKS))
+            // Acquire: as in `tidy_returned`.
+            .filter(|(node, _)| {
+                node.tokens.load(Ordering::Acquire) & node.segment(pin).tokens(node.word) == 0
+            })
+            .last()
+            .map_or(0, |(_, number)| visits.min(number));
+        self.turn_front(nodes, pin);
+    }
+
+    /// Strikes names off the first so many nodes of `returned`, takes off those that are done, and puts the others to the back.
+    pub fn turn_front(&self, nodes: usize, pin: &Pin<'_>) {
         for node in 0..nodes {
             self.tidy_returned(nodes - node, pin);
             let Some(node) = self.returned.peek(pin) else {

@@ -176,7 +176,7 @@ impl Draft<'_> {
         }
         let mut copy = Vec::new();
         if copy.try_reserve_exact(length).is_err() {
-            budget.give_back(length);
+            budget.undo(length);
             return None;
         }
         copy.extend_from_slice(body);
@@ -193,7 +193,7 @@ impl Draft<'_> {
     /// Does without it after all.
     pub fn give_up(self, budget: &Budget) {
         if let Self::Own(bytes) | Self::OwnExtended(bytes, _) = self {
-            budget.give_back(bytes.len());
+            budget.undo(bytes.len());
         }
     }
 
@@ -217,6 +217,11 @@ impl Partition {
         is_linked: bool,
         now: Millis,
     ) -> Result<Arc<Self>, Full> {
+        // First of all: what is given back when a partition goes would wake those who wait for room.
+        let footprint = Segment::footprint(ARENA_FIRST);
+        if !budget.take(footprint) {
+            return Err(Full);
+        }
         let mut partition = Self {
             me: Weak::new(),
             tail: CachePadded::new(AtomicPtr::new(std::ptr::null_mut())),
@@ -237,7 +242,7 @@ impl Partition {
             serials,
             number,
         };
-        let first = partition.allocate(ARENA_FIRST)?;
+        let first = partition.allocate_counted(footprint)?;
         // SAFETY: just allocated.
         unsafe { Segment::open(first, partition.serial.load(Ordering::Relaxed), now) };
         // SAFETY: ours, and only read.
@@ -632,6 +637,11 @@ impl Partition {
         if !self.budget.take(footprint) {
             return Err(Full);
         }
+        self.allocate_counted(footprint)
+    }
+
+    /// As `allocate`, of memory that has been taken from the budget.
+    fn allocate_counted(&self, footprint: usize) -> Result<NonNull<Segment>, Full> {
         let segment = self.index.take_number(&self.budget).and_then(|number| {
             let hint = NonNull::from(self.index.hint(number)?);
             // SAFETY: hints live as long as the index, and segments are freed before it.
@@ -641,7 +651,7 @@ impl Partition {
             })
         });
         segment.ok_or_else(|| {
-            self.budget.give_back(footprint);
+            self.budget.undo(footprint);
             Full
         })
     }
@@ -716,10 +726,21 @@ impl Partition {
         }
     }
 
-    /// Whether nothing is in it that is not dead. If nobody can send to it any more, that stays so.
+    /// Whether nothing is in it that is not dead. If nobody can send to it any more, that stays so. O(segments).
     pub fn is_drained(&self, pin: &Pin<'_>) -> bool {
         self.pass_empty(pin);
         let first = self.first(pin);
+        // Behind the head, which goes by what has no tokens, messages may be in flight, delayed, in line or on `returned`: a
+        // segment is entered until all of its messages are dead. Looked at before the head's: a survivor that housekeeping
+        // moves to the tail is here or, the old place's leaving having been acquired, seen there.
+        let is_other = |number| {
+            self.index
+                .find(number, pin)
+                .is_some_and(|segment| !std::ptr::eq(segment, first))
+        };
+        if (0..self.index.numbers()).any(is_other) {
+            return false;
+        }
         // Acquire: the tail's segment as opened. A segment that follows would have messages, or senders.
         let tail = self.tail.load(Ordering::Acquire);
         std::ptr::eq(first, tail) && first.is_bare()

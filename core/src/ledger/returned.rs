@@ -136,22 +136,21 @@ impl Returned {
         NonNull::new(front).map(|front| unsafe { front.as_ref() })
     }
 
-    /// How many nodes are in it, counted up to `most`. For diagnosis. O(nodes).
-    pub fn count(&self, most: usize, pin: &Pin<'_>) -> usize {
-        let mut node = self.peek(pin);
-        let mut count = 0;
-        // Bounded by `most`, should others go on pushing.
-        while let Some(present) = node
-            && count < most
-        {
-            count += 1;
+    /// The nodes in it, from the front on; goes on for as long as others push.
+    pub fn nodes<'p>(&self, pin: &'p Pin<'_>) -> impl Iterator<Item = &'p Node> {
+        std::iter::successors(self.peek(pin), |node| {
             // Acquire: see the node as made; pairs with the Release CAS of `push`.
-            let next = present.next.load(Ordering::Acquire);
+            let next = node.next.load(Ordering::Acquire);
             // SAFETY: links lead from a node to those pushed after it. The node we stand on was linked behind `head` after
             // we were pinned, so it and all that follow are retired, if ever, under our pin.
-            node = NonNull::new(next).map(|next| unsafe { next.as_ref() });
-        }
-        count
+            NonNull::new(next).map(|next| unsafe { next.as_ref() })
+        })
+    }
+
+    /// How many nodes are in it, counted up to `most`. For diagnosis. O(nodes).
+    pub fn count(&self, most: usize, pin: &Pin<'_>) -> usize {
+        // Bounded by `most`, should others go on pushing.
+        self.nodes(pin).take(most).count()
     }
 
     /// Takes `front` off, if it still is the front. Whoever succeeds drops the hold the node stood for.

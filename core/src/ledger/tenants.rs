@@ -583,6 +583,43 @@ impl Tenants {
         }
     }
 
+    /// Takes nodes off the front of a tenant's line whose messages went another way, `most` of them, up to the first that did
+    /// not; says how many. `freed` as for [`Tenants::call_up`].
+    ///
+    /// Whoever serves the line does so too, but a tenant that has as many messages in flight as it may is not served.
+    pub fn tidy<'p>(
+        &'p self,
+        number: u32,
+        most: usize,
+        pin: &'p Pin<'_>,
+        mut freed: impl FnMut(&'p Segment),
+    ) -> usize {
+        let Some(tenant) = self.get(number, pin) else {
+            return 0;
+        };
+        for done in 0..most {
+            let Some(node) = tenant.line.peek(pin) else {
+                return done;
+            };
+            let segment = node.segment(pin);
+            // Relaxed: as in `call_up`.
+            let token = node.tokens.load(Ordering::Relaxed);
+            let at = node.word * BITS + token.trailing_zeros() as usize;
+            // The message was in line before the node was pushed; if it comes again it brings a node of its own.
+            if segment
+                .slots
+                .get(at)
+                .is_some_and(|slot| slot.state().is(Phase::InLine))
+            {
+                return done;
+            }
+            if tenant.line.pop(node, pin) {
+                freed(segment);
+            }
+        }
+        most
+    }
+
     /// Whether a message is in line, whosever it is.
     pub fn is_anyone_in_line(&self, pin: &Pin<'_>) -> bool {
         self.lined().any(|number| {

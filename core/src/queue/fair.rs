@@ -18,6 +18,7 @@ use crate::{
         lease::{Aside, Hand, Special},
         partition::Partition,
         reclaim::Pin,
+        segment::Segment,
         tenants::{Tenant, Tenants},
     },
     sync::{Arc, Ordering, fence},
@@ -106,6 +107,26 @@ impl Era {
     #[inline(always)]
     pub(crate) fn is_fair(&self) -> bool {
         self.tenants.is_some()
+    }
+
+    /// Takes up to `most` nodes off the lines whose messages are not there any more: deleted by old handles, or lapsed.
+    pub(super) fn tidy_lines(&self, most: usize, pin: &Pin<'_>) {
+        let Some(tenants) = self.tenants.get(pin) else {
+            return;
+        };
+        let mut left = most;
+        for number in tenants.lined() {
+            left -= tenants.tidy(number, left, pin, |segment| self.drop_hold(segment, pin));
+        }
+    }
+
+    /// A node of a line has gone that led to this segment.
+    fn drop_hold(&self, segment: &Segment, pin: &Pin<'_>) {
+        if let Some(partition) = self.partition(segment.header.partition as usize, pin) {
+            partition.after(segment.bury(1), segment, pin);
+        } else {
+            debug_assert!(false, "a message in line in a partition that is closed");
+        }
     }
 }
 
@@ -266,13 +287,7 @@ fn set_limits(tenant: &Tenant, config: TenantConfig) {
 }
 
 fn call_up<'t>(era: &'t Era, tenants: &'t Tenants, number: u32, pin: &'t Pin<'_>) -> Option<Aside<'t>> {
-    let (segment, slot) = tenants.call_up(number, pin, |segment| {
-        if let Some(partition) = era.partition(segment.header.partition as usize, pin) {
-            partition.after(segment.bury(1), segment, pin);
-        } else {
-            debug_assert!(false, "a message in line in a partition that is closed");
-        }
-    })?;
+    let (segment, slot) = tenants.call_up(number, pin, |segment| era.drop_hold(segment, pin))?;
     Some(Aside {
         segment,
         slot,

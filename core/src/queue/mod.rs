@@ -521,8 +521,9 @@ impl Queue {
             self.replace_era(None, turn);
             self.set_dead_letters(None, turn.pin());
         });
-        // Whoever waits shall hear of it.
+        // Whoever waits shall hear of it, for messages or for room.
         self.inner.hot.waiters.wake_all();
+        self.inner.shared.budget.room().wake_all();
         self.clear_away();
     }
 

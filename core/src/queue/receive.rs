@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Queue, dead_letter::Fate, era::Era, fair::Standing, stats::Stripe, steal};
 use crate::{
     clock::{self, Millis},
-    config::{BATCH_MAX, DECISIONS_MAX, VISIBILITY_MAX},
+    config::{BATCH_MAX, DECISIONS_MAX, SLOTS, VISIBILITY_MAX},
     delivery::{Delivery, Received},
     error::ReceiveError,
     ledger::{
@@ -226,18 +226,25 @@ impl Queue {
         }
     }
 
-    /// Sweeps partitions where that is due until `enough` messages became visible. Says whether any did.
+    /// Sweeps partitions where that is due until `enough` messages became visible, and looks after what has lapsed. Says whether
+    /// any lease has ended by that.
     fn sweep_any<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>, enough: u32) -> bool {
         let now = turn.now();
         let mut swept = 0;
+        let lapsed = || era.stats.sum(|c| &c.lapsed_in_flight);
+        let before = lapsed();
         for partition in era.all(turn.pin()) {
             if swept < enough && partition.is_sweep_due(now) {
                 swept += self.sweep(turn, era, partition, now, enough - swept);
             }
+            // Nor need any lease be over soon where the retention of what is leased is.
+            if partition.is_tending_due(now) {
+                self.tend(era, partition, turn, now, u32::MAX);
+            }
         }
         // The claims that follow must not count from it.
         turn.reading().forget();
-        swept > 0
+        swept > 0 || lapsed() > before
     }
 
     /// The partition to look at first.
@@ -354,6 +361,8 @@ impl Queue {
             ended.is_empty() && tokens.is_empty(),
             "heard of groups in a standard queue"
         );
+        // As many as there may be messages in the segments looked after.
+        era.tidy_lines((most as usize).saturating_mul(SLOTS), turn.pin());
         if let Some(stripe) = Self::stripe(era, turn) {
             stripe.lapsed_visible.add(tended.lapsed_visible);
             stripe.lapsed_in_flight.add(tended.lapsed_in_flight);
@@ -362,6 +371,10 @@ impl Queue {
         }
         if tended.evacuated > 0 {
             self.wake(tended.evacuated as usize);
+        }
+        if tended.lapsed_in_flight > 0 {
+            // Those who wait because too many are in flight.
+            self.wake_counted(usize::try_from(tended.lapsed_in_flight).unwrap_or(usize::MAX));
         }
         self.check_width(era, turn, now);
         tended.done

@@ -12,26 +12,36 @@ use crate::{
     clock::{self, Millis},
     error::SendError,
     message::{Outgoing, Sent},
-    sync::Listener,
+    sync::{Event, Listener},
     wait::Waiting,
     worker::WorkerCore,
 };
 
-/// How long to sleep at first, and at most, while something waits for the epoch: nobody tells when a thread unpins.
+/// How long to wait at first, and at most, between two tries: while something waits for the epoch, for nobody tells when a
+/// thread unpins; and in any case, for a try stirs things up, and may wake those who wait, this one among them.
 const NAP_MS: u64 = 1;
 const NAPS_MAX_MS: u64 = 16;
+/// After so long without a try the next one that is in vain counts as the first.
+const CALM_MS: u64 = 100;
+/// How long to wait at most: another's try that was in vain may have had the room for a moment, and nobody tells.
+const LOOK_AGAIN_MS: u64 = 1_000;
 
 /// One send that waits.
 struct Wait<'q> {
     queue: &'q Queue,
     deadline: Millis,
     nap_ms: u64,
+    /// No try before then.
+    not_before: Millis,
     waiting: Option<Waiting<'q>>,
 }
 
 enum Try<'q> {
     Over(Result<Sent<'q>, SendError>),
+    /// In vain: not again before then, unless somebody tells.
     Sleep(Millis),
+    /// Too early: not before then, whoever tells.
+    Nap(Millis),
 }
 
 impl Queue {
@@ -62,13 +72,12 @@ impl Queue {
     pub fn send_wait(&self, message: &Outgoing<'_>, wait: Duration) -> Result<Sent<'_>, SendError> {
         let mut attempt = self.wait_for_room(wait);
         loop {
-            let until = match attempt.attempt(message) {
+            let (until, listener) = match attempt.attempt(message) {
                 Try::Over(result) => return result,
-                Try::Sleep(until) => until,
+                Try::Sleep(until) => (until, attempt.waiting.as_mut().and_then(Waiting::take_listener)),
+                Try::Nap(until) => (until, Some(Event::new().listen())),
             };
-            let Some(listener) = attempt.waiting.as_mut().and_then(Waiting::take_listener) else {
-                continue;
-            };
+            let Some(listener) = listener else { continue };
             match self.inner.shared.clock.instant(until) {
                 Some(until) => drop(listener.wait_deadline(until)),
                 None => listener.wait(),
@@ -90,16 +99,22 @@ impl Queue {
     ) -> Result<Sent<'_>, SendError> {
         let mut attempt = self.wait_for_room(wait);
         loop {
+            let clock = &self.inner.shared.clock;
             let until = match attempt.attempt(message) {
                 Try::Over(result) => return result,
                 Try::Sleep(until) => until,
+                Try::Nap(until) => {
+                    yield_once().await;
+                    sleep(until.since(clock.now()) + Duration::from_millis(1)).await;
+                    continue;
+                }
             };
             let Some(listener) = attempt.waiting.as_mut().and_then(Waiting::listener) else {
                 continue;
             };
-            let clock = &self.inner.shared.clock;
             if clock.is_manual() {
                 listener.await;
+                yield_once().await;
                 continue;
             }
             let mut timer = pin!(sleep(until.since(clock.now()) + Duration::from_millis(1)));
@@ -119,6 +134,7 @@ impl Queue {
             queue: self,
             deadline: self.inner.shared.clock.in_ms(wait_ms),
             nap_ms: NAP_MS,
+            not_before: Millis::new(0),
             waiting: None,
         }
     }
@@ -126,7 +142,12 @@ impl Queue {
 
 impl<'q> Wait<'q> {
     fn attempt(&mut self, message: &Outgoing<'_>) -> Try<'q> {
+        let clock = &self.queue.inner.shared.clock;
         if let Some(waiting) = &mut self.waiting {
+            let earliest = self.not_before.min(self.deadline);
+            if !clock.is_manual() && clock.now() < earliest {
+                return Try::Nap(earliest);
+            }
             waiting.listen();
             // What waits for the epoch may be ripe.
             WorkerCore::in_passing(&self.queue.inner.shared, WorkerCore::flush);
@@ -135,7 +156,7 @@ impl<'q> Wait<'q> {
             Err(SendError::OverBudget { .. }) => {}
             result => return Try::Over(result),
         }
-        let now = self.queue.inner.shared.clock.now();
+        let now = clock.now();
         if now >= self.deadline {
             return Try::Over(self.queue.send_message(message));
         }
@@ -143,12 +164,31 @@ impl<'q> Wait<'q> {
             self.waiting = Some(self.queue.inner.shared.budget.room().enter());
             return self.attempt(message);
         }
-        if self.queue.inner.shared.budget.read().limbo == 0 {
+        self.nap_ms = if now < self.not_before.after(CALM_MS) {
+            (2 * self.nap_ms).min(NAPS_MAX_MS)
+        } else {
+            NAP_MS
+        };
+        self.not_before = now.after(self.nap_ms);
+        let until = if self.queue.inner.shared.budget.read().limbo == 0 {
             // Nothing is on its way: whoever frees or retires something will tell.
-            return Try::Sleep(self.deadline);
-        }
-        let until = now.after(self.nap_ms);
-        self.nap_ms = (2 * self.nap_ms).min(NAPS_MAX_MS);
+            now.after(LOOK_AGAIN_MS)
+        } else {
+            self.not_before
+        };
         Try::Sleep(until.min(self.deadline))
     }
+}
+
+/// Lets the executor's other tasks go on: whatever wakes us, or `sleep` does, no poll of ours goes on for ever.
+async fn yield_once() {
+    let mut has_yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -159,6 +159,30 @@ impl Queue {
         results
     }
 
+    /// What holds of the messages of all queues.
+    pub(super) fn check_content(&self, message: &Outgoing<'_>) -> Result<(), SendError> {
+        if message.body.is_empty() {
+            return Err(SendError::Empty);
+        }
+        let (length, limit) = (message.size(), self.inner.hot.settings.message_max());
+        if length > limit {
+            return Err(SendError::TooLong { length, limit });
+        }
+        // Not of the message's size, but not without bounds: a block of extras knows its length by 32 bits.
+        let header = message.trace_header.map_or(0, str::len);
+        if header > BODY_MAX {
+            return Err(SendError::TooLong {
+                length: header,
+                limit: BODY_MAX,
+            });
+        }
+        attribute::check(message.attributes).map_err(SendError::Attribute)?;
+        if message.group.is_some_and(|group| !attribute::check_group(group)) {
+            return Err(SendError::MessageGroup);
+        }
+        Ok(())
+    }
+
     /// Sends one message of whatever kind.
     #[cold]
     #[inline(never)]
@@ -175,18 +199,8 @@ impl Queue {
         if message.deduplication.is_some() {
             return Err(SendError::DeduplicationNotAllowed);
         }
+        self.check_content(message)?;
         let settings = &self.inner.hot.settings;
-        if message.body.is_empty() {
-            return Err(SendError::Empty);
-        }
-        let (length, limit) = (message.size(), settings.message_max());
-        if length > limit {
-            return Err(SendError::TooLong { length, limit });
-        }
-        attribute::check(message.attributes).map_err(SendError::Attribute)?;
-        if message.group.is_some_and(|group| !attribute::check_group(group)) {
-            return Err(SendError::MessageGroup);
-        }
         let delay_ms = match message.delay {
             None => settings.delay_ms(),
             Some(given) => {

@@ -94,19 +94,8 @@ impl Queue {
     }
 
     fn check_fifo<'m>(&self, message: &Outgoing<'m>) -> Result<Checked<'m>, SendError> {
-        let settings = &self.inner.hot.settings;
-        if message.body.is_empty() {
-            return Err(SendError::Empty);
-        }
-        let (length, limit) = (message.size(), settings.message_max());
-        if length > limit {
-            return Err(SendError::TooLong { length, limit });
-        }
-        attribute::check(message.attributes).map_err(SendError::Attribute)?;
+        self.check_content(message)?;
         let group = message.group.ok_or(SendError::MissingMessageGroup)?;
-        if !attribute::check_group(group) {
-            return Err(SendError::MessageGroup);
-        }
         if message.delay.is_some_and(|delay| !delay.is_zero()) {
             return Err(SendError::DelayNotAllowed);
         }
