@@ -703,13 +703,24 @@ impl Partition {
         }
     }
 
-    /// Whether nothing is in it that is not dead. If nobody can send to it any more, that stays so.
+    /// Whether nothing is in it that is not dead. If nobody can send to it any more, that stays so. O(segments).
+    ///
+    /// Segments that the head has passed may have messages in flight, delayed or come back; the index has them until they are
+    /// retired. The head's segment is looked at last: what has moved out of a segment while we looked has gone there, or
+    /// beyond it.
     pub fn is_drained(&self, pin: &Pin<'_>) -> bool {
         self.pass_empty(pin);
         let first = self.first(pin);
-        // Acquire: the tail's segment as opened. A segment that follows would have messages, or senders.
-        let tail = self.tail.load(Ordering::Acquire);
-        std::ptr::eq(first, tail) && first.is_bare()
+        self.has_only(first, pin) && first.is_bare()
+    }
+
+    /// Whether all other segments have been retired; what moved out of them is seen where it went.
+    pub fn has_only(&self, segment: &Segment, pin: &Pin<'_>) -> bool {
+        (0..self.index.numbers()).all(|number| {
+            self.index
+                .find(number, pin)
+                .is_none_or(|other| std::ptr::eq(other, segment))
+        })
     }
 
     /// The segment at the head.
