@@ -32,14 +32,17 @@ impl<'t> Round<'t> {
 
     /// Counts them, and wakes as many of those who wait because too many are in flight. `stripe` is the caller's own.
     #[inline(always)]
-    pub fn end(mut self, stripe: impl FnOnce() -> Option<&'t Stripe>, waiters: &Waiters, pin: &Pin<'_>) {
+    pub fn end<'s>(mut self, stripe: impl FnOnce() -> Option<&'s Stripe>, waiters: &Waiters, pin: &Pin<'_>) {
         if self.in_flight == 0 {
             return self.graves.fill(pin);
         }
         if let Some(stripe) = stripe() {
             stripe.deleted_in_flight.add(self.in_flight);
         }
-        debug_assert!(!self.graves.is_empty(), "the last of them has not been counted dead");
+        debug_assert!(
+            !self.graves.is_empty(),
+            "the last of them has not been counted dead"
+        );
         // Between the count and the look, for it is a read-modify-write: see `Waiters::wake_crowded`.
         self.graves.fill(pin);
         waiters.wake_crowded(self.in_flight);

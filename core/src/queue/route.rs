@@ -150,7 +150,10 @@ impl Routes {
         // The mask is the same one. Release: as in `settle`.
         self.settled.fetch_max(closed.0, Ordering::Release);
         let is_closed = self.change(closing, closed);
-        debug_assert!(is_closed, "somebody changed the route while a partition was taken away");
+        debug_assert!(
+            is_closed,
+            "somebody changed the route while a partition was taken away"
+        );
         true
     }
 }

@@ -84,11 +84,7 @@ impl Width {
         let width = route.mask() + 1;
         // Relaxed: only paces the changes.
         let pause = now.0.saturating_sub(self.changed.load(Ordering::Relaxed));
-        if width >= self.most
-            || !window.is_shared()
-            || window.rate() < WIDEN_RATE
-            || pause < WIDEN_PAUSE_MS
-        {
+        if width >= self.most || !window.is_shared() || window.rate() < WIDEN_RATE || pause < WIDEN_PAUSE_MS {
             return;
         }
         self.widen(route, now);
