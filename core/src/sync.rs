@@ -73,7 +73,7 @@ pub fn after_rmw() {
 
 /// A SeqCst fence right behind a read-modify-write of the same thread, of whatever word and ordering.
 ///
-/// On x86 that is a locked instruction, which no load or store passes in either direction (Intel SDM 3A, 9.2.3.9): it was the
+/// On x86 that is a locked instruction, with which loads and stores are not reordered (Intel SDM 3A, 9.2.3.9): it was the
 /// fence, and only the compiler is to be told. Elsewhere it is one.
 #[inline(always)]
 pub fn fence_behind_rmw() {
