@@ -79,6 +79,9 @@ pub mod ledger;
 mod ledger;
 mod message;
 mod move_task;
+#[cfg(loom)]
+pub mod queue;
+#[cfg(not(loom))]
 mod queue;
 mod receipt;
 #[cfg(loom)]

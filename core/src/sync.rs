@@ -71,6 +71,18 @@ pub fn after_rmw() {
     fence(Ordering::SeqCst);
 }
 
+/// A SeqCst fence right behind a read-modify-write of the same thread, of whatever word and ordering.
+///
+/// On x86 that is a locked instruction, with which loads and stores are not reordered (Intel SDM 3A, 9.2.3.9): it was the
+/// fence, and only the compiler is to be told. Elsewhere it is one.
+#[inline(always)]
+pub fn fence_behind_rmw() {
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "x86"), not(any(loom, miri))))]
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(not(all(any(target_arch = "x86_64", target_arch = "x86"), not(any(loom, miri)))))]
+    fence(Ordering::SeqCst);
+}
+
 /// Sleeping and waking, made by others. Its list has a lock of its own, taken only where somebody sleeps or is about to.
 #[cfg(not(loom))]
 pub use event_listener::{Event, EventListener, Listener};

@@ -20,6 +20,12 @@
 //! token's place) and wakes one waiter, which sets its alarm earlier. A waiter that leaves with its alarm set wakes another one
 //! to take over.
 //!
+//! *The crowd* are those who wait because too many messages are in flight. What they look at is a sum of counters, each written by
+//! plain stores of one worker, and what they raise is a count of their own, `crowded`, so that others pay nothing while there is
+//! no crowd. Whoever ends leases stores its counter, fences, and loads `crowded`; whoever joins the crowd raises it, fences, and
+//! sums up. Of the two fences one is first: either the sum has the counter in it, or `crowded` is seen raised. A delete's fence
+//! is the read-modify-write that counts the slot dead ([`sync::fence_behind_rmw`]), the others', who are slow anyway, is one of its own.
+//!
 //! *Order and cancellation* are the event's: the one who has listened longest is notified first, and a listener that is
 //! dropped after it was notified passes the notification on.
 
@@ -40,6 +46,8 @@ pub struct Waiters {
     pub waiting: AtomicU32,
     /// When the earliest alarm goes off that one of them has set; `NEVER` if none has.
     pub wake_by: AtomicU64,
+    /// How many wait because too many messages are in flight.
+    pub crowded: AtomicU32,
     event: Arc<Event>,
 }
 
@@ -48,6 +56,7 @@ impl Default for Waiters {
         Self {
             waiting: AtomicU32::new(0),
             wake_by: AtomicU64::new(Millis::NEVER.0),
+            crowded: AtomicU32::new(0),
             event: Arc::new(Event::new()),
         }
     }
@@ -64,6 +73,24 @@ impl Waiters {
         }
         self.notify(messages);
         true
+    }
+
+    /// As [`Waiters::wake`], where the messages were counted after they had been made visible: the crowd has to see the count too.
+    pub fn wake_counted(&self, messages: usize) {
+        // SeqCst: see above. The tokens came before the count.
+        fence(Ordering::SeqCst);
+        self.wake(messages);
+    }
+
+    /// `leases` have ended with their messages, which the caller has counted, and done a read-modify-write since then: the crowd
+    /// may receive now.
+    #[inline(always)]
+    pub fn wake_crowded(&self, leases: u64) {
+        sync::fence_behind_rmw();
+        // SeqCst: see above.
+        if self.crowded.load(Ordering::SeqCst) != 0 {
+            self.wake(usize::try_from(leases).unwrap_or(usize::MAX));
+        }
     }
 
     /// A lease or delay has been noted in its segment's hint that ends at `due`.
@@ -101,6 +128,13 @@ impl Waiters {
         &self.event
     }
 
+    /// Joins the crowd; who sleeps in it joins the others too, and listens and sums up anew after both.
+    pub fn join_crowd(&self) -> Crowded<'_> {
+        // SeqCst: see above.
+        self.crowded.fetch_add(1, Ordering::SeqCst);
+        Crowded(self)
+    }
+
     /// Joins them.
     pub fn enter(&self) -> Waiting<'_> {
         // SeqCst: see above.
@@ -111,6 +145,17 @@ impl Waiters {
             alarm: None,
             is_awake: false,
         }
+    }
+}
+
+/// One of the crowd.
+#[derive(Debug)]
+pub struct Crowded<'w>(&'w Waiters);
+
+impl Drop for Crowded<'_> {
+    fn drop(&mut self) {
+        // SeqCst: keeps to the one order of this word; nothing rests on it here.
+        self.0.crowded.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

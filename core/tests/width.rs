@@ -168,6 +168,37 @@ fn messages_left_beyond_the_mask_are_received_and_their_partition_goes() {
     assert_eq!(common::one(&queue, LONG).body(), b"new");
 }
 
+/// A message in flight in a segment that the head has passed keeps its partition.
+#[test]
+fn a_lease_beyond_the_mask_keeps_its_partition() {
+    let (time, broker, queue) = narrow(4);
+    meet(&time, &broker, &queue, 1024, 100);
+    assert_eq!(queue.width(), 2);
+    let worker = broker.worker_at(1).expect("a worker");
+    worker.turn(|turn| {
+        for number in 0..600 {
+            turn.send(&queue, &numbered(number, 64)).expect("room");
+        }
+    });
+    // All are in flight, and all but the first are deleted: the segment with the first one is passed, the tail's is empty.
+    for message in common::drain(&queue) {
+        if common::number_of(message.body()) != 0 {
+            assert_eq!(
+                queue.delete(&message.receipt_handle()),
+                Ok(epoq::Deletion::Deleted)
+            );
+        }
+    }
+    for _ in 0..20 {
+        time.advance(secs(1));
+        queue.advance(broker.now());
+    }
+    assert_eq!(queue.width(), 1);
+    assert_eq!(queue.census(), (0, 1, 0), "the partition was taken away");
+    time.advance(LONG);
+    assert_eq!(common::number_of(common::one(&queue, LONG).body()), 0);
+}
+
 /// Widening and narrowing all the while, under a load: nothing is lost, nothing comes twice.
 #[test]
 fn nothing_is_lost_while_the_width_changes() {

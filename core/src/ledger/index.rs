@@ -114,7 +114,7 @@ impl Index {
     /// resetting it could wipe the next life's.
     pub fn leave(&self, number: u32) {
         if let Some(place) = self.segments.get(number as usize) {
-            // Release: nothing is handed over by it; it comes before the retirement's own ordering.
+            // Release: who finds nothing here sees where the segment's last messages have moved; pairs with `find`.
             place.0.store(std::ptr::null_mut(), Ordering::Release);
         }
     }
@@ -122,7 +122,7 @@ impl Index {
     /// The segment that has this number now.
     #[inline]
     pub fn find<'p>(&self, number: u32, _pin: &'p Pin<'_>) -> Option<&'p Segment> {
-        // Acquire: see the segment as opened; pairs with `enter`.
+        // Acquire: see the segment as opened; pairs with `enter`, and with `leave`.
         let segment = self.segments.get(number as usize)?.0.load(Ordering::Acquire);
         // SAFETY: entered segments are alive; they leave before they are retired, and we are pinned.
         (!segment.is_null()).then(|| unsafe { &*segment })

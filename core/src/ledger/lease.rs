@@ -275,6 +275,12 @@ impl<'p> Graves<'p> {
         }
     }
 
+    /// Whether nothing is left to be counted.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.segment.is_none()
+    }
+
     #[inline]
     pub(super) fn dig(&mut self, partition: &'p Partition, segment: &'p Segment, pin: &Pin<'_>) {
         if let Some((_, last)) = self.segment

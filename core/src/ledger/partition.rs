@@ -218,7 +218,7 @@ impl Partition {
         now: Millis,
     ) -> Result<Arc<Self>, Full> {
         // First of all: what is given back when a partition goes would wake those who wait for room.
-        let footprint = Segment::footprint(ARENA_FIRST);
+        let footprint = Self::footprint_of(ARENA_FIRST, is_linked);
         if !budget.take(footprint) {
             return Err(Full);
         }
@@ -628,7 +628,11 @@ impl Partition {
     }
 
     fn footprint(&self, arena: usize) -> usize {
-        let links = if self.is_linked { Segment::LINKS } else { 0 };
+        Self::footprint_of(arena, self.is_linked)
+    }
+
+    const fn footprint_of(arena: usize, is_linked: bool) -> usize {
+        let links = if is_linked { Segment::LINKS } else { 0 };
         Segment::footprint(arena + links)
     }
 
@@ -727,23 +731,23 @@ impl Partition {
     }
 
     /// Whether nothing is in it that is not dead. If nobody can send to it any more, that stays so. O(segments).
+    ///
+    /// Segments that the head has passed may have messages in flight, delayed or come back; the index has them until they are
+    /// retired. The head's segment is looked at last: what has moved out of a segment while we looked has gone there, or
+    /// beyond it.
     pub fn is_drained(&self, pin: &Pin<'_>) -> bool {
         self.pass_empty(pin);
         let first = self.first(pin);
-        // Behind the head, which goes by what has no tokens, messages may be in flight, delayed, in line or on `returned`: a
-        // segment is entered until all of its messages are dead. Looked at before the head's: a survivor that housekeeping
-        // moves to the tail is here or, the old place's leaving having been acquired, seen there.
-        let is_other = |number| {
+        self.has_only(first, pin) && first.is_bare()
+    }
+
+    /// Whether all other segments have been retired; what moved out of them is seen where it went.
+    pub fn has_only(&self, segment: &Segment, pin: &Pin<'_>) -> bool {
+        (0..self.index.numbers()).all(|number| {
             self.index
                 .find(number, pin)
-                .is_some_and(|segment| !std::ptr::eq(segment, first))
-        };
-        if (0..self.index.numbers()).any(is_other) {
-            return false;
-        }
-        // Acquire: the tail's segment as opened. A segment that follows would have messages, or senders.
-        let tail = self.tail.load(Ordering::Acquire);
-        std::ptr::eq(first, tail) && first.is_bare()
+                .is_none_or(|other| std::ptr::eq(other, segment))
+        })
     }
 
     /// The segment at the head.

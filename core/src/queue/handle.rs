@@ -4,16 +4,13 @@ use std::time::Duration;
 
 #[cfg(not(loom))]
 use super::fifo::handle::{FifoRound, refuse_change};
-use super::{Deletion, Queue, VisibilityChange, era::Era};
+use super::{Deletion, Queue, VisibilityChange, era::Era, round::Round};
 use crate::{
     batch::Batch,
     clock,
     config::VISIBILITY_MAX,
     error::{BatchError, ChangeVisibilityError, DeleteError},
-    ledger::{
-        lease::{DeletedFrom, Graves},
-        state::Refusal,
-    },
+    ledger::{lease::DeletedFrom, state::Refusal},
     receipt::ReceiptHandle,
     turn::Turn,
 };
@@ -103,16 +100,8 @@ impl Queue {
     }
 
     #[inline(always)]
-    fn end_round<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>, mut round: Round<'t>) {
-        if round.in_flight == 0 {
-            return round.graves.fill(turn.pin());
-        }
-        if let Some(stripe) = Self::stripe(era, turn) {
-            stripe.deleted_in_flight.add(round.in_flight);
-        }
-        // Between the count and the look, for it is a read-modify-write: see `Queue::wake_crowded`.
-        round.graves.fill(turn.pin());
-        self.wake_crowded(round.in_flight);
+    fn end_round<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>, round: Round<'t>) {
+        round.end(|| Self::stripe(era, turn), &self.inner.hot.waiters, turn.pin());
     }
 
     pub(crate) fn change_visibility_in(
@@ -186,21 +175,5 @@ impl Queue {
             results.push(self.change_visibility_in(turn, handle, *visibility_timeout));
         }
         Ok(results)
-    }
-}
-
-/// The deletions of one call.
-struct Round<'t> {
-    graves: Graves<'t>,
-    in_flight: u64,
-}
-
-impl Round<'_> {
-    #[inline]
-    const fn new() -> Self {
-        Self {
-            graves: Graves::new(),
-            in_flight: 0,
-        }
     }
 }

@@ -14,8 +14,19 @@ mod receive;
 mod relocate;
 #[cfg(not(loom))]
 mod room;
+#[cfg(loom)]
+pub mod round;
+#[cfg(not(loom))]
+mod round;
+#[cfg(loom)]
+pub mod route;
+#[cfg(not(loom))]
+mod route;
 mod send;
 mod snapshot;
+#[cfg(loom)]
+pub mod stats;
+#[cfg(not(loom))]
 mod stats;
 mod steal;
 #[cfg(not(loom))]
@@ -62,7 +73,7 @@ use crate::{
         width::Width,
     },
     receipt::{HandleText, MessageId, QueueId, ReceiptHandle},
-    sync::{self, Arc, AtomicU32, Mutex, Ordering, Weak, fence},
+    sync::{Arc, Mutex, Weak},
     turn::Turn,
     wait::Waiters,
     worker::WorkerCore,
@@ -132,8 +143,6 @@ struct Hot {
     settings: Settings,
     width: Width,
     waiters: Waiters,
-    /// Long polls that wait because too many messages are in flight; see `queue/wait.rs`.
-    crowded: AtomicU32,
 }
 
 impl Queue {
@@ -167,7 +176,6 @@ impl Queue {
                     settings,
                     width: Width::new(shared.min_width, shared.partitions),
                     waiters,
-                    crowded: AtomicU32::new(0),
                 }),
                 id,
                 name: name.into(),
@@ -597,27 +605,9 @@ impl Queue {
         self.inner.hot.waiters.wake(messages);
     }
 
-    /// As `wake`, where the messages were counted after they had been made visible: whoever waits because too many are in
-    /// flight has to see the count too.
+    /// As `wake`, where the messages were counted after they had been made visible.
     pub(crate) fn wake_counted(&self, messages: usize) {
-        // SeqCst: in the place of the token's RMW, see `wait.rs`, with the count in the token's.
-        fence(Ordering::SeqCst);
-        self.wake(messages);
-    }
-
-    /// `leases` have ended with their messages: whoever waits because too many are in flight may receive now.
-    ///
-    /// As in `wait.rs`, with the count in the token's place and `crowded` in that of `waiting`: the caller has counted, then
-    /// done an RMW, and now looks; the waiter has made itself known, fenced, and then counts. The RMW is of another word
-    /// than the count, and orders the two because on every machine a store before a release RMW is not overtaken by a
-    /// SeqCst load after it.
-    #[inline(always)]
-    pub(crate) fn wake_crowded(&self, leases: u64) {
-        sync::after_rmw();
-        // SeqCst: see above.
-        if self.inner.hot.crowded.load(Ordering::SeqCst) != 0 {
-            self.wake(usize::try_from(leases).unwrap_or(usize::MAX));
-        }
+        self.inner.hot.waiters.wake_counted(messages);
     }
 
     /// A lease or a delay has begun that ends at `due`.

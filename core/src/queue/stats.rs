@@ -1,5 +1,10 @@
 //! Counters of a queue: written by one worker each, summed when read.
 
+#![cfg_attr(
+    not(loom),
+    allow(unreachable_pub, reason = "public to the models only, see lib.rs")
+)]
+
 use crossbeam_utils::CachePadded;
 
 use crate::{
@@ -9,53 +14,58 @@ use crate::{
 
 /// What a worker did to a queue, and how often. Two lines per worker, so nobody else writes here.
 #[derive(Debug, Default)]
-pub(crate) struct Stripe(CachePadded<Counters>);
+pub struct Stripe(CachePadded<Counters>);
 
 /// The first line has what each life cycle touches.
 #[derive(Debug, Default)]
 #[repr(C)]
-pub(crate) struct Counters {
+pub struct Counters {
     /// Accepted, visible at once.
-    pub(crate) sent: Counter,
+    pub sent: Counter,
     /// Visible to in flight.
-    pub(crate) leased: Counter,
+    pub leased: Counter,
     /// How far `leased` may go before the messages in flight are counted again.
-    pub(crate) leased_until: Counter,
+    pub leased_until: Counter,
     /// Receives asked for, to take turns by.
-    pub(crate) rounds: Counter,
-    pub(crate) deleted_in_flight: Counter,
+    pub rounds: Counter,
+    /// In flight to dead, by its handle.
+    pub deleted_in_flight: Counter,
     /// Received without a lease (visibility timeout zero).
-    pub(crate) glimpsed: Counter,
+    pub glimpsed: Counter,
     /// In flight to visible, by the lease's end.
-    pub(crate) expired: Counter,
+    pub expired: Counter,
     /// In flight to visible, by the lease's holder.
-    pub(crate) released: Counter,
+    pub released: Counter,
     _first_line: [u64; 8],
     /// Accepted, delayed.
-    pub(crate) sent_delayed: Counter,
+    pub sent_delayed: Counter,
     /// Delayed to visible.
-    pub(crate) ripened: Counter,
+    pub ripened: Counter,
     /// Visible to delayed: the dead-letter queue had no room.
-    pub(crate) put_off: Counter,
-    pub(crate) deleted_visible: Counter,
-    pub(crate) deleted_delayed: Counter,
-    /// Retention over.
-    pub(crate) lapsed_visible: Counter,
-    pub(crate) lapsed_in_flight: Counter,
-    pub(crate) lapsed_delayed: Counter,
+    pub put_off: Counter,
+    /// Visible to dead, by its handle.
+    pub deleted_visible: Counter,
+    /// Delayed to dead, by its handle.
+    pub deleted_delayed: Counter,
+    /// Visible to dead: retention over.
+    pub lapsed_visible: Counter,
+    /// In flight to dead: retention over.
+    pub lapsed_in_flight: Counter,
+    /// Delayed to dead: retention over.
+    pub lapsed_delayed: Counter,
     /// Moved to another queue.
-    pub(crate) moved_out: Counter,
+    pub moved_out: Counter,
     /// Come from another queue.
-    pub(crate) moved_in: Counter,
+    pub moved_in: Counter,
     /// Survivors moved out of nearly empty segments.
-    pub(crate) evacuated: Counter,
+    pub evacuated: Counter,
     /// Looks at another partition because the first had too little.
-    pub(crate) steals: Counter,
+    pub steals: Counter,
 }
 
 /// A counter with a single writer.
 #[derive(Debug)]
-pub(crate) struct Counter(AtomicU64);
+pub struct Counter(AtomicU64);
 
 impl Default for Counter {
     fn default() -> Self {
@@ -66,7 +76,7 @@ impl Default for Counter {
 impl Counter {
     /// Adds to it. By the one worker it belongs to: hence no RMW.
     #[inline]
-    pub(crate) fn add(&self, count: u64) {
+    pub fn add(&self, count: u64) {
         // Relaxed, both: a lone counter; readers at rest are ordered by whatever told them that all is at rest.
         self.0
             .store(self.0.load(Ordering::Relaxed) + count, Ordering::Relaxed);
@@ -74,19 +84,20 @@ impl Counter {
 
     /// Adds one, and returns what it has come to.
     #[inline]
-    pub(crate) fn next(&self) -> u64 {
+    pub fn next(&self) -> u64 {
         self.add(1);
         self.read()
     }
 
     /// Sets it. By its worker; by another one only where a lost race does no harm.
-    pub(crate) fn set(&self, value: u64) {
+    pub fn set(&self, value: u64) {
         // Relaxed: see `add`.
         self.0.store(value, Ordering::Relaxed);
     }
 
+    /// What it has come to.
     #[inline]
-    pub(crate) fn read(&self) -> u64 {
+    pub fn read(&self) -> u64 {
         // Relaxed: see `add`.
         self.0.load(Ordering::Relaxed)
     }
@@ -190,7 +201,7 @@ impl Counts {
 
 /// The stripes of one era, by worker number.
 #[derive(Debug)]
-pub(crate) struct Stats(Chunks<Stripe>);
+pub struct Stats(Chunks<Stripe>);
 
 /// Most messages a worker may lease before those in flight are counted again, where there is no limit.
 const UNLIMITED_STEP: u64 = 1 << 32;
@@ -198,25 +209,29 @@ const UNLIMITED_STEP: u64 = 1 << 32;
 const GRANT_SHARE: u64 = 4;
 
 impl Stats {
-    pub(crate) fn new() -> Self {
+    /// None yet.
+    pub fn new() -> Self {
         Self(Chunks::new())
     }
 
     /// The counters of one worker, which is the caller.
     #[inline]
-    pub(crate) fn of(&self, worker: u32) -> Option<&Stripe> {
+    pub fn of(&self, worker: u32) -> Option<&Stripe> {
         self.0.get_or_grow(worker as usize, |_| ())
     }
 
-    pub(crate) fn stripes(&self) -> impl Iterator<Item = &Stripe> {
+    /// The counters of all workers.
+    pub fn stripes(&self) -> impl Iterator<Item = &Stripe> {
         self.0.chunks().flat_map(|(_, stripes)| stripes)
     }
 
-    pub(crate) fn sum(&self, counter: fn(&Counters) -> &Counter) -> u64 {
+    /// One counter of all workers together.
+    pub fn sum(&self, counter: fn(&Counters) -> &Counter) -> u64 {
         self.stripes().map(|stripe| counter(stripe).read()).sum()
     }
 
-    pub(crate) fn in_flight(&self) -> u64 {
+    /// How many messages are in flight.
+    pub fn in_flight(&self) -> u64 {
         // What ends leases first: a lease begun and ended in between must not count twice the wrong way.
         let ended = self.sum(|c| &c.expired)
             + self.sum(|c| &c.released)
@@ -230,7 +245,7 @@ impl Stats {
     /// A worker is granted a share of what is left, so that it seldom has to count; near the limit it counts each time.
     #[cold]
     #[inline(never)]
-    pub(crate) fn grant(&self, mine: &Stripe, limit: Option<u64>) -> Result<u64, u64> {
+    pub fn grant(&self, mine: &Stripe, limit: Option<u64>) -> Result<u64, u64> {
         let leased = mine.leased.read();
         let Some(limit) = limit else {
             mine.leased_until.set(leased + UNLIMITED_STEP);
@@ -262,7 +277,7 @@ impl Stats {
     }
 
     /// Lets nobody lease any more without counting anew: the limit has been changed, or has come near.
-    pub(crate) fn revoke_grants(&self) {
+    pub fn revoke_grants(&self) {
         self.stripes().for_each(|stripe| {
             // Lines of others: not written without need.
             if stripe.leased_until.read() > 0 {
@@ -271,7 +286,8 @@ impl Stats {
         });
     }
 
-    pub(crate) fn read(&self) -> Counts {
+    /// All of it.
+    pub fn read(&self) -> Counts {
         let sum = |counter| self.sum(counter);
         let (sent, sent_delayed) = (sum(|c| &c.sent), sum(|c| &c.sent_delayed));
         let (leased, glimpsed) = (sum(|c| &c.leased), sum(|c| &c.glimpsed));
@@ -302,7 +318,7 @@ impl Stats {
 
 /// What happened in a queue's past eras.
 #[derive(Debug, Default)]
-pub(crate) struct Past(Mutex<Eras>);
+pub struct Past(Mutex<Eras>);
 
 #[derive(Debug, Default)]
 struct Eras {
@@ -315,7 +331,7 @@ struct Eras {
 impl Past {
     /// Adds the era that `end` puts another one in the place of, if there was one. One at a time, and not while somebody
     /// counts: each era is counted once, as the present one or as a past one.
-    pub(crate) fn add(&self, end: impl FnOnce() -> Option<Arc<Stats>>) -> Option<Arc<Stats>> {
+    pub fn add(&self, end: impl FnOnce() -> Option<Arc<Stats>>) -> Option<Arc<Stats>> {
         let mut eras = self.lock();
         eras.fold();
         let stats = end()?;
@@ -324,7 +340,7 @@ impl Past {
     }
 
     /// The counts of the present era with those of the past ones.
-    pub(crate) fn with(&self, present: impl FnOnce() -> Counts) -> Counts {
+    pub fn with(&self, present: impl FnOnce() -> Counts) -> Counts {
         let mut eras = self.lock();
         eras.fold();
         eras.closing

@@ -13,8 +13,8 @@ use crate::{
     config::WAIT_MAX,
     error::ReceiveError,
     message::Message,
-    sync::{Listener, Ordering},
-    wait::Waiting,
+    sync::Listener,
+    wait::{Crowded, Waiting},
 };
 
 /// How a look for messages ended.
@@ -36,24 +36,6 @@ struct LongPoll<'q> {
     waiting: Option<Waiting<'q>>,
     /// While too many messages are in flight.
     crowded: Option<Crowded<'q>>,
-}
-
-/// One of those who wait until fewer messages are in flight.
-struct Crowded<'q>(&'q Queue);
-
-impl<'q> Crowded<'q> {
-    fn new(queue: &'q Queue) -> Self {
-        // SeqCst: see `Queue::wake_crowded`.
-        queue.inner.hot.crowded.fetch_add(1, Ordering::SeqCst);
-        Self(queue)
-    }
-}
-
-impl Drop for Crowded<'_> {
-    fn drop(&mut self) {
-        // SeqCst: keeps to the one order of this word; nothing rests on it here.
-        self.0.inner.hot.crowded.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 impl Queue {
@@ -184,7 +166,7 @@ impl<'q> LongPoll<'q> {
         // Whoever has just made itself known looks again, for what was done before.
         let is_known = self.waiting.is_some() && (self.crowded.is_some() || !is_crowded);
         if is_crowded != self.crowded.is_some() {
-            self.crowded = is_crowded.then(|| Crowded::new(self.queue));
+            self.crowded = is_crowded.then(|| self.queue.inner.hot.waiters.join_crowd());
         }
         let waiting = self
             .waiting

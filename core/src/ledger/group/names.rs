@@ -70,7 +70,7 @@ impl Groups {
         match map.try_insert(name.into(), made) {
             Ok(group) => Ok(shared(group, pin)),
             Err(papaya::OccupiedError { current, .. }) => {
-                self.budget.give_back(bytes(name));
+                self.budget.undo(bytes(name));
                 Ok(shared(current, pin))
             }
         }

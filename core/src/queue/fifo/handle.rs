@@ -2,8 +2,8 @@
 
 use crate::{
     error::{ChangeVisibilityError, DeleteError},
-    ledger::{group::lease::Ended, lease::Graves, state::Refusal},
-    queue::{Deletion, Queue, VisibilityChange, era::Era},
+    ledger::{group::lease::Ended, state::Refusal},
+    queue::{Deletion, Queue, VisibilityChange, era::Era, round::Round},
     receipt::ReceiptHandle,
     turn::Turn,
 };
@@ -11,18 +11,16 @@ use crate::{
 /// The deletions of one call.
 #[derive(Debug)]
 pub(in crate::queue) struct FifoRound<'t> {
-    graves: Graves<'t>,
+    round: Round<'t>,
     /// Of one group, which has not been told yet.
     ended: Option<Ended<'t>>,
-    deleted: u64,
 }
 
 impl<'t> FifoRound<'t> {
     pub(in crate::queue) const fn new() -> Self {
         Self {
-            graves: Graves::new(),
+            round: Round::new(),
             ended: None,
-            deleted: 0,
         }
     }
 }
@@ -48,11 +46,11 @@ impl Queue {
             handle.receives(),
             turn.now(),
             pin,
-            &mut round.graves,
+            &mut round.round.graves,
         );
         match deleted {
             Ok(ended) => {
-                round.deleted += 1;
+                round.round.in_flight += 1;
                 round.ended = match (round.ended, ended) {
                     (Some(before), Some(ended)) => before.with(ended).or_else(|| {
                         self.follow(era, turn, before.group.go(before.places, pin));
@@ -72,19 +70,13 @@ impl Queue {
         &'t self,
         era: &'t Era,
         turn: &'t Turn<'_>,
-        mut round: FifoRound<'t>,
+        round: FifoRound<'t>,
     ) {
         if let Some(ended) = round.ended {
             self.follow(era, turn, ended.group.go(ended.places, turn.pin()));
         }
-        if let Some(stripe) = Self::stripe(era, turn) {
-            stripe.deleted_in_flight.add(round.deleted);
-        }
-        // Between the count and the look, as in `end_round`.
-        round.graves.fill(turn.pin());
-        if round.deleted > 0 {
-            self.wake_crowded(round.deleted);
-        }
+        let stripe = || Self::stripe(era, turn);
+        round.round.end(stripe, &self.inner.hot.waiters, turn.pin());
     }
 
     /// Gives a lease up.
