@@ -19,6 +19,8 @@ pub struct Index {
     free: Chunks<FreeNumbers>,
     freed: AtomicU32,
     next: AtomicU32,
+    /// Up to where `drain` has come.
+    drained: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,7 @@ impl Index {
             free: Chunks::new(),
             freed: AtomicU32::new(0),
             next: AtomicU32::new(0),
+            drained: AtomicU32::new(0),
         }
     }
 
@@ -157,17 +160,24 @@ impl Index {
 
     /// Up to `most` of the segments entered, which are not afterwards. For whoever frees them all.
     pub fn drain(&self, most: usize) -> Vec<*mut Segment> {
-        // Relaxed: nobody else operates here any more; each entry is taken by one.
-        self.segments
-            .chunks()
-            .flat_map(|(_, places)| {
-                places
-                    .iter()
-                    .map(|place| place.0.swap(std::ptr::null_mut(), Ordering::Relaxed))
-            })
-            .filter(|segment| !segment.is_null())
-            .take(most)
-            .collect()
+        // Relaxed, throughout: nobody else operates here any more; each entry is taken by one.
+        let from = self.drained.load(Ordering::Relaxed) as usize;
+        let mut taken = Vec::new();
+        let places = self.segments.chunks().flat_map(|(first, places)| {
+            let begun = from.clamp(first, first + places.len()) - first;
+            (first + begun..).zip(&places[begun..])
+        });
+        for (number, place) in places {
+            if taken.len() == most {
+                self.drained.store(number as u32, Ordering::Relaxed);
+                break;
+            }
+            let segment = place.0.swap(std::ptr::null_mut(), Ordering::Relaxed);
+            if !segment.is_null() {
+                taken.push(segment);
+            }
+        }
+        taken
     }
 
     /// Memory of the tables themselves, in bytes.

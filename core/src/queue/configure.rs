@@ -6,7 +6,7 @@ use super::{Queue, dead_letter::DeadLetters};
 use crate::{
     clock,
     config::{ARENA_BODY_MAX, QueueConfig},
-    sync::{Arc, AtomicU32, AtomicU64, Ordering},
+    sync::{Arc, AtomicU32, AtomicU64, Ordering, fence},
 };
 
 /// The configuration in the form in which operations read it, field by field.
@@ -137,6 +137,8 @@ impl Queue {
         drop(present);
         self.set_target(target);
         self.in_passing(|turn| {
+            // SeqCst: see `Queue::grant`.
+            fence(Ordering::SeqCst);
             if let Some(era) = self.era(turn.pin()) {
                 era.stats.revoke_grants();
                 #[cfg(not(loom))]

@@ -87,7 +87,8 @@ const FLUSHES_MAX: usize = 256;
 pub enum Deletion {
     /// The message is gone; nobody will receive it again.
     Deleted,
-    /// It was gone before (SQS: not an error).
+    /// It was gone before (SQS: not an error). Or the handle is of more than 12 hours ago, which makes it void: then the message may
+    /// be there still.
     Gone,
     /// It was not deleted: its lease was over, and it has been received again, or is in another hand at this moment
     /// (being received, on its way back, or being deleted by this very handle elsewhere). The newest handle can.
@@ -106,8 +107,9 @@ pub enum VisibilityChange {
 /// A message queue. Cheap to clone; clones are the same queue. Any thread may call it.
 ///
 /// Every call here is a turn of one operation; see [`Worker::turn`](crate::Worker::turn) for many at once and for
-/// receiving without a copy. None of them takes a lock or waits for another thread, except a thread's first call to a
-/// broker, which registers it.
+/// receiving without a copy. Sends, receives, deletes and changes of visibility take no lock and wait for no other thread, except a
+/// thread's first call to a broker, which registers it; what configures, counts, purges or shows something takes short locks
+/// that those never meet.
 #[derive(Clone)]
 pub struct Queue {
     inner: Arc<Inner>,

@@ -13,6 +13,7 @@ use crate::{
         partition::Partition,
         tend::{Chores, Heard},
     },
+    sync::{Ordering, fence},
     turn::Turn,
 };
 
@@ -210,9 +211,17 @@ impl Queue {
         if terms.visibility_ms == 0 {
             return Ok(max);
         }
-        let limit = self.inner.hot.settings.in_flight_max();
         loop {
-            match era.stats.grant(stripe, limit) {
+            let limit = self.inner.hot.settings.in_flight_max();
+            let granted = era.stats.grant(stripe, limit);
+            // SeqCst: either the new limit is seen here, or what was just granted is seen, and revoked, by whoever has set it.
+            fence(Ordering::SeqCst);
+            if self.inner.hot.settings.in_flight_max() != limit {
+                // Progress: somebody has changed the limit.
+                stripe.leased_until.set(0);
+                continue;
+            }
+            match granted {
                 Ok(granted) => return Ok(max.min(usize::try_from(granted).unwrap_or(max))),
                 // Leases that are over count until somebody notices: nobody else may, if all receives end here.
                 Err(_) if self.sweep_any(era, turn, max as u32) => {}

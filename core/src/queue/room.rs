@@ -181,7 +181,7 @@ impl<'q> Wait<'q> {
 }
 
 /// Lets the executor's other tasks go on: whatever wakes us, or `sleep` does, no poll of ours goes on for ever.
-async fn yield_once() {
+pub(super) async fn yield_once() {
     let mut has_yielded = false;
     poll_fn(|context| {
         if std::mem::replace(&mut has_yielded, true) {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::Queue;
+use super::{Queue, room::yield_once};
 use crate::{
     clock::{self, Millis},
     config::WAIT_MAX,
@@ -113,11 +113,15 @@ impl Queue {
             }
             // One millisecond more: the moment is to have come when it is over.
             let mut timer = pin!(sleep(until.since(clock.now()) + Duration::from_millis(1)));
-            poll_fn(|context| match Pin::new(&mut *listener).poll(context) {
-                Poll::Ready(()) => Poll::Ready(()),
-                Poll::Pending => timer.as_mut().poll(context),
+            let is_woken = poll_fn(|context| match Pin::new(&mut *listener).poll(context) {
+                Poll::Ready(()) => Poll::Ready(true),
+                Poll::Pending => timer.as_mut().poll(context).map(|()| false),
             })
             .await;
+            if !is_woken {
+                // Should `sleep` not sleep, no poll of ours goes on for ever.
+                yield_once().await;
+            }
         }
     }
 
