@@ -8,7 +8,7 @@ use crate::{
     clock::Millis,
     config::{BITS, SWEEP_PERIOD_MS, WORDS},
     ledger::{
-        group::lease::Ended,
+        group::Heard,
         partition::Partition,
         reclaim::Pin,
         state::{Phase, Refusal, Transition},
@@ -23,7 +23,7 @@ pub struct Swept {
     pub expired: u32,
     /// Messages made visible whose delay was over.
     pub ripe: u32,
-    /// Batons of message groups that may be picked up now (FIFO queues).
+    /// Batons of message groups that may be picked up now, and groups that may be closed (FIFO queues).
     pub batons: u32,
 }
 
@@ -56,13 +56,13 @@ impl Partition {
     ///
     /// A thread that stops in here delays what is due in one segment; others go on with the rest.
     ///
-    /// In a FIFO queue a message comes back to its group, which `hear` is told of.
+    /// In a FIFO queue a message comes back to its group, which `hear` is told of, as of groups that may be closed.
     pub fn sweep<'p>(
         &self,
         now: Millis,
         enough: u32,
         pin: &'p Pin<'_>,
-        hear: &mut impl FnMut(Ended<'p>),
+        hear: &mut impl FnMut(Heard<'p>),
     ) -> Swept {
         let mut swept = Swept::default();
         if !self.is_sweep_due(now) {
@@ -94,7 +94,7 @@ impl Partition {
         now: Millis,
         swept: &mut Swept,
         pin: &'p Pin<'_>,
-        hear: &mut impl FnMut(Ended<'p>),
+        hear: &mut impl FnMut(Heard<'p>),
     ) -> Millis {
         let Some(hint) = self.index.hint(number) else {
             return Millis::NEVER;
@@ -118,7 +118,7 @@ impl Partition {
                     match Self::fall_back(segment, at as u32, state, now, pin) {
                         Ok(Some(ended)) => {
                             swept.expired += 1;
-                            hear(ended);
+                            hear(Heard::CameBack(ended));
                         }
                         Ok(None) => {
                             state = slot.state();
@@ -127,6 +127,13 @@ impl Partition {
                         Err(Refusal::NotDue(due)) => next = next.min(due),
                         Err(_) => {}
                     }
+                    break;
+                }
+                if state.is(Phase::BatonLater)
+                    && let Some(group) = self.take_reminder(segment, at as u32, state, now, pin)
+                {
+                    swept.batons += 1;
+                    hear(Heard::Closing(group));
                     break;
                 }
                 match state.due_at(now) {

@@ -22,7 +22,7 @@
 //!                        │   ▲ ◀──────── fall back, hand in ─────────┘
 //!                        └───┘ receive without lease; discard (baton) ──▶ Dead
 //!
-//!      Empty ──lay──▶ Baton ──pick up (token)──▶ Dead; lay(due) ──▶ BatonLater ──due──▶ Baton
+//!      Empty ──lay──▶ Baton ──pick up (token)──▶ Dead; lay(due) ──▶ BatonLater ──due──▶ Baton, or ──remind──▶ Dead
 //! ```
 //!
 //! In a FIFO queue a message is received only through its group, whose *baton* stands for the right to deliver its messages;
@@ -70,7 +70,7 @@ pub enum Phase {
     InLine = 5,
     /// No message: a group's baton, to be picked up by whoever takes its token.
     Baton = 6,
-    /// No message: a group's baton, not to be picked up before its due moment.
+    /// No message: a group's baton, not to be picked up before its due moment; or a reminder.
     BatonLater = 7,
 }
 
@@ -256,6 +256,22 @@ impl Word {
         Ok(Transition {
             next: Self::DEAD,
             by: By::Token,
+            owed: Owed::Burial,
+        })
+    }
+
+    /// Time has come to `now`: what was laid to remind of something at a moment has done so.
+    #[inline]
+    pub fn remind(self, now: Millis) -> Result<Transition, Refusal> {
+        if !self.is(Phase::BatonLater) {
+            return Err(Refusal::of(self.phase()));
+        }
+        if self.due() > now {
+            return Err(Refusal::NotDue(self.due()));
+        }
+        Ok(Transition {
+            next: Self::DEAD,
+            by: By::Cas,
             owed: Owed::Burial,
         })
     }
@@ -601,6 +617,7 @@ mod tests {
         FallBack,
         HandIn(u32),
         DeleteLeased(u32),
+        Remind,
     }
 
     fn events() -> Vec<Event> {
@@ -626,6 +643,7 @@ mod tests {
             Event::LeaseInLine(Some(LATER)),
             Event::DiscardInLine,
             Event::FallBack,
+            Event::Remind,
         ];
         for receives in [0, 1, 2, 3, RECEIVES_MAX - 1, RECEIVES_MAX] {
             events.push(Event::Delete(receives));
@@ -657,6 +675,7 @@ mod tests {
             Event::DiscardInLine => word.discard_in_line(),
             Event::FallBack => word.fall_back(NOW),
             Event::HandIn(receives) => word.hand_in(receives, NOW),
+            Event::Remind => word.remind(NOW),
             Event::DeleteLeased(receives) => word.delete_leased(receives, NOW),
         }
     }
@@ -695,10 +714,12 @@ mod tests {
             (Dead, _) => return Err(Refusal::Dead),
 
             (Baton, Event::PickUp) => (Dead, 0, None, By::Token, Owed::Burial),
+            (BatonLater, Event::Remind) if due <= NOW => (Dead, 0, None, By::Cas, Owed::Burial),
+            (BatonLater, Event::Remind) => return Err(Refusal::NotDue(due)),
             (BatonLater, Event::Due) if due <= NOW => (Baton, 0, None, By::Cas, Owed::Token),
             (BatonLater, Event::Due) => return Err(Refusal::NotDue(due)),
             (Baton | BatonLater, _) => return Err(Refusal::Baton),
-            (_, Event::PickUp) => return Err(Refusal::of(phase)),
+            (_, Event::PickUp | Event::Remind) => return Err(Refusal::of(phase)),
 
             (InLine, Event::LeaseInLine(Some(at))) => (
                 InFlight,

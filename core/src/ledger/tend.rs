@@ -12,7 +12,7 @@ use crate::{
     config::{BITS, SLOTS, VISIBILITY_MAX},
     extras::{Carried, Extras, ExtrasDraft, Moved},
     ledger::{
-        group::lease::Ended,
+        group::Heard,
         partition::{Draft, Entrance, Partition, Reserved},
         reclaim::Pin,
         segment::Segment,
@@ -55,15 +55,6 @@ pub struct Tended {
     pub evacuated: u64,
     /// Whether the round is over.
     pub done: bool,
-}
-
-/// What housekeeping has come upon in a FIFO queue.
-#[derive(Debug)]
-pub enum Heard<'p> {
-    /// A lease has ended with its message, and the group is to be told.
-    Ended(Ended<'p>),
-    /// A token, in hand now: of a message at the front of its group that has lapsed, or of something laid.
-    Token(&'p Segment, u32),
 }
 
 /// Names the message in a slot.
@@ -151,7 +142,7 @@ impl Partition {
     }
 
     /// Looks after a segment of a FIFO queue: messages in flight that have lapsed are done away with here. What waits in its
-    /// group only the baton's holder can touch; of those found at the front, and of what was laid, the token is taken.
+    /// group only the baton's holder can touch; of those found at the front, and of batons laid down, the token is taken.
     fn tend_linked<'p>(
         &'p self,
         segment: &'p Segment,
@@ -186,7 +177,7 @@ impl Partition {
                 tended.lapsed_in_flight += 1;
                 self.free_body(entry, pin);
                 dead += 1;
-                hear(Heard::Ended(ended));
+                hear(Heard::Went(ended));
             }
         }
         if dead > 0 {

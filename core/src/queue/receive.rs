@@ -11,7 +11,7 @@ use crate::{
     ledger::{
         lease::{Aside, Asides, Claim, Claims, Hand, Many, One, Special, Terms},
         partition::Partition,
-        tend::{Chores, Heard},
+        tend::Chores,
     },
     sync::{Ordering, fence},
     turn::Turn,
@@ -315,10 +315,10 @@ impl Queue {
         now: Millis,
         enough: u32,
     ) -> u32 {
-        let mut ended = Vec::new();
-        let swept = partition.sweep(now, enough, turn.pin(), &mut |gone| ended.push(gone));
+        let mut all = Vec::new();
+        let swept = partition.sweep(now, enough, turn.pin(), &mut |heard| all.push(heard));
         #[cfg(not(loom))]
-        self.hear(era, turn, &mut ended, true);
+        self.hear(era, turn, partition, all);
         if let Some(stripe) = Self::stripe(era, turn) {
             stripe.expired.add(u64::from(swept.expired));
             stripe.ripened.add(u64::from(swept.ripe));
@@ -354,22 +354,10 @@ impl Queue {
                     .as_bytes()
             },
         };
-        let (mut ended, mut tokens) = (Vec::new(), Vec::new());
-        let tended = partition.tend(most, &chores, now, turn.pin(), &mut |heard| match heard {
-            Heard::Ended(gone) => ended.push(gone),
-            Heard::Token(segment, at) => tokens.push((segment, at)),
-        });
+        let mut all = Vec::new();
+        let tended = partition.tend(most, &chores, now, turn.pin(), &mut |heard| all.push(heard));
         #[cfg(not(loom))]
-        {
-            self.hear(era, turn, &mut ended, false);
-            for (segment, at) in tokens.drain(..) {
-                self.attend(era, turn, partition, segment, at);
-            }
-        }
-        debug_assert!(
-            ended.is_empty() && tokens.is_empty(),
-            "heard of groups in a standard queue"
-        );
+        self.hear(era, turn, partition, all);
         // As many as there may be messages in the segments looked after.
         era.tidy_lines((most as usize).saturating_mul(SLOTS), turn.pin());
         if let Some(stripe) = Self::stripe(era, turn) {

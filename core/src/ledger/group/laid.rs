@@ -10,7 +10,7 @@ use crate::{
         reclaim::Pin,
         segment::{Reservation, Segment},
         slot::Entry,
-        state::{Phase, Transition},
+        state::{Phase, Transition, Word},
     },
     sync::Ordering,
 };
@@ -22,15 +22,6 @@ pub enum Laid {
     Baton,
     /// A reminder to close the group, if it is empty.
     Closing,
-}
-
-/// What a token was found to stand for.
-#[derive(Debug)]
-pub enum Found<'p> {
-    /// A group's baton; in the caller's hand now.
-    Baton(Baton<'p>),
-    /// A reminder to close a group.
-    Closing(&'p Group),
 }
 
 impl Partition {
@@ -110,42 +101,56 @@ impl Partition {
         self.take_named(pin)
     }
 
-    /// What was laid in a slot whose token is in hand; `None` if it is a message's.
-    pub fn laid<'p>(&self, segment: &'p Segment, at: u32, pin: &'p Pin<'_>) -> Option<Found<'p>> {
+    /// The baton that was laid in a slot whose token is in hand; `None` if the token is a message's.
+    pub fn laid<'p>(&self, segment: &'p Segment, at: u32, pin: &'p Pin<'_>) -> Option<Baton<'p>> {
         let slot = segment.slot(at);
         if !slot.state_in_hand().is(Phase::Baton) {
             return None;
         }
-        // SAFETY: we hold the token, and what was laid here is a group (see `lay`), which lives: its baton is out, or it
-        // lingers, and either keeps it from being retired before our pin ends.
-        let (group, what) = unsafe { slot.entry().laid() };
-        // SAFETY: as above.
-        let group: &'p Group = unsafe { &*group };
-        Some(if what == Laid::Closing as usize {
-            Found::Closing(group)
-        } else {
-            // SAFETY: the token is the baton.
-            Found::Baton(unsafe { Baton::pick_up(group, pin) })
-        })
+        // SAFETY: we hold the token, and what was laid here is a group (see `lay`), which lives: its baton is out, which keeps it
+        // from being closed. The token is the baton.
+        Some(unsafe { Baton::pick_up(&*slot.entry().laid().0, pin) })
     }
 
-    /// What a token in hand stands for. A slot in which something was laid is given up.
-    pub fn find_out<'p>(&self, segment: &'p Segment, at: u32, pin: &'p Pin<'_>) -> Option<Found<'p>> {
+    /// The baton that a token in hand stands for. A slot in which it was laid is given up.
+    pub fn find_out<'p>(&self, segment: &'p Segment, at: u32, pin: &'p Pin<'_>) -> Option<Baton<'p>> {
         let slot = segment.slot(at);
         let state = slot.state_in_hand();
         if state.is(Phase::InLine) {
             let link = segment.link(at)?;
             // SAFETY: the token of a message at the front of its group is the group's baton: the message is alive.
-            let baton = unsafe { Baton::pick_up(link.group(), pin) };
-            return Some(Found::Baton(baton));
+            return Some(unsafe { Baton::pick_up(link.group(), pin) });
         }
-        let found = self.laid(segment, at, pin);
+        let baton = self.laid(segment, at, pin);
         let Ok(Transition { next, .. }) = state.pick_up() else {
             debug_assert!(false, "a token on a slot that is {state:?}");
             return None;
         };
         slot.store(next);
         self.after(segment.bury(1), segment, pin);
-        found
+        baton
+    }
+
+    /// Takes a reminder out that is due; `None` if it is a baton that was laid in the slot, or somebody else has taken it.
+    pub(in crate::ledger) fn take_reminder<'p>(
+        &self,
+        segment: &'p Segment,
+        at: u32,
+        state: Word,
+        now: Millis,
+        pin: &'p Pin<'_>,
+    ) -> Option<&'p Group> {
+        let slot = segment.slot(at);
+        // SAFETY: the state, which says that something was laid, was read with Acquire.
+        let (group, what) = unsafe { slot.entry().laid() };
+        if what != Laid::Closing as usize {
+            return None;
+        }
+        let Transition { next, .. } = state.remind(now).ok()?;
+        slot.swap_state(state, next).ok()?;
+        self.after(segment.bury(1), segment, pin);
+        // SAFETY: a group whose reminder lies somewhere is not closed by anybody but whoever takes it out; retired only after
+        // that, it lives as long as our pin.
+        Some(unsafe { &*group })
     }
 }

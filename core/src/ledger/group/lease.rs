@@ -3,6 +3,7 @@
 use super::{
     Group,
     baton::{Next, Serving},
+    laid::Laid,
     link::Member,
     word::Places,
 };
@@ -157,7 +158,7 @@ impl Partition {
         self.publish_again(segment, at as usize / BITS, 1 << (at as usize % BITS), pin);
     }
 
-    /// Brings all batons that were put off, and all reminders, to be looked at now. O(messages).
+    /// Brings all batons that were put off to be looked at now. O(messages).
     pub fn recall(&self, pin: &Pin<'_>) {
         for number in 0..self.index.numbers() {
             let Some(segment) = self.index.find(number, pin) else {
@@ -167,6 +168,7 @@ impl Partition {
                 let state = slot.state();
                 // A failure means that a sweep has just done it.
                 if state.is(Phase::BatonLater)
+                    && !Self::is_reminder(slot)
                     && let Ok(Transition { next, .. }) = state.due_at(state.due())
                     && slot.swap_state(state, next).is_ok()
                 {
@@ -174,6 +176,11 @@ impl Partition {
                 }
             }
         }
+    }
+
+    fn is_reminder(slot: &Slot) -> bool {
+        // SAFETY: the caller has read a state with Acquire that says that something was laid.
+        unsafe { slot.entry().laid() }.1 == Laid::Closing as usize
     }
 
     /// Ends a lease that was found to be over.

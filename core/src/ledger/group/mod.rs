@@ -34,6 +34,7 @@ use std::ptr::NonNull;
 
 use self::{
     baton::{After, Baton},
+    lease::Ended,
     link::Link,
     word::{Done, Duty, GroupWord, Places, WINDOW},
 };
@@ -41,6 +42,7 @@ use crate::{
     ledger::{
         partition::Reserved,
         reclaim::Pin,
+        segment::Segment,
         state::{Transition, Word},
     },
     sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell},
@@ -80,6 +82,19 @@ struct Sorted {
 unsafe impl Send for Group {}
 // SAFETY: `sorted` is touched by the baton's holder alone; all else is atomic or never changes.
 unsafe impl Sync for Group {}
+
+/// What a sweep or housekeeping has come upon in a FIFO queue, for the queue to deal with.
+#[derive(Debug)]
+pub enum Heard<'p> {
+    /// A lease is over: the group is to be told.
+    CameBack(Ended<'p>),
+    /// A message in flight is gone: the group is to be told.
+    Went(Ended<'p>),
+    /// It is time to close a group, if it is empty.
+    Closing(&'p Group),
+    /// A token, in hand now: of a message at the front of its group that has lapsed, or of a baton laid down.
+    Token(&'p Segment, u32),
+}
 
 /// The group's inbox is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,10 +22,9 @@ use crate::{
     config::{DeduplicationScope, GROUP_LINGERS_MS, QueueConfig},
     ledger::{
         group::{
-            Group,
+            Group, Heard,
             baton::{After, Baton, Next, Serving},
-            laid::{Found, Laid},
-            lease::Ended,
+            laid::Laid,
             names::Groups,
         },
         partition::Partition,
@@ -34,6 +33,9 @@ use crate::{
     sync::{Arc, AtomicU64, Ordering},
     turn::Turn,
 };
+
+/// Messages behind one that came back among which others of its group are looked for.
+const TOGETHER: usize = 64;
 
 /// What an era of a FIFO queue has besides.
 #[derive(Debug)]
@@ -176,8 +178,8 @@ impl Queue {
         }
     }
 
-    /// Housekeeping has taken a token: of a message that has lapsed, of a baton laid down, or of a reminder.
-    pub(super) fn attend<'t>(
+    /// Housekeeping has taken a token: of a message that has lapsed, or of a baton laid down.
+    fn attend<'t>(
         &'t self,
         era: &'t Era,
         turn: &'t Turn<'_>,
@@ -186,25 +188,16 @@ impl Queue {
         at: u32,
     ) {
         let pin = turn.pin();
-        match partition.laid(segment, at, pin) {
-            // Where it lies is its place in the order: there it stays, unless something before it has lapsed.
-            Some(Found::Baton(baton)) => {
-                let lapsed = baton
-                    .peek()
-                    .is_some_and(|next| self.has_lapsed(next.member.sent(), turn.now()));
-                if !lapsed {
-                    return partition.give_token_back(segment, at, pin);
-                }
-            }
-            Some(Found::Closing(_)) | None => {}
+        // Where it lies is its place in the order: there it stays, unless what comes first has lapsed.
+        let has_lapsed = |next: Next<'_>| self.has_lapsed(next.member.sent(), turn.now());
+        if let Some(baton) = partition.laid(segment, at, pin)
+            && !baton.peek().is_some_and(has_lapsed)
+        {
+            return partition.give_token_back(segment, at, pin);
         }
-        match partition.find_out(segment, at, pin) {
-            Some(Found::Baton(baton)) => {
-                let baton = self.clear_front(era, turn, baton);
-                self.follow(era, turn, After::Baton(baton));
-            }
-            Some(Found::Closing(group)) => self.close(era, turn, group),
-            None => {}
+        if let Some(baton) = partition.find_out(segment, at, pin) {
+            let baton = self.clear_front(era, turn, baton);
+            self.follow(era, turn, After::Baton(baton));
         }
     }
 
@@ -239,31 +232,40 @@ impl Queue {
         }
     }
 
-    /// Tells groups of leases that have ended, those of one group at once: so that messages which come back together can be
-    /// received together.
-    pub(super) fn hear(&self, era: &Era, turn: &Turn<'_>, ended: &mut Vec<Ended<'_>>, comes_back: bool) {
+    /// Deals with what a sweep or housekeeping has come upon. Groups are told of the leases that have ended, those of one group
+    /// at once: so that messages which come back together can be received together.
+    pub(super) fn hear<'t>(
+        &'t self,
+        era: &'t Era,
+        turn: &'t Turn<'_>,
+        partition: &'t Partition,
+        mut all: Vec<Heard<'t>>,
+    ) {
         let pin = turn.pin();
-        for at in 0..ended.len() {
-            let Some(&first) = ended.get(at) else { break };
-            if first.places == 0 {
-                continue;
-            }
-            let mut all = first;
-            for other in ended.iter_mut().skip(at + 1) {
-                if let Some(both) = all.with(*other) {
-                    all = both;
-                    // Told.
-                    other.places = 0;
+        for at in 0..all.len() {
+            let (done, rest) = all.split_at_mut(at + 1);
+            match done.last_mut() {
+                Some(Heard::CameBack(first)) if first.places != 0 => {
+                    let mut together = *first;
+                    // Bounded: those of one group that come back together lie close to each other.
+                    for other in rest.iter_mut().take(TOGETHER) {
+                        if let Heard::CameBack(other) = other
+                            && let Some(both) = together.with(*other)
+                        {
+                            together = both;
+                            // Told.
+                            other.places = 0;
+                        }
+                    }
+                    let after = together.group.come_back(together.places, pin);
+                    self.follow(era, turn, after);
                 }
+                Some(Heard::Went(ended)) => self.follow(era, turn, ended.group.go(ended.places, pin)),
+                Some(&mut Heard::Closing(group)) => self.close(era, turn, group),
+                Some(&mut Heard::Token(segment, at)) => self.attend(era, turn, partition, segment, at),
+                Some(Heard::CameBack(_)) | None => {}
             }
-            let after = if comes_back {
-                all.group.come_back(all.places, pin)
-            } else {
-                all.group.go(all.places, pin)
-            };
-            self.follow(era, turn, after);
         }
-        ended.clear();
     }
 
     /// The queue's delay has changed, which in a FIFO queue is for messages there too: all that are put off are looked at again.

@@ -6,7 +6,6 @@ use crate::{
     ledger::{
         group::{
             baton::{After, Baton, Run},
-            laid::Found,
             link::Member,
         },
         lease::{Claims, Terms},
@@ -175,13 +174,8 @@ impl<'t> FifoReceive<'_, 't, '_> {
             let Some((segment, at)) = partition.take_token(returned_first, pin) else {
                 return;
             };
-            match partition.find_out(segment, at, pin) {
-                Some(Found::Baton(baton)) => self.deliver(partition, baton),
-                Some(Found::Closing(group)) => {
-                    self.in_vain += 1;
-                    self.queue.close(self.era, self.turn, group);
-                }
-                None => {}
+            if let Some(baton) = partition.find_out(segment, at, pin) {
+                self.deliver(partition, baton);
             }
         }
         if self.in_vain >= DECISIONS_MAX {

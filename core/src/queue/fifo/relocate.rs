@@ -5,7 +5,10 @@ use crate::{
     config::BATCH_MAX,
     extras::{Extras, ExtrasDraft, Moved},
     ledger::{
-        group::{baton::After, laid::Found, link::Member},
+        group::{
+            baton::{After, Baton},
+            link::Member,
+        },
         look::Seen,
         partition::{Entrance, Full},
     },
@@ -95,16 +98,16 @@ impl Queue {
         let mut batch = Relocated { moved: 0, stop: None };
         // Progress: each turn takes a baton; one that brings nothing is put off, or its group has become empty.
         while batch.moved < most.min(BATCH_MAX) as u64 && batch.stop.is_none() {
-            let Some(found) = self.take_any_baton(era, turn) else {
+            let Some(baton) = self.take_any_baton(era, turn) else {
                 batch.stop = Some(Stop::Empty);
                 break;
             };
-            self.relocate_group(era, turn, most, found, route, &mut batch);
+            self.relocate_group(era, turn, most, baton, route, &mut batch);
         }
         batch
     }
 
-    fn take_any_baton<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>) -> Option<Found<'t>> {
+    fn take_any_baton<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>) -> Option<Baton<'t>> {
         let pin = turn.pin();
         let mut partitions: Vec<_> = era.all(pin).map(|at| (at.oldest(), at)).collect();
         // By a hint; all of them are looked at before the answer is "nothing".
@@ -124,14 +127,11 @@ impl Queue {
         era: &'t Era,
         turn: &'t Turn<'_>,
         most: usize,
-        found: Found<'t>,
+        baton: Baton<'t>,
         route: &mut impl FnMut(Option<&str>) -> Result<Self, Stop>,
         batch: &mut Relocated,
     ) {
-        let mut serving = match found {
-            Found::Closing(group) => return self.close(era, turn, group),
-            Found::Baton(baton) => baton.serve(),
-        };
+        let mut serving = baton.serve();
         while batch.moved < most.min(BATCH_MAX) as u64
             && let Some(next) = serving.next()
             && let Some(seen) = next.member.look()
