@@ -157,16 +157,18 @@ impl ExtrasDraft<'_> {
 
     /// Writes as much of the block as there is room for. The length in front never leads beyond `into`.
     fn write(&self, mut into: &mut [u8]) {
-        let length = self.encoded_len().min(into.len());
+        let length = u32::try_from(self.encoded_len().min(into.len())).unwrap_or(u32::MAX);
         let rest = &mut into;
-        put_length(rest, length);
-        put(rest, &self.tenant.to_le_bytes());
         let flag = |flag: u8, is: bool| if is { flag } else { 0 };
         let flags = flag(GROUP, self.group.is_some())
             | flag(TRACE, self.trace_header.is_some())
             | flag(DEDUPLICATION, self.deduplication.is_some())
             | flag(MOVED, self.moved.is_some());
-        put(rest, &[flags]);
+        let mut fixed = [0; FIXED];
+        fixed[..4].copy_from_slice(&length.to_le_bytes());
+        fixed[4..8].copy_from_slice(&self.tenant.to_le_bytes());
+        fixed[8] = flags;
+        put(rest, &fixed);
         let texts = [self.group, self.deduplication, self.trace_header];
         for text in texts.into_iter().flatten() {
             put_field(rest, text.as_bytes());

@@ -227,7 +227,7 @@ impl<'q> Sent<'q> {
     }
 
     /// The message's number in its group's order, in a FIFO queue. A message sent again within the deduplication interval has
-    /// that of the first time, or `None` if that send is still under way in another thread.
+    /// that of the first time.
     #[must_use]
     pub fn sequence_number(&self) -> Option<SequenceNumber> {
         self.place.sequence()

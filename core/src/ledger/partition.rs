@@ -410,6 +410,38 @@ impl Partition {
         }
     }
 
+    /// As [`Partition::reserve_one`], of a message sent just now whose body and extras go into the arena.
+    #[inline]
+    pub fn reserve_extended<'p>(
+        &self,
+        body: &[u8],
+        extras: &ExtrasDraft<'_>,
+        sent: Millis,
+        pin: &'p Pin<'_>,
+    ) -> Result<Reserved<'p>, Full> {
+        let length = (body.len() + extras.encoded_len()) as u32;
+        // Progress: as in `append`.
+        loop {
+            // Acquire, SAFETY: as in `append`.
+            let segment: &'p Segment = unsafe { &*self.tail.load(Ordering::Acquire) };
+            match segment.reserve(&[length]) {
+                Reservation::Taken {
+                    first: slot,
+                    count: 1,
+                    offset,
+                    ..
+                } => {
+                    // SAFETY: slot and bytes were reserved by us, and are published only afterwards.
+                    unsafe { segment.write_extended(slot, offset, body, extras, sent) };
+                    segment.ready.note_oldest(sent);
+                    return Ok(Reserved { segment, slot });
+                }
+                Reservation::Taken { unused, .. } => self.after(segment.bury(unused), segment, pin),
+                Reservation::Sealed => self.grow(segment, sent, pin)?,
+            }
+        }
+    }
+
     /// Publishes what was reserved: from now on it is a message.
     pub fn publish_reserved(&self, reserved: Reserved<'_>, entrance: &Entrance, pin: &Pin<'_>) {
         let Reserved { segment, slot } = reserved;

@@ -1,9 +1,7 @@
 //! The message groups of a FIFO queue, by name.
 
-use std::hash::BuildHasher;
-
+use foldhash::{SharedSeed, quality::SeedableRandomState};
 use papaya::HashMap;
-use siphasher::sip::SipHasher13;
 
 use super::Group;
 use crate::{
@@ -12,24 +10,14 @@ use crate::{
     sync::{Arc, AtomicU64, Ordering},
 };
 
-/// Keyed, because names come from outside.
-#[derive(Debug, Clone)]
-struct Keyed([u64; 2]);
-
-impl BuildHasher for Keyed {
-    type Hasher = SipHasher13;
-    fn build_hasher(&self) -> SipHasher13 {
-        SipHasher13::new_with_keys(self.0[0], self.0[1])
-    }
-}
-
 /// What a group takes besides itself and its name: its share in the map, counters of references.
 const OVERHEAD: usize = 96;
 
 /// The groups of one era.
 #[derive(Debug)]
 pub struct Groups {
-    map: HashMap<Box<str>, Arc<Group>, Keyed>,
+    /// Hashed by a key, because names come from outside.
+    map: HashMap<Box<str>, Arc<Group>, SeedableRandomState>,
     /// No sequence number so far, of any group that is closed, is greater.
     closed: AtomicU64,
     budget: Arc<Budget>,
@@ -43,7 +31,10 @@ impl Groups {
     /// None yet.
     pub fn new(key: [u64; 2], budget: Arc<Budget>) -> Self {
         Self {
-            map: HashMap::with_hasher(Keyed(key)),
+            map: HashMap::with_hasher(SeedableRandomState::with_seed(
+                key[0] ^ key[1].rotate_left(32),
+                SharedSeed::global_fixed(),
+            )),
             closed: AtomicU64::new(0),
             budget,
         }

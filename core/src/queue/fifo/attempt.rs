@@ -87,16 +87,18 @@ impl Queue {
                 return Ok(Vec::new());
             };
             let most = ATTEMPTS_MAX as u64;
-            let known =
-                match fifo
-                    .attempts
-                    .recent
-                    .enter(key, Arc::clone(&fresh), turn.now(), most, hint, Arc::clone)
-                {
-                    Entering::Entered => None,
-                    Entering::Known(before) => Some(before),
-                    Entering::Full => return Err(ReceiveError::TooManyAttempts { limit: ATTEMPTS_MAX }),
-                };
+            let known = match fifo.attempts.recent.enter(
+                key,
+                turn.now(),
+                most,
+                hint,
+                || Arc::clone(&fresh),
+                Arc::clone,
+            ) {
+                Entering::Entered => None,
+                Entering::Known(before) => Some(before),
+                Entering::Full => return Err(ReceiveError::TooManyAttempts { limit: ATTEMPTS_MAX }),
+            };
             if let Some(before) = known {
                 drop(mine);
                 // Taken: that receive is under way.

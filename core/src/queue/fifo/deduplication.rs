@@ -19,29 +19,12 @@ const CHARGE: u64 = 64;
 /// Ids that messages were sent under.
 #[derive(Debug)]
 pub(super) struct Deduplication {
-    recent: Recent<Original>,
+    /// Where the message is that was sent under an id.
+    recent: Recent<SentPlace>,
     /// Ids that are counted in the budget.
     charged: AtomicU64,
     key: [u64; 2],
     budget: Arc<Budget>,
-}
-
-/// The message that was sent under an id.
-#[derive(Debug)]
-struct Original {
-    place: [u64; 2],
-    /// As in the second word of the place; 0 while the message is on its way to its group.
-    sequence: AtomicU64,
-}
-
-impl Original {
-    fn place(&self) -> SentPlace {
-        // Relaxed: a number on its own.
-        SentPlace([
-            self.place[0],
-            self.place[1] | self.sequence.load(Ordering::Relaxed),
-        ])
-    }
 }
 
 impl Deduplication {
@@ -68,37 +51,23 @@ impl Deduplication {
 
     /// The message that was sent under an id.
     pub(super) fn original(&self, id: Fingerprint, now: Millis) -> Option<SentPlace> {
-        self.recent.read(id, now, Original::place)
+        self.recent.read(id, now, |&place| place)
     }
 
-    /// Enters a message about to be sent, unless there is one of that id already. From then on it counts as sent.
+    /// Has a message sent by `send`, unless there is one of that id already.
     pub(super) fn enter(
         &self,
         id: Fingerprint,
-        place: SentPlace,
         now: Millis,
         memory: u64,
         hint: usize,
+        send: impl FnOnce() -> SentPlace,
     ) -> Entering<SentPlace> {
         if !self.charge() {
-            return Entering::Full;
+            return self.original(id, now).map_or(Entering::Full, Entering::Known);
         }
-        let original = Original {
-            place: place.0,
-            sequence: AtomicU64::new(0),
-        };
-        let entering = self
-            .recent
-            .enter(id, original, now, memory / BYTES, hint, Original::place);
-        self.settle();
-        entering
-    }
-
-    /// Tells which number in its group the message has got.
-    pub(super) fn number(&self, id: Fingerprint, sequence: u64, now: Millis) {
-        // Relaxed: as in `Original::place`.
-        let tell = |original: &Original| original.sequence.store(sequence, Ordering::Relaxed);
-        let _gone_already = self.recent.read(id, now, tell);
+        self.recent
+            .enter(id, now, memory / BYTES, hint, send, |&place| place)
     }
 
     pub(super) fn forget_all(&self, now: Millis) {

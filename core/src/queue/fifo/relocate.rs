@@ -80,7 +80,8 @@ impl Queue {
             .groups
             .enter(group, true, turn.pin())
             .map_err(|Full| Stop::Full)?;
-        self.join(era, fifo, turn, group, reserved, receives);
+        let (group, sequence) = Self::join(fifo, group, reserved, receives, turn.pin());
+        self.has_joined(era, turn, group, sequence);
         if let Some(stripe) = Self::stripe(era, turn) {
             stripe.moved_in.add(1);
         }

@@ -7,12 +7,13 @@ use super::{Fifo, recent::Entering};
 use crate::{
     attribute,
     batch::Batch,
-    config::BATCH_MAX,
+    config::{ARENA_BODY_MAX, BATCH_MAX},
     error::{BatchError, SendError},
     extras::{Carried, ExtrasDraft},
     ledger::{
         group::Group,
-        partition::{Entrance, Full, Reserved},
+        partition::{Entrance, Full, Partition, Reserved},
+        reclaim::Pin,
     },
     message::{Outgoing, Sent, SentPlace},
     queue::{Queue, era::Era},
@@ -114,9 +115,9 @@ impl Queue {
 
     /// Accepts a message, unless it has been accepted before.
     ///
-    /// All that can be refused is done first: the slot is reserved and written, the group is there. Then the id is entered: that is
-    /// the moment at which the message is accepted, or is found to have been. Of two that send under one id at a time one enters
-    /// it, and the other gives its slot up. What comes after cannot fail.
+    /// All that can be refused is done first: the slot is reserved and written, the group is there. Then, where nobody else can
+    /// enter the same id, the message joins its group, which cannot fail. Of two that send under one id at a time one does, and
+    /// the other gives its slot up.
     fn accept<'q>(
         &'q self,
         era: &Era,
@@ -132,13 +133,6 @@ impl Queue {
         if let Some(place) = fifo.deduplication.original(id, now) {
             return Ok(Sent::at(self, place));
         }
-        let entrance = Entrance {
-            sent: now,
-            delayed_until: None,
-            receives: 0,
-            first_received: None,
-            is_grouped: false,
-        };
         let extras = ExtrasDraft {
             attributes: Carried::Given(checked.message.attributes),
             group: Some(group_name),
@@ -151,25 +145,25 @@ impl Queue {
             .enter(group_name, false, pin)
             .map_err(|Full| self.over_budget())?;
         let (partition, reserved) = self
-            .reserve_at_home(era, turn, checked.message.body, extras, &entrance)
+            .reserve_fifo(era, turn, checked.message.body, extras)
             .map_err(|Full| self.over_budget())?;
-        let place = SentPlace::new(reserved.segment, reserved.slot, 0);
         let hint = turn.worker().number as usize;
-        match fifo.deduplication.enter(id, place, now, settings.memory(), hint) {
-            Entering::Entered => {}
-            Entering::Known(original) => {
-                partition.abandon_reserved(reserved, pin);
-                return Ok(Sent::at(self, original));
-            }
-            Entering::Full => {
-                partition.abandon_reserved(reserved, pin);
-                return Err(SendError::DeduplicationFull {
+        let mut joined = None;
+        let entering = fifo.deduplication.enter(id, now, settings.memory(), hint, || {
+            let (group, sequence) = Self::join(fifo, group, reserved, 0, pin);
+            joined = Some((group, sequence));
+            SentPlace::new(reserved.segment, reserved.slot, sequence)
+        });
+        let Some((group, sequence)) = joined else {
+            partition.abandon_reserved(reserved, pin);
+            return match entering {
+                Entering::Known(original) => Ok(Sent::at(self, original)),
+                Entering::Entered | Entering::Full => Err(SendError::DeduplicationFull {
                     limit: settings.memory(),
-                });
-            }
-        }
-        let sequence = self.join(era, fifo, turn, group, reserved, 0);
-        fifo.deduplication.number(id, sequence, now);
+                }),
+            };
+        };
+        self.has_joined(era, turn, group, sequence);
         if let Some(stripe) = Self::stripe(era, turn) {
             stripe.sent.next();
         }
@@ -179,34 +173,61 @@ impl Queue {
         ))
     }
 
-    /// Puts a message in its group. Cannot fail.
-    pub(super) fn join<'t>(
+    /// Copies a message into a slot of its own at home.
+    fn reserve_fifo<'t>(
         &'t self,
         era: &'t Era,
-        fifo: &'t Fifo,
         turn: &'t Turn<'_>,
+        body: &[u8],
+        extras: ExtrasDraft<'_>,
+    ) -> Result<(&'t Partition, Reserved<'t>), Full> {
+        let now = turn.now();
+        // Nearly always: it is small, and there is room.
+        if body.len() + extras.encoded_len() <= ARENA_BODY_MAX
+            && let Ok(home) = self.home(era, turn)
+            && let Ok(reserved) = home.reserve_extended(body, &extras, now, turn.pin())
+        {
+            return Ok((home, reserved));
+        }
+        let entrance = Entrance {
+            sent: now,
+            delayed_until: None,
+            receives: 0,
+            first_received: None,
+            is_grouped: false,
+        };
+        self.reserve_at_home(era, turn, body, extras, &entrance)
+    }
+
+    /// Puts a message in its group, or in another one of its name if that has been closed; returns its number there. Cannot fail.
+    pub(super) fn join<'t>(
+        fifo: &Fifo,
         group: &'t Group,
-        reserved: Reserved<'t>,
+        reserved: Reserved<'_>,
         receives: u32,
-    ) -> u64 {
-        let pin = turn.pin();
+        pin: &'t Pin<'_>,
+    ) -> (&'t Group, u64) {
         let mut group = group;
         // Progress: each turn more means that the group was closed, by somebody who takes it out, or we do.
         loop {
-            let Ok(sequence) = group.push(&reserved, receives, pin) else {
-                fifo.groups.leave(group, pin);
-                if let Ok(another) = fifo.groups.enter(group.name(), true, pin) {
-                    group = another;
-                }
-                continue;
-            };
-            self.follow(era, turn, group.arrive(pin));
-            if group.is_unsorted(sequence)
-                && let Some(baton) = group.borrow(pin)
-            {
-                self.follow(era, turn, baton.sort_and_hand_back(pin));
+            if let Ok(sequence) = group.push(&reserved, receives, pin) {
+                return (group, sequence);
             }
-            return sequence;
+            fifo.groups.leave(group, pin);
+            if let Ok(another) = fifo.groups.enter(group.name(), true, pin) {
+                group = another;
+            }
+        }
+    }
+
+    /// Tells a group of a message that has joined it.
+    pub(super) fn has_joined(&self, era: &Era, turn: &Turn<'_>, group: &Group, sequence: u64) {
+        let pin = turn.pin();
+        self.follow(era, turn, group.arrive(pin));
+        if group.is_unsorted(sequence)
+            && let Some(baton) = group.borrow(pin)
+        {
+            self.follow(era, turn, baton.sort_and_hand_back(pin));
         }
     }
 }
