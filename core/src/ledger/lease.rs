@@ -779,11 +779,7 @@ impl Partition {
         if let Some(due) = due {
             self.set_alarm(segment, due);
         }
-        // Relaxed, both: a hint, see `Head::oldest`. Written at most once a millisecond, so that those who look at it
-        // from other cores seldom find the line taken.
-        if self.head.oldest.load(Ordering::Relaxed) != sent.0 {
-            self.head.oldest.store(sent.0, Ordering::Relaxed);
-        }
+        self.note_oldest(sent);
     }
 
     /// Makes a message that was claimed without a lease visible again.

@@ -489,6 +489,16 @@ impl Partition {
         }
     }
 
+    /// Notes about how old the oldest message is that is to be received here: what was taken last was sent at `sent`.
+    #[inline(always)]
+    pub(crate) fn note_oldest(&self, sent: Millis) {
+        // Relaxed, both: a hint, see `Head::oldest`. Written at most once a millisecond, so that those who look at it
+        // from other cores seldom find the line taken.
+        if self.head.oldest.load(Ordering::Relaxed) != sent.0 {
+            self.head.oldest.store(sent.0, Ordering::Relaxed);
+        }
+    }
+
     /// Sets the tokens of `count` slots from `first` on.
     #[inline]
     fn publish_run(&self, segment: &Segment, first: usize, count: usize, pin: &Pin<'_>) {

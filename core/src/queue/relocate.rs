@@ -11,7 +11,6 @@ use crate::{
         partition::{Entrance, Full, Partition},
         reclaim::Pin,
     },
-    sync::Ordering,
     turn::Turn,
 };
 
@@ -254,13 +253,5 @@ impl Queue {
         }
         self.wake(1);
         Ok(())
-    }
-}
-
-impl Partition {
-    /// Notes about how old the oldest message is that is left.
-    fn note_oldest(&self, sent: Millis) {
-        // Relaxed: a hint; see `Head::oldest`.
-        self.head.oldest.store(sent.0, Ordering::Relaxed);
     }
 }

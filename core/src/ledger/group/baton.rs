@@ -110,7 +110,7 @@ impl<'p> Baton<'p> {
             return None;
         };
         if is_new && !segment.is_passed(slot) {
-            own.note_sent(Millis::new(0));
+            own.note_sent(member.sent());
             if !segment.publish(word, token) {
                 return None;
             }

@@ -116,6 +116,8 @@ impl Partition {
     pub fn find_out<'p>(&self, segment: &'p Segment, at: u32, pin: &'p Pin<'_>) -> Option<Baton<'p>> {
         let slot = segment.slot(at);
         let state = slot.state_in_hand();
+        // SAFETY: we hold the token.
+        self.note_oldest(unsafe { slot.entry() }.sent());
         if state.is(Phase::InLine) {
             let link = segment.link(at)?;
             // SAFETY: the token of a message at the front of its group is the group's baton: the message is alive.
