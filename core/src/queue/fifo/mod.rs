@@ -193,7 +193,9 @@ impl Queue {
         if let Some(baton) = partition.laid(segment, at, pin)
             && !baton.peek().is_some_and(has_lapsed)
         {
-            return partition.give_token_back(segment, at, pin);
+            partition.give_token_back(segment, at, pin);
+            // Somebody may have looked in vain while it was in our hand.
+            return self.wake(1);
         }
         if let Some(baton) = partition.find_out(segment, at, pin) {
             let baton = self.clear_front(era, turn, baton);
