@@ -193,7 +193,9 @@ impl Queue {
                     .peek()
                     .is_some_and(|next| self.has_lapsed(next.member.sent(), turn.now()));
                 if !lapsed {
-                    return partition.give_token_back(segment, at, pin);
+                    partition.give_token_back(segment, at, pin);
+                    // Somebody may have looked for it while it was in our hand, and sleep now.
+                    return self.wake(1);
                 }
             }
             Some(Found::Closing(_)) | None => {}

@@ -150,19 +150,26 @@ impl Queue {
             .groups
             .enter(group_name, false, pin)
             .map_err(|Full| self.over_budget())?;
+        // The group may have been made for this message alone: then somebody has to come and close it.
+        let without = || self.follow(era, turn, group.arrive(pin));
         let (partition, reserved) = self
             .reserve_at_home(era, turn, checked.message.body, extras, &entrance)
-            .map_err(|Full| self.over_budget())?;
+            .map_err(|Full| {
+                without();
+                self.over_budget()
+            })?;
         let place = SentPlace::new(reserved.segment, reserved.slot, 0);
         let hint = turn.worker().number as usize;
         match fifo.deduplication.enter(id, place, now, settings.memory(), hint) {
             Entering::Entered => {}
             Entering::Known(original) => {
                 partition.abandon_reserved(reserved, pin);
+                without();
                 return Ok(Sent::at(self, original));
             }
             Entering::Full => {
                 partition.abandon_reserved(reserved, pin);
+                without();
                 return Err(SendError::DeduplicationFull {
                     limit: settings.memory(),
                 });
