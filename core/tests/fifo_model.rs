@@ -948,7 +948,6 @@ impl Model {
         if queue == SOURCE {
             self.ids.clear();
             self.attempts.clear();
-            self.last_sequence = [None; GROUPS];
             // It begins with a small segment.
             self.is_orderly = false;
         }

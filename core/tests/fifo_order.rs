@@ -326,6 +326,21 @@ fn dead_letters_are_not_delayed_by_the_queue_they_come_to() {
     assert_eq!(texts(&receive(&dead, 1)), ["g-m1"]);
 }
 
+#[test]
+fn sequence_numbers_go_on_over_a_purge() {
+    let (_, broker) = manual(1);
+    let queue = fifo(&broker, "q.fifo");
+    let mut last = None;
+    for round in 0..10 {
+        let body = format!("m{}", round / 2);
+        let message = Outgoing::new(body.as_bytes()).message_group("g");
+        let number = queue.send_message(&message).expect("accepted").sequence_number();
+        assert!(last < number, "{last:?} {number:?}");
+        last = number;
+        queue.purge().expect("there");
+    }
+}
+
 /// Group and number of a body like `3 14`.
 fn numbers(message: &Message) -> (usize, u64) {
     let text = str::from_utf8(message.body()).expect("a text");
