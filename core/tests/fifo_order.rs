@@ -19,9 +19,10 @@ use std::{
 };
 
 use common::{
-    Random, assert_balanced, delete, drain, fifo, manual, ms, release, secs, send_to_groups, states, texts,
+    Random, assert_balanced, delete, drain, fifo, fifo_with, manual, ms, release, secs, send_to_groups,
+    states, texts,
 };
-use epoq::{Broker, Message, Outgoing, Queue};
+use epoq::{Broker, FifoConfig, Message, Outgoing, Queue, QueueConfig, Redrive};
 
 fn receive(queue: &Queue, max: usize) -> Vec<Message> {
     queue.receive(max, secs(30)).expect("a valid receive")
@@ -183,6 +184,18 @@ fn groups_received_without_a_lease_go_to_the_back() {
 }
 
 #[test]
+fn a_receive_without_a_lease_shows_each_message_once() {
+    let (_, broker) = manual(1);
+    let queue = fifo(&broker, "q.fifo");
+    send_to_groups(&queue, &["g1-m1", "g2-m1", "g1-m2"]);
+    for count in 1..4 {
+        let shown = queue.receive(10, Duration::ZERO).expect("a valid receive");
+        assert_eq!(texts(&shown), ["g1-m1", "g1-m2", "g2-m1"]);
+        assert!(shown.iter().all(|message| message.receive_count() == count));
+    }
+}
+
+#[test]
 fn a_group_whose_first_message_was_released_comes_after_those_that_were_there() {
     let (_, broker) = manual(1);
     let queue = fifo(&broker, "q.fifo");
@@ -190,6 +203,26 @@ fn a_group_whose_first_message_was_released_comes_after_those_that_were_there() 
     let first = receive(&queue, 1);
     release(&queue, &first[0]);
     assert_eq!(texts(&receive(&queue, 10)), ["g2-m1", "g1-m1"]);
+}
+
+#[test]
+fn a_lease_that_ends_in_another_partition_is_noticed_by_the_first_receive() {
+    for home in 0..4 {
+        let (time, broker) = manual(4);
+        let queue = fifo(&broker, "q.fifo");
+        let away = broker.worker_at((home + 1) % 4).expect("a partition");
+        send_to_groups(&queue, &["g1-m1"]);
+        assert_eq!(receive(&queue, 10).len(), 1);
+        drop(away);
+        let _here = broker.worker_at(home).expect("a partition");
+        send_to_groups(&queue, &["g2-m1"]);
+        let second = receive(&queue, 1);
+        delete(&queue, &second[0]);
+        for _ in 0..20 {
+            time.advance(secs(31));
+            assert_eq!(texts(&receive(&queue, 10)), ["g1-m1"]);
+        }
+    }
 }
 
 #[test]
@@ -246,6 +279,65 @@ fn sequence_numbers_have_twenty_digits_and_grow_in_the_order_of_delivery() {
         // Long enough that the group is gone, every other time.
         time.advance(ms(1_500 * (round % 2)));
         queue.advance(broker.now());
+    }
+}
+
+#[test]
+fn groups_whose_messages_are_refused_do_not_stay() {
+    let (time, broker) = manual(1);
+    let config = QueueConfig {
+        fifo: Some(FifoConfig {
+            deduplication_memory: 0,
+            ..FifoConfig::default()
+        }),
+        ..QueueConfig::default()
+    };
+    let queue = fifo_with(&broker, "q.fifo", config);
+    for number in 0..100 {
+        let name = format!("g{number}");
+        let message = Outgoing::new(b"x").message_group(&name).deduplication_id(&name);
+        assert!(queue.send_message(&message).is_err());
+    }
+    for _ in 0..2 {
+        time.advance(secs(2));
+        queue.advance(broker.now());
+    }
+    assert_eq!(queue.fifo_metrics().expect("a FIFO queue").groups, 0);
+}
+
+#[test]
+fn dead_letters_are_not_delayed_by_the_queue_they_come_to() {
+    let (_, broker) = manual(1);
+    let delayed = QueueConfig {
+        delay: secs(60),
+        ..QueueConfig::default()
+    };
+    let dead = fifo_with(&broker, "dead.fifo", delayed);
+    let config = QueueConfig {
+        redrive: Some(Redrive::new("dead.fifo", 1)),
+        ..QueueConfig::default()
+    };
+    let queue = fifo_with(&broker, "q.fifo", config);
+    send_to_groups(&queue, &["g-m1"]);
+    release(&queue, &receive(&queue, 1)[0]);
+    assert!(receive(&queue, 1).is_empty());
+    let counts = dead.counts();
+    assert_eq!((counts.visible, counts.delayed), (1, 0));
+    assert_eq!(texts(&receive(&dead, 1)), ["g-m1"]);
+}
+
+#[test]
+fn sequence_numbers_go_on_over_a_purge() {
+    let (_, broker) = manual(1);
+    let queue = fifo(&broker, "q.fifo");
+    let mut last = None;
+    for round in 0..10 {
+        let body = format!("m{}", round / 2);
+        let message = Outgoing::new(body.as_bytes()).message_group("g");
+        let number = queue.send_message(&message).expect("accepted").sequence_number();
+        assert!(last < number, "{last:?} {number:?}");
+        last = number;
+        queue.purge().expect("there");
     }
 }
 

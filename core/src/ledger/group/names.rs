@@ -28,14 +28,14 @@ fn bytes(name: &str) -> usize {
 }
 
 impl Groups {
-    /// None yet.
-    pub fn new(key: [u64; 2], budget: Arc<Budget>) -> Self {
+    /// None yet; sequence numbers begin after `sequence`.
+    pub fn new(key: [u64; 2], sequence: u64, budget: Arc<Budget>) -> Self {
         Self {
             map: HashMap::with_hasher(SeedableRandomState::with_seed(
                 key[0] ^ key[1].rotate_left(32),
                 SharedSeed::global_fixed(),
             )),
-            closed: AtomicU64::new(0),
+            closed: AtomicU64::new(sequence),
             budget,
         }
     }

@@ -191,12 +191,20 @@ impl Queue {
         let found = era
             .partition(handle.partition(), turn.pin())
             .and_then(|partition| partition.leased(handle.place(), turn.pin()));
+        let now = turn.now();
         match found {
             None => Standing::Touched,
             Some((claim, _)) if claim.receives != handle.receives() => Standing::Over,
-            Some((claim, Some(ends))) if ends == due && ends > turn.now() => Standing::Leased(claim),
-            Some((_, Some(ends))) if ends != due => Standing::Touched,
-            Some((_, None)) if due > turn.now() => Standing::Touched,
+            // One that is over counts as such whether anybody has noticed it or not.
+            Some((claim, Some(ends))) if ends > now => {
+                if ends == due {
+                    Standing::Leased(claim)
+                } else {
+                    Standing::Touched
+                }
+            }
+            // Before its time.
+            Some(_) if due > now => Standing::Touched,
             Some(_) => Standing::Over,
         }
     }

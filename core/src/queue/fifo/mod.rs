@@ -30,6 +30,7 @@ use crate::{
         partition::Partition,
         segment::Segment,
     },
+    message::SEQUENCE,
     sync::{Arc, AtomicU64, Ordering},
     turn::Turn,
 };
@@ -63,10 +64,19 @@ pub(crate) struct FifoSettings {
     /// `content-based:1 | scope is the message group:1`.
     flags: AtomicU64,
     memory: AtomicU64,
+    /// Which sequence number the present era began after.
+    sequence: AtomicU64,
 }
 
 const CONTENT_BASED: u64 = 1;
 const BY_GROUP: u64 = 2;
+
+/// Sequence numbers that an era may use in a millisecond, so that those of the next one are greater.
+const SEQUENCES_PER_MS: u64 = 1 << 18;
+/// The same, for eras that begin in one millisecond.
+const SEQUENCES_AT_ONCE: u64 = 1 << 32;
+// The clock's last moment leaves room.
+const _: () = assert!(Millis::MAX.as_millis() < SEQUENCE / SEQUENCES_PER_MS);
 
 impl FifoSettings {
     pub(crate) fn set(&self, config: &QueueConfig) {
@@ -91,13 +101,31 @@ impl FifoSettings {
     fn memory(&self) -> u64 {
         self.memory.load(Ordering::Relaxed)
     }
+
+    /// Which sequence number an era is to begin after that begins at `now`: they go on growing over a purge, whatever is still
+    /// being sent to the era before.
+    fn next_sequence(&self, now: Millis) -> u64 {
+        let after = |last: u64| (last + SEQUENCES_AT_ONCE).max(now.as_millis() * SEQUENCES_PER_MS);
+        let relaxed = Ordering::Relaxed;
+        // A number on its own.
+        match self
+            .sequence
+            .fetch_update(relaxed, relaxed, |last| Some(after(last)))
+        {
+            Ok(last) | Err(last) => after(last),
+        }
+    }
 }
 
 impl Fifo {
     fn new(queue: &super::Inner) -> Self {
         let key = [queue.shared.seed, u64::from(queue.id.number())];
         Self {
-            groups: Groups::new(key, Arc::clone(&queue.budget)),
+            groups: Groups::new(
+                key,
+                queue.fifo_settings.next_sequence(queue.shared.clock.now()),
+                Arc::clone(&queue.budget),
+            ),
             deduplication: Deduplication::new(key, Arc::clone(&queue.budget)),
             attempts: Attempts::new(key),
         }

@@ -1,8 +1,10 @@
 //! Receiving from a FIFO queue: from one group after another, from each what it has at its front.
 
+use arrayvec::ArrayVec;
+
 use crate::{
     clock::Millis,
-    config::{DECISIONS_MAX, PUT_OFF_MS},
+    config::{BATCH_MAX, DECISIONS_MAX, PUT_OFF_MS},
     ledger::{
         group::{
             baton::{After, Baton, Run},
@@ -29,10 +31,15 @@ struct FifoReceive<'r, 't, 'w> {
     claims: &'r mut Claims<'t>,
     /// Leased by their groups' words, and still to be leased by their own.
     runs: Run<'t>,
+    /// Batons of groups that have been received from without leases: offered only when all is done, or this very receive
+    /// would come upon the same messages again. At most one for each message.
+    shown: ArrayVec<Baton<'t>, BATCH_MAX>,
     /// Batons and messages looked at that brought nothing.
     in_vain: usize,
     /// Batons found.
     found: usize,
+    /// Whether it has looked for what is due.
+    has_swept: bool,
 }
 
 impl Queue {
@@ -60,8 +67,10 @@ impl Queue {
             max,
             claims,
             runs: Run::new(),
+            shown: ArrayVec::new(),
             in_vain: 0,
             found: 0,
+            has_swept: false,
         };
         receive.run(first);
     }
@@ -108,6 +117,9 @@ impl<'t> FifoReceive<'_, 't, '_> {
         if self.terms.visibility_ms > 0 {
             self.lease();
         }
+        for baton in self.shown.take() {
+            self.queue.follow(self.era, self.turn, After::Baton(baton));
+        }
         self.count();
     }
 
@@ -132,6 +144,19 @@ impl<'t> FifoReceive<'_, 't, '_> {
                 }
             }
         }
+        if !self.has_swept {
+            return;
+        }
+        // A message that has come back to its group there makes the group's baton come up elsewhere: at home, or where the
+        // group's next message is. That partition may have been looked at before.
+        for number in 0..span {
+            if let Some(partition) = self.era.partition(number, self.turn.pin()) {
+                self.serve(partition);
+            }
+            if !self.is_empty() {
+                return;
+            }
+        }
     }
 
     fn visit(&mut self, number: usize) {
@@ -149,12 +174,14 @@ impl<'t> FifoReceive<'_, 't, '_> {
         let now = self.turn.now();
         self.turn.worker().saw(now);
         // Bounded: each turn makes something visible that was due at `now`; others may take it, hence the loop.
-        while partition.is_sweep_due(now)
-            && self
+        while partition.is_sweep_due(now) {
+            self.has_swept = true;
+            let swept = self
                 .queue
-                .sweep(self.turn, self.era, partition, now, SWEPT_IN_PASSING)
-                > 0
-        {
+                .sweep(self.turn, self.era, partition, now, SWEPT_IN_PASSING);
+            if swept == 0 {
+                break;
+            }
             let in_hand = !self.is_empty();
             self.serve(partition);
             if in_hand || !self.is_empty() {
@@ -203,14 +230,16 @@ impl<'t> FifoReceive<'_, 't, '_> {
                 self.in_vain += 1;
                 continue;
             }
-            if next.is_new
+            let receives = member.place().state_in_hand().receives();
+            // A dead letter is not delayed again.
+            if receives == 0
                 && let Some(due) = self.queue.delayed_until(member.sent())
                 && due > now
             {
                 put_off = Some(due);
                 break;
             }
-            if member.place().state_in_hand().receives() >= self.terms.max_receives {
+            if receives >= self.terms.max_receives {
                 match self.queue.bury_fifo_letter(&next.member, self.turn) {
                     Fate::Moved => {
                         self.queue.discard(self.era, self.turn, &mut serving, next);
@@ -233,7 +262,7 @@ impl<'t> FifoReceive<'_, 't, '_> {
             self.in_vain += 1;
             let baton = serving.keep();
             match put_off {
-                Some(due) => self.put_off(partition, baton, due),
+                Some(due) => self.put_off(baton, due),
                 None => self.queue.follow(self.era, self.turn, After::Baton(baton)),
             }
             return;
@@ -248,14 +277,19 @@ impl<'t> FifoReceive<'_, 't, '_> {
         let (after, run) = serving.hand_back(leases, pin);
         if leases {
             self.runs.extend(run);
+        } else if let After::Baton(baton) = after {
+            self.shown.push(baton);
+            return;
         }
         self.queue.follow(self.era, self.turn, after);
     }
 
-    fn put_off(&mut self, partition: &'t Partition, baton: Baton<'t>, due: Millis) {
+    fn put_off(&mut self, baton: Baton<'t>, due: Millis) {
         let (era, pin) = (self.era, self.turn.pin());
         let find = |number: u32| era.partition(number as usize, pin);
-        let left = baton.put_off(due, Some(partition), find, self.turn.now(), pin);
+        // At home, as all that is laid: where it was found may be about to be taken away.
+        let home = self.queue.home(era, self.turn).ok();
+        let left = baton.put_off(due, home, find, self.turn.now(), pin);
         if let Some(after) = left {
             self.queue.follow(era, self.turn, after);
         }

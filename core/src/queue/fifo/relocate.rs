@@ -109,15 +109,17 @@ impl Queue {
     }
 
     fn take_any_baton<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>) -> Option<Baton<'t>> {
-        let pin = turn.pin();
+        let (pin, now) = (turn.pin(), turn.now());
+        // First of all: the baton of a group in which a lease has ended need not come up in that partition, and not even in one
+        // that there was.
+        for partition in era.all(pin) {
+            // Bounded: what becomes due later is after `now`.
+            while partition.is_sweep_due(now) && self.sweep(turn, era, partition, now, u32::MAX) > 0 {}
+        }
         let mut partitions: Vec<_> = era.all(pin).map(|at| (at.oldest(), at)).collect();
         // By a hint; all of them are looked at before the answer is "nothing".
         partitions.sort_by_key(|&(oldest, _)| oldest);
         partitions.into_iter().find_map(|(_, partition)| {
-            let now = turn.now();
-            if partition.is_sweep_due(now) {
-                self.sweep(turn, era, partition, now, BATCH_MAX as u32);
-            }
             let (segment, at) = partition.take_token(true, pin)?;
             partition.find_out(segment, at, pin)
         })

@@ -144,9 +144,14 @@ impl Queue {
             .groups
             .enter(group_name, false, pin)
             .map_err(|Full| self.over_budget())?;
+        // The group may have been made for this message alone: then somebody has to come and close it.
+        let without = || self.follow(era, turn, group.arrive(pin));
         let (partition, reserved) = self
             .reserve_fifo(era, turn, checked.message.body, extras)
-            .map_err(|Full| self.over_budget())?;
+            .map_err(|Full| {
+                without();
+                self.over_budget()
+            })?;
         let hint = turn.worker().number as usize;
         let mut joined = None;
         let entering = fifo.deduplication.enter(id, now, settings.memory(), hint, || {
@@ -156,6 +161,7 @@ impl Queue {
         });
         let Some((group, sequence)) = joined else {
             partition.abandon_reserved(reserved, pin);
+            without();
             return match entering {
                 Entering::Known(original) => Ok(Sent::at(self, original)),
                 Entering::Entered | Entering::Full => Err(SendError::DeduplicationFull {
