@@ -296,8 +296,10 @@ impl Queue {
     /// Memory has run short: frees what can be freed.
     #[cold]
     #[inline(never)]
-    fn make_room(&self, era: &Era, turn: &Turn<'_>) {
+    pub(super) fn make_room(&self, era: &Era, turn: &Turn<'_>) {
         let now = turn.now();
+        #[cfg(not(loom))]
+        self.forget(era, turn);
         for partition in era.all(turn.pin()) {
             if partition.is_tending_due(now) {
                 self.tend(era, partition, turn, now, u32::MAX);

@@ -5,6 +5,7 @@ use crate::{
     budget::Budget,
     clock::Millis,
     config::DEDUPLICATION_INTERVAL,
+    ledger::partition::Full,
     message::SentPlace,
     sync::{Arc, AtomicU64, Ordering},
 };
@@ -71,7 +72,15 @@ impl Deduplication {
         self.recent.read(id, now, Original::place)
     }
 
+    /// Whether there is room for one more, as far as can be said before it is entered.
+    pub(super) fn has_room(&self, memory: u64, now: Millis) -> bool {
+        self.recent.has_room(memory / BYTES, now)
+    }
+
     /// Enters a message about to be sent, unless there is one of that id already. From then on it counts as sent.
+    ///
+    /// # Errors
+    /// [`Full`]: there would be room among the ids, but there is none in the budget.
     pub(super) fn enter(
         &self,
         id: Fingerprint,
@@ -79,9 +88,9 @@ impl Deduplication {
         now: Millis,
         memory: u64,
         hint: usize,
-    ) -> Entering<SentPlace> {
+    ) -> Result<Entering<SentPlace>, Full> {
         if !self.charge() {
-            return Entering::Full;
+            return Err(Full);
         }
         let original = Original {
             place: place.0,
@@ -91,7 +100,7 @@ impl Deduplication {
             .recent
             .enter(id, original, now, memory / BYTES, hint, Original::place);
         self.settle();
-        entering
+        Ok(entering)
     }
 
     /// Tells which number in its group the message has got.

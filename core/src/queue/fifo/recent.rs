@@ -65,6 +65,8 @@ impl Hasher for AsIs {
 const LISTS: usize = 8;
 /// Keys that each entering checks for whether they can leave.
 const LEAVING: usize = 2;
+/// The same, of every list, if there is no room.
+const LEAVING_FULL: usize = 64;
 
 /// Keys in the order in which they were entered, and when.
 type Leaving = VecDeque<(Fingerprint, Millis)>;
@@ -129,12 +131,17 @@ impl<V: Send + Sync> Recent<V> {
         read: impl Fn(&V) -> R,
     ) -> Entering<R> {
         self.forget(LEAVING, now, hint);
-        // Relaxed, throughout: a count.
-        if self.count.fetch_add(1, Ordering::Relaxed) >= most {
-            self.count.fetch_sub(1, Ordering::Relaxed);
-            return Entering::Full;
-        }
         let map = self.map.pin();
+        if !self.count_in(most) {
+            if let Some((at, present)) = map.get(&key)
+                && !self.is_over(*at, now)
+            {
+                return Entering::Known(read(present));
+            }
+            if !self.has_room(most, now) || !self.count_in(most) {
+                return Entering::Full;
+            }
+        }
         let mut entry = (now, value);
         // Progress: each turn more means that one which was over has been taken out, by us or by somebody else.
         loop {
@@ -164,6 +171,26 @@ impl<V: Send + Sync> Recent<V> {
             }
             list += 1;
         }
+    }
+
+    /// Whether there is room for one more.
+    pub(super) fn has_room(&self, most: u64, now: Millis) -> bool {
+        if self.len() < most {
+            return true;
+        }
+        // Those whose time is over may be in other lists than that of whoever asks.
+        (0..LISTS).for_each(|list| self.forget(LEAVING_FULL, now, list));
+        self.len() < most
+    }
+
+    /// Counts one more that is about to be entered, if there is room.
+    fn count_in(&self, most: u64) -> bool {
+        // Relaxed: a count.
+        let is_room = self.count.fetch_add(1, Ordering::Relaxed) < most;
+        if !is_room {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        is_room
     }
 
     /// Forgets what is entered under a key, whenever that was.

@@ -11,7 +11,7 @@ use crate::{
     error::{BatchError, SendError},
     extras::{Carried, ExtrasDraft},
     ledger::{
-        group::Group,
+        group::{Group, baton::After},
         partition::{Entrance, Full, Reserved},
     },
     message::{Outgoing, Sent, SentPlace},
@@ -132,6 +132,13 @@ impl Queue {
         if let Some(place) = fifo.deduplication.original(id, now) {
             return Ok(Sent::at(self, place));
         }
+        let full = SendError::DeduplicationFull {
+            limit: settings.memory(),
+        };
+        // Asked before a slot is used up for nothing.
+        if !fifo.deduplication.has_room(settings.memory(), now) {
+            return Err(full);
+        }
         let entrance = Entrance {
             sent: now,
             delayed_until: None,
@@ -146,26 +153,41 @@ impl Queue {
             trace_header: checked.message.trace_header,
             ..ExtrasDraft::default()
         };
-        let group = fifo
-            .groups
-            .enter(group_name, false, pin)
+        let enter = || fifo.groups.enter(group_name, false, pin);
+        let group = enter()
+            .or_else(|Full| {
+                self.make_room(era, turn);
+                enter()
+            })
             .map_err(|Full| self.over_budget())?;
-        let (partition, reserved) = self
-            .reserve_at_home(era, turn, checked.message.body, extras, &entrance)
-            .map_err(|Full| self.over_budget())?;
+        // It may have been made for this message: then it goes with it.
+        let forgo = || match group.forgo(pin) {
+            After::Closing(group) => self.close(era, turn, group),
+            after => self.follow(era, turn, after),
+        };
+        let (partition, reserved) =
+            match self.reserve_at_home(era, turn, checked.message.body, extras, &entrance) {
+                Ok(reserved) => reserved,
+                Err(Full) => {
+                    forgo();
+                    return Err(self.over_budget());
+                }
+            };
         let place = SentPlace::new(reserved.segment, reserved.slot, 0);
         let hint = turn.worker().number as usize;
-        match fifo.deduplication.enter(id, place, now, settings.memory(), hint) {
-            Entering::Entered => {}
-            Entering::Known(original) => {
-                partition.abandon_reserved(reserved, pin);
-                return Ok(Sent::at(self, original));
-            }
-            Entering::Full => {
-                partition.abandon_reserved(reserved, pin);
-                return Err(SendError::DeduplicationFull {
-                    limit: settings.memory(),
-                });
+        let entering = fifo.deduplication.enter(id, place, now, settings.memory(), hint);
+        if !matches!(entering, Ok(Entering::Entered)) {
+            partition.abandon_reserved(reserved, pin);
+            forgo();
+        }
+        match entering {
+            Ok(Entering::Entered) => {}
+            Ok(Entering::Known(original)) => return Ok(Sent::at(self, original)),
+            Ok(Entering::Full) => return Err(full),
+            Err(Full) => {
+                // For the next one.
+                self.make_room(era, turn);
+                return Err(self.over_budget());
             }
         }
         let sequence = self.join(era, fifo, turn, group, reserved, 0);
