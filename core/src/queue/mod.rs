@@ -201,13 +201,15 @@ impl Queue {
 
     /// Begins the first era.
     fn begin(&self) {
-        self.in_passing(|turn| self.inner.hot.era.replace(Some(self.new_era()), turn.pin(), drop));
+        let era = self.new_era(None);
+        self.in_passing(|turn| self.inner.hot.era.replace(Some(era), turn.pin(), drop));
     }
 
-    fn new_era(&self) -> Arc<Era> {
+    #[cfg_attr(loom, expect(unused_variables, reason = "for FIFO queues"))]
+    fn new_era(&self, before: Option<&Era>) -> Arc<Era> {
         let era = Era::new(self.inner.shared.partitions);
         #[cfg(not(loom))]
-        let era = era.with_fifo(self.inner.fifo());
+        let era = era.with_fifo(self.inner.fifo(before));
         Arc::new(era)
     }
 
@@ -519,14 +521,15 @@ impl Queue {
     /// # Errors
     /// [`NoSuchQueue`] if the queue has been deleted.
     pub fn purge(&self) -> Result<u64, NoSuchQueue> {
-        self.in_passing(|turn| self.replace_era(Some(self.new_era()), turn).ok_or(NoSuchQueue))
+        let next = |era: &Era| Some(self.new_era(Some(era)));
+        self.in_passing(|turn| self.replace_era(next, turn).ok_or(NoSuchQueue))
             .inspect(|_| self.clear_away())
     }
 
     /// Refuses every later call, and does away with the messages.
     pub(crate) fn end(&self) {
         self.in_passing(|turn| {
-            self.replace_era(None, turn);
+            self.replace_era(|_| None, turn);
             self.set_dead_letters(None, turn.pin());
         });
         // Whoever waits shall hear of it, for messages or for room.
@@ -537,11 +540,12 @@ impl Queue {
 
     /// Puts another era in the place of the present one; says how many messages that had. `None` if the queue has been
     /// deleted, and stays so.
-    fn replace_era(&self, era: Option<Arc<Era>>, turn: &Turn<'_>) -> Option<u64> {
+    fn replace_era(&self, next: impl FnOnce(&Era) -> Option<Arc<Era>>, turn: &Turn<'_>) -> Option<u64> {
         let graveyard = Arc::clone(&self.inner.shared.graveyard);
         let stats = self.inner.past.add(|| {
-            let stats = Arc::clone(&self.era(turn.pin())?.stats);
-            self.inner.hot.era.replace(era, turn.pin(), move |era| {
+            let present = self.era(turn.pin())?;
+            let stats = Arc::clone(&present.stats);
+            self.inner.hot.era.replace(next(present), turn.pin(), move |era| {
                 // The only share there is: eras are only borrowed.
                 if let Some(era) = Arc::into_inner(era) {
                     era.bury(&graveyard);

@@ -40,11 +40,11 @@ fn bytes(name: &str) -> usize {
 }
 
 impl Groups {
-    /// None yet.
-    pub fn new(key: [u64; 2], budget: Arc<Budget>) -> Self {
+    /// None yet; sequence numbers are greater than `after`.
+    pub fn new(key: [u64; 2], after: u64, budget: Arc<Budget>) -> Self {
         Self {
             map: HashMap::with_hasher(Keyed(key)),
-            closed: AtomicU64::new(0),
+            closed: AtomicU64::new(after),
             budget,
         }
     }

@@ -41,6 +41,8 @@ pub(crate) struct Fifo {
     pub(crate) groups: Groups,
     deduplication: Deduplication,
     attempts: Attempts,
+    /// No sequence number of an era before is greater.
+    after: u64,
 }
 
 /// A FIFO queue's own figures; see [`Queue::fifo_metrics`].
@@ -62,6 +64,9 @@ pub(crate) struct FifoSettings {
     flags: AtomicU64,
     memory: AtomicU64,
 }
+
+/// More sends than can be under way, not counted yet, at the end of an era.
+const UNDER_WAY: u64 = 1 << 20;
 
 const CONTENT_BASED: u64 = 1;
 const BY_GROUP: u64 = 2;
@@ -92,20 +97,29 @@ impl FifoSettings {
 }
 
 impl Fifo {
-    fn new(queue: &super::Inner) -> Self {
+    fn new(queue: &super::Inner, after: u64) -> Self {
         let key = [queue.shared.seed, u64::from(queue.id.number())];
         Self {
-            groups: Groups::new(key, Arc::clone(&queue.budget)),
+            groups: Groups::new(key, after, Arc::clone(&queue.budget)),
             deduplication: Deduplication::new(key, Arc::clone(&queue.budget)),
             attempts: Attempts::new(key),
+            after,
         }
     }
 }
 
 impl super::Inner {
     /// What a new era of the queue has, if it is a FIFO queue.
-    pub(super) fn fifo(&self) -> Option<Box<Fifo>> {
-        self.is_fifo.then(|| Box::new(Fifo::new(self)))
+    pub(super) fn fifo(&self, before: Option<&Era>) -> Option<Box<Fifo>> {
+        let after = || {
+            let fifo = before?.fifo()?;
+            // A message's number is by one greater than that of another one, or than the era began with: of the eras before
+            // none has come further than by one a message.
+            let counts = before?.stats.read();
+            Some(fifo.after + counts.sent + counts.moved_in + UNDER_WAY)
+        };
+        self.is_fifo
+            .then(|| Box::new(Fifo::new(self, after().unwrap_or(0))))
     }
 }
 
