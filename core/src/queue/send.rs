@@ -227,6 +227,7 @@ impl Queue {
             deduplication: None,
             trace_header: message.trace_header,
             moved: None,
+            moved_here: false,
         };
         let (partition, reserved) = self
             .reserve(era, turn, message.body, extras, &entrance)

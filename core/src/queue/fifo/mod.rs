@@ -28,6 +28,7 @@ use crate::{
             lease::Ended,
             names::Groups,
         },
+        look::Seen,
         partition::Partition,
         segment::Segment,
     },
@@ -222,10 +223,43 @@ impl Queue {
         }
     }
 
+    /// When the retention of a message is over.
+    fn lapses_at(&self, sent: Millis) -> Millis {
+        sent.after(self.inner.hot.settings.retention_ms())
+    }
+
     fn has_lapsed(&self, sent: Millis, now: Millis) -> bool {
-        sent.as_millis()
-            .saturating_add(self.inner.hot.settings.retention_ms())
-            <= now.as_millis()
+        self.lapses_at(sent) <= now
+    }
+
+    /// Until when a message is not to be received, if that is to come: in a FIFO queue by the queue's delay as it is now. Rounded
+    /// up, as leases are.
+    pub(super) fn delayed_until(&self, seen: &Seen<'_>, now: Millis) -> Option<Millis> {
+        let delay_ms = self.inner.hot.settings.delay_ms();
+        if delay_ms == 0 || !seen.is_waiting_new() {
+            return None;
+        }
+        let due = seen.sent().after(delay_ms + 1);
+        (due > now && !seen.has_moved_here()).then_some(due)
+    }
+
+    /// Lays a group's baton down until `due`, or until its first message lapses.
+    fn put_off<'t>(
+        &'t self,
+        era: &'t Era,
+        turn: &'t Turn<'_>,
+        home: Option<&'t Partition>,
+        baton: Baton<'t>,
+        due: Millis,
+    ) {
+        let pin = turn.pin();
+        let front = baton.peek().map(|next| next.member.sent());
+        let due = front.map_or(due, |sent| due.min(self.lapses_at(sent)));
+        let find = |number: u32| era.partition(number as usize, pin);
+        if let Some(after) = baton.put_off(due, home, find, turn.now(), pin) {
+            self.follow(era, turn, after);
+        }
+        self.wake_by(|| due);
     }
 
     /// Does away with what has lapsed at the front of a group.
@@ -273,14 +307,19 @@ impl Queue {
             let after = if comes_back {
                 all.group.come_back(all.places, pin)
             } else {
-                all.group.go(all.places, pin)
+                match all.group.go(all.places, pin) {
+                    // They have lapsed, and so may have those that waited behind them.
+                    After::Baton(baton) => After::Baton(self.clear_front(era, turn, baton)),
+                    after => after,
+                }
             };
             self.follow(era, turn, after);
         }
         ended.clear();
     }
 
-    /// The queue's delay has changed, which in a FIFO queue is for messages there too: all that are put off are looked at again.
+    /// The queue's delay or retention has changed, which in a FIFO queue is for messages there too: all that are put off are looked
+    /// at again.
     pub(super) fn recall(&self, era: &Era, turn: &Turn<'_>) {
         for partition in era.all(turn.pin()) {
             partition.recall(turn.pin());

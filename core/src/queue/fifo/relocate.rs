@@ -63,6 +63,10 @@ impl Queue {
         let era = self.era(turn.pin()).ok_or(Stop::NoTarget)?;
         let fifo = era.fifo().ok_or(Stop::NoTarget)?;
         let group = draft.group.ok_or(Stop::NoSource)?;
+        let draft = ExtrasDraft {
+            moved_here: true,
+            ..draft
+        };
         let entrance = Entrance {
             sent,
             delayed_until: None,
@@ -136,6 +140,10 @@ impl Queue {
             && let Some(next) = serving.next()
             && let Some(seen) = next.member.look()
         {
+            if let Some(due) = self.delayed_until(&seen, turn.now()) {
+                // It stays, and what is behind it.
+                return self.put_off(era, turn, self.home(era, turn).ok(), serving.keep(), due);
+            }
             let stripe = Self::stripe(era, turn);
             if self.has_lapsed(seen.sent(), turn.now()) {
                 self.discard(era, turn, &mut serving, next);
