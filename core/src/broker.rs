@@ -207,7 +207,8 @@ impl Broker {
         Ok(queue)
     }
 
-    /// Changes a queue's configuration. It applies from now on; messages already delayed or leased stay so.
+    /// Changes a queue's configuration. It applies from now on; messages already delayed or leased stay so, but for those that the
+    /// delay of a FIFO queue holds back.
     ///
     /// # Errors
     /// [`ConfigError`] if it is not valid or the queue has been deleted; nothing was changed.

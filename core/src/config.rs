@@ -150,7 +150,8 @@ pub struct QueueConfig {
     /// maximum).
     pub max_message_bytes: usize,
     /// How long a message sent without a delay of its own is kept from being received: 0..=900 s (SQS's `DelaySeconds`;
-    /// default 0). Messages already sent keep theirs.
+    /// default 0). Messages already sent keep theirs; in a FIFO queue, where no message has one of its own, a change is for all that
+    /// have not been received yet (SQS).
     pub delay: Duration,
     /// Allows delays of up to 14 days (ours; default no).
     pub long_delays: bool,

@@ -34,6 +34,7 @@ const GROUP: u8 = 1 << 0;
 const TRACE: u8 = 1 << 1;
 const MOVED: u8 = 1 << 2;
 const DEDUPLICATION: u8 = 1 << 3;
+const MOVED_HERE: u8 = 1 << 4;
 
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
@@ -53,6 +54,8 @@ pub struct ExtrasDraft<'a> {
     pub trace_header: Option<&'a str>,
     /// Where it comes from, if it has moved.
     pub moved: Option<Moved<'a>>,
+    /// Whether it comes from another queue, dead letter or not (FIFO queues).
+    pub moved_here: bool,
 }
 
 /// Attributes as a sender gives them, or as another block has them.
@@ -137,6 +140,7 @@ impl ExtrasDraft<'_> {
             && self.deduplication.is_none()
             && self.trace_header.is_none()
             && self.moved.is_none()
+            && !self.moved_here
     }
 
     /// The length of the block in bytes, of an empty one too.
@@ -163,7 +167,8 @@ impl ExtrasDraft<'_> {
         let flags = flag(GROUP, self.group.is_some())
             | flag(TRACE, self.trace_header.is_some())
             | flag(DEDUPLICATION, self.deduplication.is_some())
-            | flag(MOVED, self.moved.is_some());
+            | flag(MOVED, self.moved.is_some())
+            | flag(MOVED_HERE, self.moved_here);
         let mut fixed = [0; FIXED];
         fixed[..4].copy_from_slice(&length.to_le_bytes());
         fixed[4..8].copy_from_slice(&self.tenant.to_le_bytes());
@@ -267,6 +272,12 @@ impl<'a> Extras<'a> {
         self.parts().trace_header.and_then(text)
     }
 
+    /// Whether it comes from another queue, dead letter or not (FIFO queues).
+    pub fn has_moved_here(&self) -> bool {
+        let flags = self.content.get(size_of::<u32>());
+        flags.is_some_and(|flags| flags & MOVED_HERE != 0)
+    }
+
     /// Where the message came from, if it has been moved.
     pub fn moved(&self) -> Option<Moved<'a>> {
         let moved = self.parts().moved?;
@@ -287,6 +298,7 @@ impl<'a> Extras<'a> {
             deduplication: self.deduplication(),
             trace_header: self.trace_header(),
             moved: self.moved(),
+            moved_here: self.has_moved_here(),
         }
     }
 
@@ -380,6 +392,7 @@ mod tests {
         deduplication: Option<String>,
         trace_header: Option<String>,
         moved: Option<([u8; 16], String, u64)>,
+        moved_here: bool,
     }
 
     #[derive(Debug, Clone)]
@@ -413,6 +426,7 @@ mod tests {
                     source,
                     at: Millis::new(*at),
                 }),
+                moved_here: self.moved_here,
             }
         }
     }
@@ -426,14 +440,15 @@ mod tests {
         let moved = option::of((any::<[u8; 16]>(), any::<String>(), 0..Millis::MAX.as_millis()));
         let text = || option::of(any::<String>());
         let texts = (text(), text(), text());
-        (attributes, texts, any::<u32>(), moved).prop_map(
-            |(attributes, (group, deduplication, trace_header), tenant, moved)| Owned {
+        (attributes, texts, any::<u32>(), (moved, any::<bool>())).prop_map(
+            |(attributes, (group, deduplication, trace_header), tenant, (moved, moved_here))| Owned {
                 attributes,
                 group,
                 tenant,
                 deduplication,
                 trace_header,
                 moved,
+                moved_here,
             },
         )
     }
@@ -572,6 +587,10 @@ mod tests {
             },
             ExtrasDraft {
                 moved: Some(moved),
+                ..empty
+            },
+            ExtrasDraft {
+                moved_here: true,
                 ..empty
             },
         ] {

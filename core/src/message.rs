@@ -337,7 +337,7 @@ impl Message {
         self.sent
     }
 
-    /// When the message was first received.
+    /// When the message was first received. Of a dead letter in a FIFO queue, whose time of sending is that of the move, that moment.
     #[must_use]
     pub fn first_received_at(&self) -> Millis {
         self.first_received

@@ -194,6 +194,12 @@ impl<'p> Seen<'p> {
         self.state.is(Phase::InLine) && self.state.receives() == 0
     }
 
+    /// Whether it came from another queue, so that this one's delay is not for it.
+    pub fn has_moved_here(&self) -> bool {
+        self.extras()
+            .is_some_and(|extras| Extras::new(extras).has_moved_here())
+    }
+
     /// When it was sent.
     pub fn sent(&self) -> Millis {
         self.entry.sent()

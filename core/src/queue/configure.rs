@@ -128,7 +128,8 @@ impl Queue {
     /// Puts a checked configuration in force; `target` is the queue that its `redrive` names.
     pub(crate) fn apply(&self, config: QueueConfig, target: Option<Self>) {
         let mut present = self.config_lock();
-        let delay_changes = present.delay != config.delay;
+        #[cfg(not(loom))]
+        let puts_off_otherwise = present.delay != config.delay || present.retention != config.retention;
         self.inner.hot.settings.set(&config);
         #[cfg(not(loom))]
         self.inner.fifo_settings.set(&config);
@@ -137,12 +138,12 @@ impl Queue {
         drop(present);
         self.set_target(target);
         self.in_passing(|turn| {
-            // SeqCst: see `Queue::grant`.
+            // SeqCst: see `Queue::grant`, and `Queue::put_off` of FIFO queues.
             fence(Ordering::SeqCst);
             if let Some(era) = self.era(turn.pin()) {
                 era.stats.revoke_grants();
                 #[cfg(not(loom))]
-                if delay_changes && era.fifo().is_some() {
+                if puts_off_otherwise && era.fifo().is_some() {
                     self.recall(era, turn);
                 }
             }

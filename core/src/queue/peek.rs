@@ -250,7 +250,7 @@ impl Queue {
                     break;
                 }
                 for seen in glance.messages() {
-                    let state = MessageState::of(seen.state().phase());
+                    let state = self.state_of(&seen, turn.now()).map(|(state, _)| state);
                     if state.is_none() || (filter.state.is_some() && filter.state != state) {
                         continue;
                     }
@@ -269,7 +269,7 @@ impl Queue {
             let found = found.into_sorted_vec();
             let mut shown: Vec<_> = found
                 .iter()
-                .filter_map(|found| self.copy_out(&found.what, filter.body_bytes))
+                .filter_map(|found| self.copy_out(&found.what, filter.body_bytes, turn.now()))
                 .collect();
             // One that housekeeping is moving within the queue may have been seen in both places.
             let mut ids = HashSet::new();
@@ -278,9 +278,25 @@ impl Queue {
         })
     }
 
-    fn copy_out(&self, seen: &Seen<'_>, body_bytes: usize) -> Option<Peeked> {
+    /// A message's state, and when that ends if it does by itself.
+    fn state_of(&self, seen: &Seen<'_>, now: Millis) -> Option<(MessageState, Option<Millis>)> {
+        // In a FIFO queue it depends on the queue's delay at the moment.
+        #[cfg(not(loom))]
+        if self.is_fifo()
+            && let Some(due) = self.delayed_until(seen, now)
+        {
+            return Some((MessageState::Delayed, Some(due)));
+        }
+        #[cfg(loom)]
+        let _ = now;
+        let state = MessageState::of(seen.state().phase())?;
+        let due = (state != MessageState::Visible).then(|| seen.state().due());
+        Some((state, due))
+    }
+
+    fn copy_out(&self, seen: &Seen<'_>, body_bytes: usize, now: Millis) -> Option<Peeked> {
         let (word, body) = (seen.state(), seen.body());
-        let state = MessageState::of(word.phase())?;
+        let (state, due) = self.state_of(seen, now)?;
         let extras = seen.extras();
         let (partition, place) = seen.place();
         Some(Peeked {
@@ -289,7 +305,7 @@ impl Queue {
             sent: seen.sent(),
             first_received: seen.first_received(),
             receives: word.receives(),
-            due: (state != MessageState::Visible).then(|| word.due()),
+            due,
             body: body.get(..body_bytes).unwrap_or(body).into(),
             body_length: body.len(),
             extras: extras.unwrap_or_default().into(),

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use super::{Queue, dead_letter::Fate, era::Era, fair::Standing, stats::Stripe, steal};
+#[cfg(not(loom))]
+use crate::ledger::lease::Claims;
 use crate::{
     clock::{self, Millis},
     config::{BATCH_MAX, DECISIONS_MAX, SLOTS, VISIBILITY_MAX},
     delivery::{Delivery, Received},
     error::ReceiveError,
     ledger::{
-        lease::{Aside, Asides, Claim, Claims, Hand, Many, One, Special, Terms},
+        lease::{Aside, Asides, Claim, Hand, Many, One, Special, Terms},
         partition::Partition,
         tend::Chores,
     },

@@ -227,6 +227,7 @@ impl Queue {
             deduplication: None,
             trace_header: message.trace_header,
             moved: None,
+            moved_here: false,
         };
         let (partition, reserved) = self
             .reserve(era, turn, message.body, extras, &entrance)
@@ -296,8 +297,10 @@ impl Queue {
     /// Memory has run short: frees what can be freed.
     #[cold]
     #[inline(never)]
-    fn make_room(&self, era: &Era, turn: &Turn<'_>) {
+    pub(super) fn make_room(&self, era: &Era, turn: &Turn<'_>) {
         let now = turn.now();
+        #[cfg(not(loom))]
+        self.forget(era, turn);
         for partition in era.all(turn.pin()) {
             if partition.is_tending_due(now) {
                 self.tend(era, partition, turn, now, u32::MAX);

@@ -150,9 +150,9 @@ impl<'p> Baton<'p> {
         self.serve().hand_back(true, pin).0
     }
 
-    /// What the group delivers next. The caller gives back the token that the baton came by.
-    pub fn peek(self) -> Option<Next<'p>> {
-        self.serve().next()
+    /// What the group delivers next.
+    pub fn peek(&self) -> Option<Next<'p>> {
+        Self(self.0).serve().next()
     }
 }
 

@@ -227,6 +227,12 @@ impl Group {
         self.after(self.change(GroupWord::arrive), pin)
     }
 
+    /// The caller has entered the group and pushes nothing: if it is empty somebody has to close it.
+    #[cold]
+    pub fn forgo<'p>(&'p self, pin: &'p Pin<'_>) -> After<'p> {
+        self.after(self.change(GroupWord::settle), pin)
+    }
+
     /// Messages in flight have come back: their slots say `InLine`.
     #[inline]
     pub fn come_back<'p>(&'p self, places: Places, pin: &'p Pin<'_>) -> After<'p> {

@@ -130,7 +130,7 @@ impl GroupWord {
 
     /// Something has changed that may have made it deliverable, or empty.
     #[inline]
-    const fn settle(self) -> (Self, Duty) {
+    pub const fn settle(self) -> (Self, Duty) {
         if self.is_out() {
             (self, Duty::None)
         } else if self.is_deliverable() {

@@ -9,7 +9,7 @@ use crate::{
     clock::Millis,
     config::{ATTEMPTS_MAX, BATCH_MAX, DEDUPLICATION_INTERVAL},
     error::ReceiveError,
-    ledger::lease::Claim,
+    ledger::{lease::Claim, state::Refusal},
     message::Message,
     queue::{Queue, era::Era},
     receipt::ReceiptHandle,
@@ -165,15 +165,18 @@ impl Queue {
                 let partition = era
                     .partition(handle.partition(), turn.pin())
                     .ok_or(ReceiveError::AttemptNotValid)?;
-                *due = partition
-                    .change_visibility(
-                        handle.place(),
-                        handle.receives(),
-                        terms.visibility_ms,
-                        turn.reading(),
-                        turn.pin(),
-                    )
-                    .map_err(|_| ReceiveError::AttemptNotValid)?;
+                let lease = |ms: u64| {
+                    let (reading, pin) = (turn.reading(), turn.pin());
+                    partition.change_visibility(handle.place(), handle.receives(), ms, reading, pin)
+                };
+                *due = match lease(terms.visibility_ms) {
+                    // What is left of its 12 hours.
+                    Err(Refusal::TooLong(latest)) => {
+                        lease(latest.as_millis().saturating_sub(turn.now().as_millis() + 1))
+                    }
+                    leased => leased,
+                }
+                .map_err(|_| ReceiveError::AttemptNotValid)?;
                 self.wake_by(|| *due);
             }
             messages.push(crate::Delivery::new(*claim, self).to_message());

@@ -5,6 +5,7 @@ use crate::{
     budget::Budget,
     clock::Millis,
     config::DEDUPLICATION_INTERVAL,
+    ledger::partition::Full,
     message::SentPlace,
     sync::{Arc, AtomicU64, Ordering},
 };
@@ -54,7 +55,15 @@ impl Deduplication {
         self.recent.read(id, now, |&place| place)
     }
 
+    /// Whether there is room for one more, as far as can be said before it is entered.
+    pub(super) fn has_room(&self, memory: u64, now: Millis) -> bool {
+        self.recent.has_room(memory / BYTES, now)
+    }
+
     /// Has a message sent by `send`, unless there is one of that id already.
+    ///
+    /// # Errors
+    /// [`Full`]: there would be room among the ids, but there is none in the budget.
     pub(super) fn enter(
         &self,
         id: Fingerprint,
@@ -62,12 +71,13 @@ impl Deduplication {
         memory: u64,
         hint: usize,
         send: impl FnOnce() -> SentPlace,
-    ) -> Entering<SentPlace> {
+    ) -> Result<Entering<SentPlace>, Full> {
         if !self.charge() {
-            return self.original(id, now).map_or(Entering::Full, Entering::Known);
+            return self.original(id, now).map(Entering::Known).ok_or(Full);
         }
-        self.recent
-            .enter(id, now, memory / BYTES, hint, send, |&place| place)
+        Ok(self
+            .recent
+            .enter(id, now, memory / BYTES, hint, send, |&place| place))
     }
 
     pub(super) fn forget_all(&self, now: Millis) {

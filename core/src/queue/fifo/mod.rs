@@ -27,11 +27,12 @@ use crate::{
             laid::Laid,
             names::Groups,
         },
+        look::Seen,
         partition::Partition,
         segment::Segment,
     },
     message::SEQUENCE,
-    sync::{Arc, AtomicU64, Ordering},
+    sync::{Arc, AtomicU64, Ordering, fence},
     turn::Turn,
 };
 
@@ -231,10 +232,44 @@ impl Queue {
         }
     }
 
+    /// When the retention of a message is over.
+    fn lapses_at(&self, sent: Millis) -> Millis {
+        sent.after(self.inner.hot.settings.retention_ms())
+    }
+
     fn has_lapsed(&self, sent: Millis, now: Millis) -> bool {
-        sent.as_millis()
-            .saturating_add(self.inner.hot.settings.retention_ms())
-            <= now.as_millis()
+        self.lapses_at(sent) <= now
+    }
+
+    /// Until when a message is not to be received, if that is to come: in a FIFO queue by the queue's delay as it is now. Rounded
+    /// up, as leases are.
+    pub(super) fn delayed_until(&self, seen: &Seen<'_>, now: Millis) -> Option<Millis> {
+        let delay_ms = self.inner.hot.settings.delay_ms();
+        if delay_ms == 0 || !seen.is_waiting_new() {
+            return None;
+        }
+        let due = seen.sent().after(delay_ms + 1);
+        (due > now && !seen.has_moved_here()).then_some(due)
+    }
+
+    /// Lays a group's baton down at home until `due`, or until its first message lapses. `due` was reckoned with a delay of `delay_ms`.
+    fn put_off<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>, baton: Baton<'t>, due: Millis, delay_ms: u64) {
+        let pin = turn.pin();
+        let front = baton.peek().map(|next| next.member.sent());
+        let due = front.map_or(due, |sent| due.min(self.lapses_at(sent)));
+        let find = |number: u32| era.partition(number as usize, pin);
+        // At home, as all that is laid: where it was found may be about to be taken away.
+        let home = self.home(era, turn).ok();
+        if let Some(after) = baton.put_off(due, home, find, turn.now(), pin) {
+            self.follow(era, turn, after);
+        }
+        self.wake_by(|| due);
+        // SeqCst: pairs with the fence in `Queue::apply`. Whoever has changed the delay finds what was laid here, or we find that it
+        // has been changed.
+        fence(Ordering::SeqCst);
+        if self.inner.hot.settings.delay_ms() != delay_ms {
+            self.recall(era, turn);
+        }
     }
 
     /// Does away with what has lapsed at the front of a group.
@@ -290,7 +325,14 @@ impl Queue {
                     let after = together.group.come_back(together.places, pin);
                     self.follow(era, turn, after);
                 }
-                Some(Heard::Went(ended)) => self.follow(era, turn, ended.group.go(ended.places, pin)),
+                Some(Heard::Went(ended)) => {
+                    let after = match ended.group.go(ended.places, pin) {
+                        // It has lapsed, and so may have those that waited behind it.
+                        After::Baton(baton) => After::Baton(self.clear_front(era, turn, baton)),
+                        after => after,
+                    };
+                    self.follow(era, turn, after);
+                }
                 Some(&mut Heard::Closing(group)) => self.close(era, turn, group),
                 Some(&mut Heard::Token(segment, at)) => self.attend(era, turn, partition, segment, at),
                 Some(Heard::CameBack(_)) | None => {}
@@ -298,7 +340,8 @@ impl Queue {
         }
     }
 
-    /// The queue's delay has changed, which in a FIFO queue is for messages there too: all that are put off are looked at again.
+    /// The queue's delay or retention has changed, which in a FIFO queue is for messages there too: all that are put off are looked
+    /// at again.
     pub(super) fn recall(&self, era: &Era, turn: &Turn<'_>) {
         for partition in era.all(turn.pin()) {
             partition.recall(turn.pin());

@@ -7,7 +7,7 @@ use crate::{
     config::{BATCH_MAX, DECISIONS_MAX, PUT_OFF_MS},
     ledger::{
         group::{
-            baton::{After, Baton, Run},
+            baton::{After, Baton, Next, Run},
             link::Member,
         },
         lease::{Claims, Terms},
@@ -19,6 +19,8 @@ use crate::{
 
 /// Messages that a sweep in passing makes visible at most before the receive goes on.
 const SWEPT_IN_PASSING: u32 = 1_000;
+/// Segments that a receive with empty hands looks after.
+const TENDED_IN_PASSING: u32 = 16;
 
 /// One receive in the making.
 struct FifoReceive<'r, 't, 'w> {
@@ -38,7 +40,7 @@ struct FifoReceive<'r, 't, 'w> {
     in_vain: usize,
     /// Batons found.
     found: usize,
-    /// Whether it has looked for what is due.
+    /// Whether anything may have become visible meanwhile.
     has_swept: bool,
 }
 
@@ -95,15 +97,8 @@ impl Queue {
         era.all(turn.pin())
             .flat_map(|partition| partition.glance(turn.pin()))
             .flat_map(crate::ledger::look::Glance::messages)
-            .filter(|seen| seen.is_waiting_new())
-            .filter(|seen| self.delayed_until(seen.sent()).is_some_and(|due| due > now))
+            .filter(|seen| self.delayed_until(seen, now).is_some())
             .count() as u64
-    }
-
-    /// Until when a message is not to be received, if the queue has a delay. Rounded up, as leases are.
-    fn delayed_until(&self, sent: Millis) -> Option<Millis> {
-        let delay_ms = self.inner.hot.settings.delay_ms();
-        (delay_ms > 0).then(|| Millis::new(sent.as_millis() + delay_ms + 1))
     }
 }
 
@@ -174,23 +169,38 @@ impl<'t> FifoReceive<'_, 't, '_> {
         let now = self.turn.now();
         self.turn.worker().saw(now);
         // Bounded: each turn makes something visible that was due at `now`; others may take it, hence the loop.
-        while partition.is_sweep_due(now) {
-            self.has_swept = true;
-            let swept = self
-                .queue
-                .sweep(self.turn, self.era, partition, now, SWEPT_IN_PASSING);
-            if swept == 0 {
-                break;
-            }
+        while partition.is_sweep_due(now) && self.sweep(now) {
             let in_hand = !self.is_empty();
             self.serve(partition);
             if in_hand || !self.is_empty() {
                 break;
             }
         }
+        if self.is_empty() && partition.is_tending_due(now) {
+            // A message in flight blocks its group, and if it has lapsed nobody else may notice.
+            self.queue
+                .tend(self.era, partition, self.turn, now, TENDED_IN_PASSING);
+            self.has_swept = true;
+            self.serve(partition);
+        }
         if self.is_empty() && partition.note_empty() {
             self.serve(partition);
         }
+    }
+
+    /// Sweeps all partitions where that is due, so that messages of one group which lie in several come back together. Says whether
+    /// anything has become visible.
+    fn sweep(&mut self, now: Millis) -> bool {
+        let mut swept = 0;
+        for partition in self.era.all(self.turn.pin()) {
+            if partition.is_sweep_due(now) {
+                swept += self
+                    .queue
+                    .sweep(self.turn, self.era, partition, now, SWEPT_IN_PASSING);
+            }
+        }
+        self.has_swept |= swept > 0;
+        swept > 0
     }
 
     /// Takes batons from a partition while there is room.
@@ -215,6 +225,7 @@ impl<'t> FifoReceive<'_, 't, '_> {
     fn deliver(&mut self, partition: &'t Partition, baton: Baton<'t>) {
         let pin = self.turn.pin();
         let now = self.turn.now();
+        let delay_ms = self.queue.inner.hot.settings.delay_ms();
         let mut serving = baton.serve();
         self.found += 1;
         let mut put_off = None;
@@ -230,16 +241,11 @@ impl<'t> FifoReceive<'_, 't, '_> {
                 self.in_vain += 1;
                 continue;
             }
-            let receives = member.place().state_in_hand().receives();
-            // A dead letter is not delayed again.
-            if receives == 0
-                && let Some(due) = self.queue.delayed_until(member.sent())
-                && due > now
-            {
+            if let Some(due) = self.delayed_until(&next) {
                 put_off = Some(due);
                 break;
             }
-            if receives >= self.terms.max_receives {
+            if member.place().state_in_hand().receives() >= self.terms.max_receives {
                 match self.queue.bury_fifo_letter(&next.member, self.turn) {
                     Fate::Moved => {
                         self.queue.discard(self.era, self.turn, &mut serving, next);
@@ -262,7 +268,7 @@ impl<'t> FifoReceive<'_, 't, '_> {
             self.in_vain += 1;
             let baton = serving.keep();
             match put_off {
-                Some(due) => self.put_off(baton, due),
+                Some(due) => self.queue.put_off(self.era, self.turn, baton, due, delay_ms),
                 None => self.queue.follow(self.era, self.turn, After::Baton(baton)),
             }
             return;
@@ -284,16 +290,12 @@ impl<'t> FifoReceive<'_, 't, '_> {
         self.queue.follow(self.era, self.turn, after);
     }
 
-    fn put_off(&mut self, baton: Baton<'t>, due: Millis) {
-        let (era, pin) = (self.era, self.turn.pin());
-        let find = |number: u32| era.partition(number as usize, pin);
-        // At home, as all that is laid: where it was found may be about to be taken away.
-        let home = self.queue.home(era, self.turn).ok();
-        let left = baton.put_off(due, home, find, self.turn.now(), pin);
-        if let Some(after) = left {
-            self.queue.follow(era, self.turn, after);
+    fn delayed_until(&self, next: &Next<'t>) -> Option<Millis> {
+        if !next.is_new || self.queue.inner.hot.settings.delay_ms() == 0 {
+            return None;
         }
-        self.queue.wake_by(|| due);
+        let seen = next.member.look()?;
+        self.queue.delayed_until(&seen, self.turn.now())
     }
 
     /// Stores the leases of what has been taken: all with one reading of the clock, which is later than the last taking.

@@ -73,6 +73,8 @@ const LISTS: usize = 8;
 const KEPT: usize = 4_096;
 /// Keys that each entering checks for whether they can leave.
 const LEAVING: usize = 2;
+/// The same, of every list, if there is no room.
+const LEAVING_FULL: usize = 64;
 
 /// Keys in the order in which they were entered, and when.
 type Leaving = VecDeque<(Fingerprint, Millis)>;
@@ -137,9 +139,11 @@ impl<V: Send + Sync> Recent<V> {
         read: impl Fn(&V) -> R,
     ) -> Entering<R> {
         if self.len() >= most {
-            self.forget(LEAVING, now, hint);
-            if self.len() >= most {
-                return self.read(key, now, read).map_or(Entering::Full, Entering::Known);
+            if let Some(known) = self.read(key, now, &read) {
+                return Entering::Known(known);
+            }
+            if !self.has_room(most, now) {
+                return Entering::Full;
             }
         }
         let is_more = match self.map.entry(key) {
@@ -168,6 +172,16 @@ impl<V: Send + Sync> Recent<V> {
             }
             list += 1;
         }
+    }
+
+    /// Whether there is room for one more.
+    pub(super) fn has_room(&self, most: u64, now: Millis) -> bool {
+        if self.len() < most {
+            return true;
+        }
+        // Those whose time is over may be in other lists than that of whoever asks.
+        (0..LISTS).for_each(|list| self.forget(LEAVING_FULL, now, list));
+        self.len() < most
     }
 
     /// Forgets what is entered under a key, whenever that was.

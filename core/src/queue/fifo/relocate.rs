@@ -66,6 +66,10 @@ impl Queue {
         let era = self.era(turn.pin()).ok_or(Stop::NoTarget)?;
         let fifo = era.fifo().ok_or(Stop::NoTarget)?;
         let group = draft.group.ok_or(Stop::NoSource)?;
+        let draft = ExtrasDraft {
+            moved_here: true,
+            ..draft
+        };
         let entrance = Entrance {
             sent,
             delayed_until: None,
@@ -139,6 +143,11 @@ impl Queue {
             && let Some(next) = serving.next()
             && let Some(seen) = next.member.look()
         {
+            let delay_ms = self.inner.hot.settings.delay_ms();
+            if let Some(due) = self.delayed_until(&seen, turn.now()) {
+                // It stays, and what is behind it.
+                return self.put_off(era, turn, serving.keep(), due, delay_ms);
+            }
             let stripe = Self::stripe(era, turn);
             if self.has_lapsed(seen.sent(), turn.now()) {
                 self.discard(era, turn, &mut serving, next);

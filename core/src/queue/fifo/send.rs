@@ -11,7 +11,7 @@ use crate::{
     error::{BatchError, SendError},
     extras::{Carried, ExtrasDraft},
     ledger::{
-        group::Group,
+        group::{Group, baton::After},
         partition::{Entrance, Full, Partition, Reserved},
         reclaim::Pin,
     },
@@ -133,6 +133,13 @@ impl Queue {
         if let Some(place) = fifo.deduplication.original(id, now) {
             return Ok(Sent::at(self, place));
         }
+        let full = SendError::DeduplicationFull {
+            limit: settings.memory(),
+        };
+        // Asked before a slot is used up for nothing.
+        if !fifo.deduplication.has_room(settings.memory(), now) {
+            return Err(full);
+        }
         let extras = ExtrasDraft {
             attributes: Carried::Given(checked.message.attributes),
             group: Some(group_name),
@@ -140,16 +147,22 @@ impl Queue {
             trace_header: checked.message.trace_header,
             ..ExtrasDraft::default()
         };
-        let group = fifo
-            .groups
-            .enter(group_name, false, pin)
+        let enter = || fifo.groups.enter(group_name, false, pin);
+        let group = enter()
+            .or_else(|Full| {
+                self.make_room(era, turn);
+                enter()
+            })
             .map_err(|Full| self.over_budget())?;
-        // The group may have been made for this message alone: then somebody has to come and close it.
-        let without = || self.follow(era, turn, group.arrive(pin));
+        // It may have been made for this message: then it goes with it.
+        let forgo = || match group.forgo(pin) {
+            After::Closing(group) => self.close(era, turn, group),
+            after => self.follow(era, turn, after),
+        };
         let (partition, reserved) = self
             .reserve_fifo(era, turn, checked.message.body, extras)
             .map_err(|Full| {
-                without();
+                forgo();
                 self.over_budget()
             })?;
         let hint = turn.worker().number as usize;
@@ -161,12 +174,15 @@ impl Queue {
         });
         let Some((group, sequence)) = joined else {
             partition.abandon_reserved(reserved, pin);
-            without();
+            forgo();
             return match entering {
-                Entering::Known(original) => Ok(Sent::at(self, original)),
-                Entering::Entered | Entering::Full => Err(SendError::DeduplicationFull {
-                    limit: settings.memory(),
-                }),
+                Ok(Entering::Known(original)) => Ok(Sent::at(self, original)),
+                Ok(Entering::Entered | Entering::Full) => Err(full),
+                Err(Full) => {
+                    // For the next one.
+                    self.make_room(era, turn);
+                    Err(self.over_budget())
+                }
             };
         };
         self.has_joined(era, turn, group, sequence);
