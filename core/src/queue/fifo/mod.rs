@@ -32,7 +32,7 @@ use crate::{
         segment::Segment,
     },
     message::SEQUENCE,
-    sync::{Arc, AtomicU64, Ordering},
+    sync::{Arc, AtomicU64, Ordering, fence},
     turn::Turn,
 };
 
@@ -298,6 +298,8 @@ impl Queue {
 
     /// The queue's delay has changed, which in a FIFO queue is for messages there too: all that are put off are looked at again.
     pub(super) fn recall(&self, era: &Era, turn: &Turn<'_>) {
+        // SeqCst: pairs with the fence in `FifoReceive::put_off`; see there.
+        fence(Ordering::SeqCst);
         for partition in era.all(turn.pin()) {
             partition.recall(turn.pin());
         }

@@ -15,6 +15,7 @@ use crate::{
         partition::Partition,
     },
     queue::{Queue, dead_letter::Fate, era::Era, stats::Stripe, steal},
+    sync::{Ordering, fence},
     turn::Turn,
 };
 
@@ -89,7 +90,8 @@ impl Queue {
     /// Messages that have never been received and are not to be yet: in a FIFO queue the delay is the queue's as it is now.
     /// O(messages) if there is one.
     pub(in crate::queue) fn count_delayed(&self, era: &Era, turn: &Turn<'_>) -> u64 {
-        if self.inner.hot.settings.delay_ms() == 0 {
+        let delay_ms = self.inner.hot.settings.delay_ms();
+        if delay_ms == 0 {
             return 0;
         }
         let now = turn.now();
@@ -97,15 +99,14 @@ impl Queue {
             .flat_map(|partition| partition.glance(turn.pin()))
             .flat_map(crate::ledger::look::Glance::messages)
             .filter(|seen| seen.is_waiting_new())
-            .filter(|seen| self.delayed_until(seen.sent()).is_some_and(|due| due > now))
+            .filter(|seen| delayed_until(seen.sent(), delay_ms).is_some_and(|due| due > now))
             .count() as u64
     }
+}
 
-    /// Until when a message is not to be received, if the queue has a delay. Rounded up, as leases are.
-    fn delayed_until(&self, sent: Millis) -> Option<Millis> {
-        let delay_ms = self.inner.hot.settings.delay_ms();
-        (delay_ms > 0).then(|| Millis::new(sent.as_millis() + delay_ms + 1))
-    }
+/// Until when a message is not to be received, if the queue has a delay. Rounded up, as leases are.
+fn delayed_until(sent: Millis, delay_ms: u64) -> Option<Millis> {
+    (delay_ms > 0).then(|| Millis::new(sent.as_millis() + delay_ms + 1))
 }
 
 impl<'t> FifoReceive<'_, 't, '_> {
@@ -221,6 +222,7 @@ impl<'t> FifoReceive<'_, 't, '_> {
     fn deliver(&mut self, partition: &'t Partition, baton: Baton<'t>) {
         let pin = self.turn.pin();
         let now = self.turn.now();
+        let delay_ms = self.queue.inner.hot.settings.delay_ms();
         let mut serving = baton.serve();
         self.found += 1;
         let mut put_off = None;
@@ -239,7 +241,7 @@ impl<'t> FifoReceive<'_, 't, '_> {
             let receives = member.place().state_in_hand().receives();
             // A dead letter is not delayed again.
             if receives == 0
-                && let Some(due) = self.queue.delayed_until(member.sent())
+                && let Some(due) = delayed_until(member.sent(), delay_ms)
                 && due > now
             {
                 put_off = Some(due);
@@ -268,7 +270,7 @@ impl<'t> FifoReceive<'_, 't, '_> {
             self.in_vain += 1;
             let baton = serving.keep();
             match put_off {
-                Some(due) => self.put_off(baton, due),
+                Some(due) => self.put_off(baton, due, delay_ms),
                 None => self.queue.follow(self.era, self.turn, After::Baton(baton)),
             }
             return;
@@ -290,7 +292,7 @@ impl<'t> FifoReceive<'_, 't, '_> {
         self.queue.follow(self.era, self.turn, after);
     }
 
-    fn put_off(&mut self, baton: Baton<'t>, due: Millis) {
+    fn put_off(&mut self, baton: Baton<'t>, due: Millis, delay_ms: u64) {
         let (era, pin) = (self.era, self.turn.pin());
         let find = |number: u32| era.partition(number as usize, pin);
         // At home, as all that is laid: where it was found may be about to be taken away.
@@ -300,6 +302,12 @@ impl<'t> FifoReceive<'_, 't, '_> {
             self.queue.follow(era, self.turn, after);
         }
         self.queue.wake_by(|| due);
+        // SeqCst: pairs with the fence in `recall`. Whoever has changed the delay finds what was laid here, or we find that it
+        // has been changed.
+        fence(Ordering::SeqCst);
+        if self.queue.inner.hot.settings.delay_ms() != delay_ms {
+            self.queue.recall(era, self.turn);
+        }
     }
 
     /// Stores the leases of what has been taken: all with one reading of the clock, which is later than the last taking.
