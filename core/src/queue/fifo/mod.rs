@@ -270,22 +270,21 @@ impl Queue {
     }
 
     /// Tells groups of leases that have ended, those of one group at once: so that messages which come back together can be
-    /// received together.
+    /// received together. O(n log n).
     pub(super) fn hear(&self, era: &Era, turn: &Turn<'_>, ended: &mut Vec<Ended<'_>>, comes_back: bool) {
         let pin = turn.pin();
-        for at in 0..ended.len() {
-            let Some(&first) = ended.get(at) else { break };
-            if first.places == 0 {
-                continue;
+        // Those of one group side by side, and together; then the groups as they came.
+        let mut groups: Vec<_> = ended.drain(..).enumerate().collect();
+        groups.sort_unstable_by_key(|&(at, ended)| (std::ptr::from_ref(ended.group).addr(), at));
+        groups.dedup_by(|(_, later), (_, first)| match first.with(*later) {
+            Some(both) => {
+                *first = both;
+                true
             }
-            let mut all = first;
-            for other in ended.iter_mut().skip(at + 1) {
-                if let Some(both) = all.with(*other) {
-                    all = both;
-                    // Told.
-                    other.places = 0;
-                }
-            }
+            None => false,
+        });
+        groups.sort_unstable_by_key(|&(at, _)| at);
+        for (_, all) in groups {
             let after = if comes_back {
                 all.group.come_back(all.places, pin)
             } else {
@@ -293,7 +292,6 @@ impl Queue {
             };
             self.follow(era, turn, after);
         }
-        ended.clear();
     }
 
     /// The queue's delay has changed, which in a FIFO queue is for messages there too: all that are put off are looked at again.
