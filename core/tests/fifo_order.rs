@@ -341,6 +341,27 @@ fn sequence_numbers_go_on_over_a_purge() {
     }
 }
 
+/// Not in the square of them, which would be seconds here.
+#[test]
+fn many_leases_that_end_at_once_come_back_to_their_groups_at_once() {
+    const GROUPS: usize = 100_000;
+    let (time, broker) = manual(1);
+    let queue = fifo(&broker, "q.fifo");
+    let bodies: Vec<String> = (0..GROUPS).map(|n| format!("g{n}-m")).collect();
+    send_to_groups(&queue, &bodies.iter().map(String::as_str).collect::<Vec<_>>());
+    for _ in 0..2 {
+        let mut received = 0;
+        while received < GROUPS {
+            received += receive(&queue, 10).len();
+        }
+        time.advance(secs(31));
+        let began = std::time::Instant::now();
+        queue.advance(broker.now());
+        assert!(began.elapsed() < secs(2), "{:?}", began.elapsed());
+    }
+    assert_eq!(states(&queue), (GROUPS as u64, 0, 0));
+}
+
 /// Group and number of a body like `3 14`.
 fn numbers(message: &Message) -> (usize, u64) {
     let text = str::from_utf8(message.body()).expect("a text");

@@ -36,9 +36,6 @@ use crate::{
     turn::Turn,
 };
 
-/// Messages behind one that came back among which others of its group are looked for.
-const TOGETHER: usize = 64;
-
 /// What an era of a FIFO queue has besides.
 #[derive(Debug)]
 pub(crate) struct Fifo {
@@ -297,35 +294,21 @@ impl Queue {
         }
     }
 
-    /// Deals with what a sweep or housekeeping has come upon. Groups are told of the leases that have ended, those of one group
-    /// at once: so that messages which come back together can be received together.
+    /// Deals with what a sweep or housekeeping has come upon. Groups are told of the leases that are over, those of one group at
+    /// once: so that messages which come back together can be received together. O(n log n).
     pub(super) fn hear<'t>(
         &'t self,
         era: &'t Era,
         turn: &'t Turn<'_>,
         partition: &'t Partition,
-        mut all: Vec<Heard<'t>>,
+        all: Vec<Heard<'t>>,
     ) {
         let pin = turn.pin();
-        for at in 0..all.len() {
-            let (done, rest) = all.split_at_mut(at + 1);
-            match done.last_mut() {
-                Some(Heard::CameBack(first)) if first.places != 0 => {
-                    let mut together = *first;
-                    // Bounded: those of one group that come back together lie close to each other.
-                    for other in rest.iter_mut().take(TOGETHER) {
-                        if let Heard::CameBack(other) = other
-                            && let Some(both) = together.with(*other)
-                        {
-                            together = both;
-                            // Told.
-                            other.places = 0;
-                        }
-                    }
-                    let after = together.group.come_back(together.places, pin);
-                    self.follow(era, turn, after);
-                }
-                Some(Heard::Went(ended)) => {
+        let mut came_back = Vec::new();
+        for heard in all {
+            match heard {
+                Heard::CameBack(ended) => came_back.push((came_back.len(), ended)),
+                Heard::Went(ended) => {
                     let after = match ended.group.go(ended.places, pin) {
                         // It has lapsed, and so may have those that waited behind it.
                         After::Baton(baton) => After::Baton(self.clear_front(era, turn, baton)),
@@ -333,16 +316,31 @@ impl Queue {
                     };
                     self.follow(era, turn, after);
                 }
-                Some(&mut Heard::Closing(group)) => self.close(era, turn, group),
-                Some(&mut Heard::Token(segment, at)) => self.attend(era, turn, partition, segment, at),
-                Some(Heard::CameBack(_)) | None => {}
+                Heard::Closing(group) => self.close(era, turn, group),
+                Heard::Token(segment, at) => self.attend(era, turn, partition, segment, at),
             }
+        }
+        // Those of one group side by side, and together; then the groups as they came.
+        came_back.sort_unstable_by_key(|&(at, ended)| (std::ptr::from_ref(ended.group).addr(), at));
+        came_back.dedup_by(|(_, later), (_, first)| match first.with(*later) {
+            Some(both) => {
+                *first = both;
+                true
+            }
+            None => false,
+        });
+        came_back.sort_unstable_by_key(|&(at, _)| at);
+        for (_, ended) in came_back {
+            let after = ended.group.come_back(ended.places, pin);
+            self.follow(era, turn, after);
         }
     }
 
     /// The queue's delay or retention has changed, which in a FIFO queue is for messages there too: all that are put off are looked
     /// at again.
     pub(super) fn recall(&self, era: &Era, turn: &Turn<'_>) {
+        // SeqCst: pairs with the fence in `FifoReceive::put_off`; see there.
+        fence(Ordering::SeqCst);
         for partition in era.all(turn.pin()) {
             partition.recall(turn.pin());
         }

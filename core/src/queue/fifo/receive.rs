@@ -14,6 +14,7 @@ use crate::{
         partition::Partition,
     },
     queue::{Queue, dead_letter::Fate, era::Era, stats::Stripe, steal},
+    sync::{Ordering, fence},
     turn::Turn,
 };
 
@@ -90,7 +91,8 @@ impl Queue {
     /// Messages that have never been received and are not to be yet: in a FIFO queue the delay is the queue's as it is now.
     /// O(messages) if there is one.
     pub(in crate::queue) fn count_delayed(&self, era: &Era, turn: &Turn<'_>) -> u64 {
-        if self.inner.hot.settings.delay_ms() == 0 {
+        let delay_ms = self.inner.hot.settings.delay_ms();
+        if delay_ms == 0 {
             return 0;
         }
         let now = turn.now();
