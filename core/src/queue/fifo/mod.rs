@@ -66,6 +66,9 @@ pub(crate) struct FifoSettings {
     memory: AtomicU64,
 }
 
+/// Batons that are to be put off, and until when, for which there was no room.
+type Held<'t> = Vec<(Baton<'t>, Millis)>;
+
 /// More sends than can be under way, not counted yet, at the end of an era.
 const UNDER_WAY: u64 = 1 << 20;
 
@@ -243,23 +246,34 @@ impl Queue {
         (due > now && !seen.has_moved_here()).then_some(due)
     }
 
-    /// Lays a group's baton down until `due`, or until its first message lapses.
+    /// Lays a group's baton down until `due`, or until its first message lapses. Without room for that it is `held`.
     fn put_off<'t>(
-        &'t self,
-        era: &'t Era,
+        &self,
         turn: &'t Turn<'_>,
-        home: Option<&'t Partition>,
+        home: Option<&Partition>,
         baton: Baton<'t>,
         due: Millis,
+        held: &mut Held<'t>,
     ) {
-        let pin = turn.pin();
         let front = baton.peek().map(|next| next.member.sent());
         let due = front.map_or(due, |sent| due.min(self.lapses_at(sent)));
-        let find = |number: u32| era.partition(number as usize, pin);
-        if let Some(after) = baton.put_off(due, home, find, turn.now(), pin) {
-            self.follow(era, turn, after);
+        match baton.put_off(due, home, turn.now(), turn.pin()) {
+            Ok(()) => self.wake_by(|| due),
+            Err(baton) => held.push((baton, due)),
         }
-        self.wake_by(|| due);
+    }
+
+    /// Puts batons back that were held: only when whoever held them looks for no others, who would find them again and again.
+    /// Nobody is woken: there is nothing to deliver, and whoever waits has seen them, or will be woken for the send, and notes until
+    /// when itself. Woken for this it would look again, and do this again.
+    fn put_back<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>, held: Held<'t>) {
+        let pin = turn.pin();
+        for (baton, due) in held {
+            let find = |number: u32| era.partition(number as usize, pin);
+            if let Some(after) = baton.put_off_in_place(due, find, pin) {
+                self.follow(era, turn, after);
+            }
+        }
     }
 
     /// Does away with what has lapsed at the front of a group.

@@ -1,5 +1,6 @@
 //! Receiving from a FIFO queue: from one group after another, from each what it has at its front.
 
+use super::Held;
 use crate::{
     clock::Millis,
     config::{DECISIONS_MAX, PUT_OFF_MS},
@@ -38,6 +39,8 @@ struct FifoReceive<'r, 't, 'w> {
     found: usize,
     /// Whether anything may have become visible meanwhile.
     has_swept: bool,
+    /// Batons that could not be put off.
+    held: Held<'t>,
 }
 
 impl Queue {
@@ -68,6 +71,7 @@ impl Queue {
             in_vain: 0,
             found: 0,
             has_swept: false,
+            held: Held::new(),
         };
         receive.run(first);
     }
@@ -110,6 +114,10 @@ impl<'t> FifoReceive<'_, 't, '_> {
             {
                 self.serve(home);
             }
+        }
+        if !self.held.is_empty() {
+            let held = std::mem::take(&mut self.held);
+            self.queue.put_back(self.era, self.turn, held);
         }
         if self.terms.visibility_ms > 0 {
             self.lease();
@@ -206,7 +214,7 @@ impl<'t> FifoReceive<'_, 't, '_> {
                 None => {}
             }
         }
-        if self.in_vain >= DECISIONS_MAX {
+        if self.in_vain >= DECISIONS_MAX && self.held.is_empty() {
             // Enough for one receive: somebody else shall go on.
             self.queue.wake(1);
         }
@@ -258,10 +266,9 @@ impl<'t> FifoReceive<'_, 't, '_> {
             self.in_vain += 1;
             let baton = serving.keep();
             match put_off {
-                Some(due) => {
-                    self.queue
-                        .put_off(self.era, self.turn, Some(partition), baton, due);
-                }
+                Some(due) => self
+                    .queue
+                    .put_off(self.turn, Some(partition), baton, due, &mut self.held),
                 None => self.queue.follow(self.era, self.turn, After::Baton(baton)),
             }
             return;

@@ -1,5 +1,6 @@
 //! Messages that leave a FIFO queue for another one: dead letters, and those a move task takes.
 
+use super::Held;
 use crate::{
     clock::Millis,
     config::BATCH_MAX,
@@ -97,14 +98,16 @@ impl Queue {
         route: &mut impl FnMut(Option<&str>) -> Result<Self, Stop>,
     ) -> Relocated {
         let mut batch = Relocated { moved: 0, stop: None };
+        let mut held = Held::new();
         // Progress: each turn takes a baton; one that brings nothing is put off, or its group has become empty.
         while batch.moved < most.min(BATCH_MAX) as u64 && batch.stop.is_none() {
             let Some(found) = self.take_any_baton(era, turn) else {
                 batch.stop = Some(Stop::Empty);
                 break;
             };
-            self.relocate_group(era, turn, most, found, route, &mut batch);
+            self.relocate_group(era, turn, most, found, route, &mut batch, &mut held);
         }
+        self.put_back(era, turn, held);
         batch
     }
 
@@ -123,6 +126,7 @@ impl Queue {
         })
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what a batch needs, and what it brings")]
     fn relocate_group<'t>(
         &'t self,
         era: &'t Era,
@@ -131,6 +135,7 @@ impl Queue {
         found: Found<'t>,
         route: &mut impl FnMut(Option<&str>) -> Result<Self, Stop>,
         batch: &mut Relocated,
+        held: &mut Held<'t>,
     ) {
         let mut serving = match found {
             Found::Closing(group) => return self.close(era, turn, group),
@@ -142,7 +147,7 @@ impl Queue {
         {
             if let Some(due) = self.delayed_until(&seen, turn.now()) {
                 // It stays, and what is behind it.
-                return self.put_off(era, turn, self.home(era, turn).ok(), serving.keep(), due);
+                return self.put_off(turn, self.home(era, turn).ok(), serving.keep(), due, held);
             }
             let stripe = Self::stripe(era, turn);
             if self.has_lapsed(seen.sent(), turn.now()) {
