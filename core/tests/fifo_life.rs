@@ -548,6 +548,32 @@ fn a_long_poll_wakes_when_a_delay_is_over() {
     }
 }
 
+/// Nor does a receive go round and round where there is no memory left to note until when.
+#[test]
+fn a_long_poll_sleeps_through_a_delay_without_memory() {
+    let config = QueueConfig {
+        memory_limit: Some(256 << 10),
+        ..delayed(secs(10))
+    };
+    let (time, _broker, queue) = with(config);
+    let mut sent = 0;
+    let accepted = |sent| {
+        let (group, id) = (format!("group-{sent}"), format!("{sent}"));
+        let message = Outgoing::new(b"m").message_group(&group).deduplication_id(&id);
+        queue.send_message(&message).is_ok()
+    };
+    while accepted(sent) {
+        sent += 1;
+    }
+    assert!(sent > 100, "{sent}");
+    let mut task = Task::asleep(&queue);
+    time.advance(secs(10));
+    task.sleeps();
+    time.advance(ms(1));
+    assert!(matches!(task.poll(), Poll::Ready(Ok(messages)) if messages.len() == 10));
+    assert_eq!(received(&queue).len(), sent - 10);
+}
+
 #[test]
 fn a_long_poll_wakes_when_the_delay_is_made_shorter() {
     let (time, broker, queue) = with(delayed(secs(900)));

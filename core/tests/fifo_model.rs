@@ -404,6 +404,8 @@ impl Model {
         known.queue == SOURCE
             && known.state == State::Waiting
             && known.receives == 0
+            // One that a task has moved back is not delayed again; its id is not known yet.
+            && known.id.is_some()
             && delay > 0
             && known.sent + delay + 1 > self.now
     }

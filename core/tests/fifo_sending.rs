@@ -8,7 +8,11 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use common::{fifo, fifo_with, manual, ms, queue, secs, send_to_groups, states, texts};
 use epoq::{
@@ -498,6 +502,69 @@ fn a_send_over_budget_leaves_no_group_and_no_memory_behind() {
     assert_eq!((queue.memory().used, states(&queue)), (before, (1, 0, 0)));
     send_to_groups(&queue, &["g-two", "group-1"]);
     assert_eq!(states(&queue), (3, 0, 0));
+}
+
+/// Refused sends give up groups that others are about to use: no message of these is lost, and in the end no group is left.
+#[test]
+fn refused_sends_do_no_harm_to_groups_in_use() {
+    const MESSAGES: usize = 2_000;
+    let broker = Broker::builder().partitions(2).build().expect("a broker");
+    let config = QueueConfig {
+        memory_limit: Some(1 << 20),
+        ..QueueConfig::default()
+    };
+    let queue = fifo_with(&broker, "q.fifo", config);
+    let large = vec![b'x'; 1 << 20];
+    let done = AtomicBool::new(false);
+    let mut seen: Vec<String> = thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for number in 0.. {
+                    let group = format!("g{}", number % 3);
+                    let message = Outgoing::new(&large).message_group(&group);
+                    assert!(queue.send_message(&message).is_err());
+                    if done.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            });
+        }
+        let receiver = scope.spawn(|| {
+            let mut seen = Vec::new();
+            while seen.len() < MESSAGES {
+                let some = queue.receive_wait(10, secs(600), secs(1)).expect("valid");
+                some.iter().for_each(|message| common::delete(&queue, message));
+                seen.extend(texts(&some).into_iter().map(str::to_owned));
+            }
+            done.store(true, Ordering::Relaxed);
+            seen
+        });
+        for number in 0..MESSAGES {
+            let body = format!("g{}-{number:05}", number % 3);
+            let (group, _) = body.split_once('-').expect("a group");
+            let message = Outgoing::new(body.as_bytes()).message_group(group);
+            while queue.send_message(&message).is_err() {
+                thread::yield_now();
+            }
+        }
+        receiver.join().expect("no panic")
+    });
+    for group in 0..3 {
+        let start = format!("g{group}-");
+        assert!(seen.iter().filter(|text| text.starts_with(&start)).is_sorted());
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), MESSAGES);
+    assert_eq!(states(&queue), (0, 0, 0));
+    common::wait_until(
+        secs(30),
+        || format!("{:?}", queue.fifo_metrics()),
+        || {
+            queue.advance(broker.now());
+            queue.fifo_metrics().expect("a FIFO queue").groups == 0
+        },
+    );
 }
 
 #[test]

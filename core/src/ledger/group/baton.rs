@@ -128,20 +128,45 @@ impl<'p> Baton<'p> {
         None
     }
 
-    /// Lays the baton down, to be picked up from `due` on. Without room for that it is offered at once.
-    pub fn put_off<'h>(
+    /// Lays the baton down, to be picked up from `due` on.
+    ///
+    /// # Errors
+    /// There is no room for that: it still is in the caller's hand.
+    pub fn put_off(
         self,
         due: Millis,
         home: Option<&Partition>,
-        find: impl Fn(u32) -> Option<&'h Partition>,
         now: Millis,
+        pin: &Pin<'_>,
+    ) -> Result<(), Self> {
+        if home.is_some_and(|home| home.lay(self.0, Laid::Baton, Some(due), now, pin).is_ok()) {
+            Ok(())
+        } else {
+            Err(self)
+        }
+    }
+
+    /// Puts the baton on the token of what the group delivers next, which takes no room, although that is not to be delivered
+    /// before `due`: somebody shall look then. Returns what is left to do, if there was nothing to deliver after all.
+    #[cold]
+    pub fn put_off_in_place<'h>(
+        self,
+        due: Millis,
+        find: impl Fn(u32) -> Option<&'h Partition>,
         pin: &'p Pin<'_>,
     ) -> Option<After<'p>> {
-        let group = self.0;
-        if home.is_some_and(|home| home.lay(group, Laid::Baton, Some(due), now, pin).is_ok()) {
+        let mut serving = self.serve();
+        let Some(Next { member, .. }) = serving.next() else {
+            return Some(serving.hand_back(true, pin).0);
+        };
+        let Member { segment, slot, .. } = member;
+        let Some(own) = find(segment.header.partition) else {
+            debug_assert!(false, "a message in a partition that is closed");
             return None;
-        }
-        self.offer(home, find, now, pin)
+        };
+        own.set_alarm(segment, due);
+        own.give_token_back(segment, slot, pin);
+        None
     }
 
     /// Sorts what is in the inbox, and hands the baton back.

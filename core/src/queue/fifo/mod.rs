@@ -66,6 +66,9 @@ pub(crate) struct FifoSettings {
     sequence: AtomicU64,
 }
 
+/// Batons that are to be put off, and until when, for which there was no room.
+type Held<'t> = Vec<(Baton<'t>, Millis)>;
+
 const CONTENT_BASED: u64 = 1;
 const BY_GROUP: u64 = 2;
 
@@ -249,23 +252,43 @@ impl Queue {
         (due > now && !seen.has_moved_here()).then_some(due)
     }
 
-    /// Lays a group's baton down at home until `due`, or until its first message lapses. `due` was reckoned with a delay of `delay_ms`.
-    fn put_off<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>, baton: Baton<'t>, due: Millis, delay_ms: u64) {
-        let pin = turn.pin();
+    /// Lays a group's baton down at home until `due`, or until its first message lapses. Without room for that it is `held`. `due` was
+    /// reckoned with a delay of `delay_ms`.
+    fn put_off<'t>(
+        &'t self,
+        era: &'t Era,
+        turn: &'t Turn<'_>,
+        baton: Baton<'t>,
+        due: Millis,
+        delay_ms: u64,
+        held: &mut Held<'t>,
+    ) {
         let front = baton.peek().map(|next| next.member.sent());
         let due = front.map_or(due, |sent| due.min(self.lapses_at(sent)));
-        let find = |number: u32| era.partition(number as usize, pin);
         // At home, as all that is laid: where it was found may be about to be taken away.
         let home = self.home(era, turn).ok();
-        if let Some(after) = baton.put_off(due, home, find, turn.now(), pin) {
-            self.follow(era, turn, after);
+        match baton.put_off(due, home, turn.now(), turn.pin()) {
+            Ok(()) => self.wake_by(|| due),
+            Err(baton) => return held.push((baton, due)),
         }
-        self.wake_by(|| due);
         // SeqCst: pairs with the fence in `Queue::apply`. Whoever has changed the delay finds what was laid here, or we find that it
         // has been changed.
         fence(Ordering::SeqCst);
         if self.inner.hot.settings.delay_ms() != delay_ms {
             self.recall(era, turn);
+        }
+    }
+
+    /// Puts batons back that were held: only when whoever held them looks for no others, who would find them again and again.
+    /// Nobody is woken: there is nothing to deliver, and whoever waits has seen them, or will be woken for the send, and notes until
+    /// when itself. Woken for this it would look again, and do this again.
+    fn put_back<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>, held: Held<'t>) {
+        let pin = turn.pin();
+        for (baton, due) in held {
+            let find = |number: u32| era.partition(number as usize, pin);
+            if let Some(after) = baton.put_off_in_place(due, find, pin) {
+                self.follow(era, turn, after);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayVec;
 
+use super::Held;
 use crate::{
     clock::Millis,
     config::{BATCH_MAX, DECISIONS_MAX, PUT_OFF_MS},
@@ -14,7 +15,6 @@ use crate::{
         partition::Partition,
     },
     queue::{Queue, dead_letter::Fate, era::Era, stats::Stripe, steal},
-    sync::{Ordering, fence},
     turn::Turn,
 };
 
@@ -43,6 +43,8 @@ struct FifoReceive<'r, 't, 'w> {
     found: usize,
     /// Whether anything may have become visible meanwhile.
     has_swept: bool,
+    /// Batons that could not be put off.
+    held: Held<'t>,
 }
 
 impl Queue {
@@ -74,6 +76,7 @@ impl Queue {
             in_vain: 0,
             found: 0,
             has_swept: false,
+            held: Held::new(),
         };
         receive.run(first);
     }
@@ -110,6 +113,10 @@ impl<'t> FifoReceive<'_, 't, '_> {
         let span = self.queue.inner.hot.width.route().span();
         if span > 1 && self.room() > 0 {
             self.steal(first, span);
+        }
+        if !self.held.is_empty() {
+            let held = std::mem::take(&mut self.held);
+            self.queue.put_back(self.era, self.turn, held);
         }
         if self.terms.visibility_ms > 0 {
             self.lease();
@@ -217,7 +224,7 @@ impl<'t> FifoReceive<'_, 't, '_> {
                 self.deliver(partition, baton);
             }
         }
-        if self.in_vain >= DECISIONS_MAX {
+        if self.in_vain >= DECISIONS_MAX && self.held.is_empty() {
             // Enough for one receive: somebody else shall go on.
             self.queue.wake(1);
         }
@@ -270,7 +277,10 @@ impl<'t> FifoReceive<'_, 't, '_> {
             self.in_vain += 1;
             let baton = serving.keep();
             match put_off {
-                Some(due) => self.queue.put_off(self.era, self.turn, baton, due, delay_ms),
+                Some(due) => {
+                    self.queue
+                        .put_off(self.era, self.turn, baton, due, delay_ms, &mut self.held);
+                }
                 None => self.queue.follow(self.era, self.turn, After::Baton(baton)),
             }
             return;

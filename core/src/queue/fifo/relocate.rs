@@ -1,5 +1,6 @@
 //! Messages that leave a FIFO queue for another one: dead letters, and those a move task takes.
 
+use super::Held;
 use crate::{
     clock::Millis,
     config::BATCH_MAX,
@@ -101,14 +102,16 @@ impl Queue {
         route: &mut impl FnMut(Option<&str>) -> Result<Self, Stop>,
     ) -> Relocated {
         let mut batch = Relocated { moved: 0, stop: None };
+        let mut held = Held::new();
         // Progress: each turn takes a baton; one that brings nothing is put off, or its group has become empty.
         while batch.moved < most.min(BATCH_MAX) as u64 && batch.stop.is_none() {
             let Some(baton) = self.take_any_baton(era, turn) else {
                 batch.stop = Some(Stop::Empty);
                 break;
             };
-            self.relocate_group(era, turn, most, baton, route, &mut batch);
+            self.relocate_group(era, turn, most, baton, route, &mut batch, &mut held);
         }
+        self.put_back(era, turn, held);
         batch
     }
 
@@ -129,6 +132,7 @@ impl Queue {
         })
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what a batch needs, and what it brings")]
     fn relocate_group<'t>(
         &'t self,
         era: &'t Era,
@@ -137,6 +141,7 @@ impl Queue {
         baton: Baton<'t>,
         route: &mut impl FnMut(Option<&str>) -> Result<Self, Stop>,
         batch: &mut Relocated,
+        held: &mut Held<'t>,
     ) {
         let mut serving = baton.serve();
         while batch.moved < most.min(BATCH_MAX) as u64
@@ -146,7 +151,7 @@ impl Queue {
             let delay_ms = self.inner.hot.settings.delay_ms();
             if let Some(due) = self.delayed_until(&seen, turn.now()) {
                 // It stays, and what is behind it.
-                return self.put_off(era, turn, serving.keep(), due, delay_ms);
+                return self.put_off(era, turn, serving.keep(), due, delay_ms, held);
             }
             let stripe = Self::stripe(era, turn);
             if self.has_lapsed(seen.sent(), turn.now()) {
