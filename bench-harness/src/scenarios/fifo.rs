@@ -18,7 +18,7 @@ use crate::{
     compare::{Ratio, plural, thousands},
     environment,
     fifo::pass::{FifoPass, FifoPlan},
-    memory,
+    memory::{self, Kept},
     targets::FifoTargetName,
 };
 
@@ -47,7 +47,7 @@ pub struct Fifo {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub passes: u16,
     /// How long to measure each pass
-    #[arg(long, value_name = "S", allow_negative_numbers = true, default_value_t = 0.3, value_parser = crate::cli::positive::<240>)]
+    #[arg(long, value_name = "S", allow_negative_numbers = true, default_value_t = 0.2, value_parser = crate::cli::positive::<240>)]
     pub seconds: f64,
 }
 
@@ -132,6 +132,7 @@ pub(super) struct Measured<'t> {
     sums: Vec<Sums>,
     most_ids: u64,
     is_cut_short: bool,
+    _kept: Kept,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -154,6 +155,7 @@ impl<'t> Measured<'t> {
             sums: vec![Sums::default(); targets.len()],
             most_ids: 0,
             is_cut_short: false,
+            _kept: Kept::begin(),
         }
     }
 
@@ -178,7 +180,6 @@ impl<'t> Measured<'t> {
                 let (messages, seconds) = (self.rated)(&pass);
                 rates[index].push(messages as f64 / seconds);
                 self.note(index, title, pass);
-                memory::purge();
             }
         }
         for (target, rates) in self.targets.iter().zip(&rates) {
@@ -234,7 +235,7 @@ impl<'t> Measured<'t> {
             self.what
         ));
         sheet.notes.push(format!(
-            "each pass is on a new queue: an id is remembered for five minutes, {} of them at most at a time here{}",
+            "each pass is on a new queue, in memory that the last one gave back: an id is remembered for five minutes, {} of them at most at a time here{}",
             self.most_ids,
             if self.is_cut_short {
                 "; passes were cut short for want of memory for more"

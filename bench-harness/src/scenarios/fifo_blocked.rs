@@ -31,7 +31,7 @@ use crate::{
         parcels::{IdText, Names},
     },
     id_set::IdSet,
-    memory::{self, Meter},
+    memory::{self, Kept, Meter},
     target::{BATCH_MAX, Calls, Counts, Delivery, Done, Handles, Inspect},
     targets::{EpoqFifo, FifoTargetName, LockedFifo},
     workload::{Id, Templates, Verifier},
@@ -82,6 +82,7 @@ impl Trial for FifoBlocked {
     fn perform(&self, stage: &Stage<'_>) -> anyhow::Result<Sheet> {
         let mut sheet = Sheet::default();
         let mut books = Map::new();
+        let _kept = Kept::begin();
         for target in &self.targets {
             let messages = match target {
                 FifoTargetName::Epoq => self.curve::<EpoqFifo>(true, stage, &mut sheet)?,
@@ -92,7 +93,6 @@ impl Trial for FifoBlocked {
                 target.name().to_owned(),
                 json!({"sent_and_deleted": messages, "blocked_groups": blocked}),
             );
-            memory::purge();
         }
         sheet.books = books.into();
         sheet.notes.push(format!(
