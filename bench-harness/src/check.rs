@@ -9,6 +9,10 @@
 //! - **Not before the lease is over**: when leases run out on purpose ([`Rule::ComesBack`]), the first receiver of a withheld
 //!   message writes down when its lease ends ([`Withheld`]), and the next one compares.
 //! - **Integrity**: the body is what was sent ([`Verifier`]).
+//! - **Order**, in FIFO queues: of a group, no message after a later one, and none while another thread has one in hand
+//!   ([`Order`](crate::fifo::order::Order)).
+//! - **Accepted once**, in FIFO queues: what is sent again under its deduplication id says so in its body ([`Id::echo`]), and must never
+//!   be received.
 
 use std::{
     collections::BTreeMap,
@@ -60,6 +64,12 @@ pub enum Wrong {
     Misplaced,
     /// More memory in use than the budget allows.
     OverBudget,
+    /// Received after a later one of its group.
+    OutOfOrder,
+    /// Received while somebody else had messages of its group in hand.
+    GroupInFlight,
+    /// Sent again under its deduplication id, and accepted again.
+    AcceptedTwice,
 }
 
 impl fmt::Display for Wrong {
@@ -79,6 +89,9 @@ impl fmt::Display for Wrong {
             Self::WrongCount => "received another number of times than counted",
             Self::Misplaced => "in a queue where it should not be",
             Self::OverBudget => "more memory in use than the budget allows",
+            Self::OutOfOrder => "received after a later one of its group",
+            Self::GroupInFlight => "received while its group was in flight",
+            Self::AcceptedTwice => "sent again and accepted again",
         })
     }
 }
@@ -104,6 +117,13 @@ impl Findings {
     pub fn merge(&mut self, other: Self) {
         for (wrong, (count, example)) in other.0 {
             self.add_many(wrong, count, example);
+        }
+    }
+
+    /// As [`merge`](Self::merge), saying where it was found.
+    pub fn merge_with(&mut self, other: Self, place: &str) {
+        for (wrong, (count, example)) in other.0 {
+            self.add_many(wrong, count, format_args!("{place}: {example}"));
         }
     }
 
@@ -395,7 +415,12 @@ impl<'w> Received<'w> {
     #[inline]
     fn note_exclusive(&mut self, id: Id) {
         let Some(seen) = self.seen.get_mut(id.producer()) else {
-            return self.findings.add(Wrong::Unknown, format_args!("{id:?}"));
+            let wrong = if id.is_echo() {
+                Wrong::AcceptedTwice
+            } else {
+                Wrong::Unknown
+            };
+            return self.findings.add(wrong, format_args!("{id:?}"));
         };
         if !seen.insert(id.sequence()) {
             self.findings.add(Wrong::DoubleLease, format_args!("{id:?}"));

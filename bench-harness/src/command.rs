@@ -16,7 +16,7 @@ use crate::{
     scenario::Scenario,
     scenarios::{self, Act, Common, Play, Sheet, Stage, short_table},
     standard,
-    targets::TargetName,
+    targets::{FifoTargetName, TargetName},
 };
 
 /// How a command ended, if it ended.
@@ -79,9 +79,13 @@ fn list(options: &List) -> Result<Verdict, Error> {
         let targets = TargetName::value_variants()
             .iter()
             .map(|t| entry(t.name(), t.describe().to_string()));
+        let fifo_targets = FifoTargetName::value_variants()
+            .iter()
+            .map(|t| entry(t.name(), t.describe()));
         let list = serde_json::json!({
             "scenarios": scenarios.collect::<Vec<_>>(),
             "targets": targets.collect::<Vec<_>>(),
+            "fifo_targets": fifo_targets.collect::<Vec<_>>(),
         });
         writeln!(out, "{list}")?;
         return Ok(Verdict::Verified);
@@ -96,6 +100,10 @@ fn list(options: &List) -> Result<Verdict, Error> {
     }
     writeln!(out, "\nTargets")?;
     for &target in TargetName::value_variants() {
+        writeln!(out, "  {:<18} {}", target.name(), target.describe())?;
+    }
+    writeln!(out, "\nTargets of the FIFO scenarios")?;
+    for &target in FifoTargetName::value_variants() {
         writeln!(out, "  {:<18} {}", target.name(), target.describe())?;
     }
     Ok(Verdict::Verified)

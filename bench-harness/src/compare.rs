@@ -145,7 +145,7 @@ impl Outcome {
 }
 
 impl Ratio {
-    fn new(name: String, each: Vec<f64>) -> Self {
+    pub(crate) fn new(name: String, each: Vec<f64>) -> Self {
         let mut sorted = each.clone();
         sorted.sort_by(f64::total_cmp);
         let middle = sorted.len() / 2;
@@ -201,12 +201,12 @@ pub fn title(plan: &Plan) -> String {
     title
 }
 
-const fn plural(n: usize) -> &'static str {
+pub(crate) const fn plural(n: usize) -> &'static str {
     if n == 1 { "" } else { "s" }
 }
 
 /// `1000000` as `1 M`, `120000` as `120 k`.
-fn thousands(n: u64) -> String {
+pub(crate) fn thousands(n: u64) -> String {
     match n {
         0 => "0".into(),
         n if n.is_multiple_of(1_000_000) => format!("{} M", n / 1_000_000),

@@ -33,6 +33,7 @@ pub mod cli;
 pub mod command;
 pub mod compare;
 pub mod environment;
+pub mod fifo;
 pub mod id_set;
 pub mod latency;
 pub mod memory;

@@ -17,6 +17,12 @@ fn main() -> ExitCode {
         // SAFETY: mimalloc allows it at any time, from any thread.
         unsafe { libmimalloc_sys::mi_collect(true) }
     });
+    memory::set_keeping(|is_kept| {
+        /// `mi_option_purge_delay`, which the bindings do not name: milliseconds, -1 for never; 10 unless it is told.
+        const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+        // SAFETY: an option that there is may be set at any time.
+        unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, if is_kept { -1 } else { 10 }) }
+    });
     match command::execute(Cli::parse_line(std::env::args_os())) {
         Ok(Verdict::Verified) => ExitCode::SUCCESS,
         Ok(Verdict::Failed) => ExitCode::from(1),

@@ -24,6 +24,38 @@ pub fn purge() {
     }
 }
 
+static KEEPING: OnceLock<fn(bool)> = OnceLock::new();
+
+/// Says how to make the allocator keep what is freed, or not any more; to be called once, by the binary, which chose the allocator.
+pub fn set_keeping(keeping: fn(bool)) {
+    // As above.
+    let _ = KEEPING.set(keeping);
+}
+
+/// As long as there is one, memory that is freed stays with the process: what is measured over and over on new queues that grow is
+/// then not how fast the system clears pages. One at a time.
+#[derive(Debug)]
+pub struct Kept(());
+
+impl Kept {
+    /// From now on.
+    pub fn begin() -> Self {
+        if let Some(keeping) = KEEPING.get() {
+            keeping(true);
+        }
+        Self(())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(keeping) = KEEPING.get() {
+            keeping(false);
+        }
+        purge();
+    }
+}
+
 /// Resident bytes of this process; `None` where `/proc` does not say.
 pub fn resident_bytes() -> Option<u64> {
     field_bytes("/proc/self/status", "VmRSS:")

@@ -27,6 +27,26 @@ impl Id {
         Self((producer as u64) << Self::SEQUENCE_BITS | sequence)
     }
 
+    /// The `number`-th time that `producer` sends a message again that was sent before; itself it is to be received never.
+    #[inline]
+    pub const fn echo(producer: u16, number: u64) -> Self {
+        Self::new(producer | Self::ECHO, number)
+    }
+
+    const ECHO: u16 = 1 << 15;
+
+    /// Whether it is one sent again.
+    #[inline]
+    pub const fn is_echo(self) -> bool {
+        self.producer() & Self::ECHO as usize != 0
+    }
+
+    /// Producer and sequence in one.
+    #[inline]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
     /// The one that its sender sends `n` later.
     #[inline]
     pub const fn plus(self, n: u64) -> Self {

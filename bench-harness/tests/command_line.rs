@@ -178,7 +178,7 @@ fn the_ledgers_own_scenarios_print_one_object() {
         .iter()
         .filter(|scenario| scenario["short"].is_array())
         .collect();
-    assert_eq!(own.len(), 10);
+    assert_eq!(own.len(), 13);
     for scenario in own {
         let name = scenario["name"].as_str().unwrap();
         // The queue that was wide takes its five seconds.
@@ -204,11 +204,19 @@ fn all_of_them_come_with_a_short_table() {
     let output = bench("queue --pace 0.02 --json");
     assert!(output.status.success());
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["scenarios"].as_array().unwrap().len(), 10);
+    assert_eq!(report["scenarios"].as_array().unwrap().len(), 13);
     assert_eq!(report["verified"], true);
     let table = String::from_utf8(output.stderr).unwrap();
     for name in ["| delay ", "| straggler ", "| width "] {
         assert!(table.contains(name), "{name}:\n{table}");
+    }
+}
+
+#[test]
+fn help_of_the_fifo_scenarios_has_examples() {
+    for name in ["fifo", "fifo-dedup", "fifo-blocked"] {
+        let text = String::from_utf8(bench(&format!("{name} --help")).stdout).unwrap();
+        assert!(text.contains(&format!("  epoq-bench {name} --")), "{text}");
     }
 }
 
@@ -233,10 +241,13 @@ fn list_names_everything() {
         "fair",
         "overload",
         "width",
+        "fifo",
+        "fifo-dedup",
+        "fifo-blocked",
     ] {
         assert!(text.contains(name), "{name}");
     }
-    for name in ["epoq", "locked", "crossbeam-channel", "seg-queue"] {
+    for name in ["epoq", "locked", "crossbeam-channel", "seg-queue", "locked-fifo"] {
         assert!(text.contains(name), "{name}");
     }
 }
@@ -278,6 +289,12 @@ fn bad_input_gets_a_reason_and_exit_status_2() {
         ("fair --consumers 0", "1 to 256"),
         ("overload --memory-mib 0", "--memory-mib"),
         ("width --threads 65", "1 to 64"),
+        ("fifo --groups 0", "--groups"),
+        ("fifo --targets locked", "locked"),
+        ("fifo --targets epoq,epoq", "twice"),
+        ("fifo --groups 10000000 --depth 100000000", "--depth"),
+        ("fifo-dedup --share 96", "--share"),
+        ("fifo-blocked --blocked 20,10", "--blocked"),
         ("queue --pace 0", "--pace"),
     ] {
         let output = bench(arguments);

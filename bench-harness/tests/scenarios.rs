@@ -4,9 +4,9 @@ use epoq_bench::{
     check::Wrong,
     progress::Quiet,
     scenarios::{
-        Fault, Sheet, Stage, Trial, burst::Burst, delay::Delay, expiry::Expiry, fair::Fair,
-        idle_queues::IdleQueues, longpoll::Longpoll, overload::Overload, poison::Poison,
-        straggler::Straggler, width::Width,
+        Fault, Sheet, Stage, Trial, burst::Burst, delay::Delay, expiry::Expiry, fair::Fair, fifo::Fifo,
+        fifo_blocked::FifoBlocked, fifo_dedup::FifoDedup, idle_queues::IdleQueues, longpoll::Longpoll,
+        overload::Overload, poison::Poison, straggler::Straggler, width::Width,
     },
 };
 
@@ -233,4 +233,54 @@ fn a_rush_and_then_little() {
     assert!(sheet.value("partitions after the rush") >= Some(1.0), "{sheet:?}");
     convicted(Fault::LosesOne, Wrong::Lost, 1.0, brief_rush);
     convicted(Fault::Corrupts, Wrong::Corrupt, 1.0, brief_rush);
+}
+
+#[test]
+fn groups_are_kept_in_order() {
+    let sheet = verified(1.0, |fifo: &mut Fifo| {
+        (fifo.groups, fifo.threads, fifo.batch) = (vec![1, 10_000], vec![1, 2], vec![10]);
+        (fifo.passes, fifo.seconds, fifo.depth) = (1, 0.05, 1);
+    });
+    for threads in ["1 thread", "2 threads"] {
+        let name = format!("10 k groups, {threads}, batch 10, epoq over locked-fifo");
+        assert!(sheet.value(&name) > Some(0.0), "{sheet:?}");
+    }
+    let aims = sheet.figures.iter().filter(|figure| figure.aim.is_some());
+    assert_eq!(aims.count(), 3);
+}
+
+#[test]
+fn what_is_sent_again_is_not_accepted_again() {
+    let sheet = verified(1.0, |dedup: &mut FifoDedup| {
+        (dedup.passes, dedup.seconds, dedup.ids) = (1, 0.05, 20_000);
+    });
+    for target in ["epoq", "locked-fifo"] {
+        let books = &sheet.books[target];
+        let (sent, again) = (
+            books["sent"].as_f64().unwrap(),
+            books["sent_again"].as_f64().unwrap(),
+        );
+        assert!((0.8..1.2).contains(&(again / sent)), "{books}");
+        assert_eq!(books["sent"], books["deleted"]);
+    }
+    assert!(
+        sheet.value("bytes of the budget per live id, epoq") > Some(0.0),
+        "{sheet:?}"
+    );
+}
+
+#[test]
+fn blocked_groups_stay_blocked() {
+    let sheet = verified(1.0, |blocked: &mut FifoBlocked| {
+        (blocked.blocked, blocked.rounds, blocked.slice_ms) = (vec![100, 3000], 2, 2);
+    });
+    for target in ["epoq", "locked-fifo"] {
+        let name = format!("{target}, batch 10, 3 k blocked over none");
+        assert!(sheet.value(&name) > Some(0.0), "{sheet:?}");
+    }
+    let unsorted = FifoBlocked {
+        blocked: vec![2, 1],
+        ..<FifoBlocked as epoq_bench::scenarios::Settings>::defaults()
+    };
+    assert!(unsorted.check().unwrap_err().contains("--blocked"));
 }

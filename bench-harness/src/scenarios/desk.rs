@@ -143,7 +143,7 @@ impl<'p> Stage<'p> {
 
     /// Random numbers that depend on the seed and on who draws them.
     pub fn random(&self, who: u64) -> Random {
-        Random(self.seed ^ who.wrapping_mul(0xd605_bbb5_8c8a_bd2d))
+        Random::new(self.seed, who)
     }
 
     /// A broker whose messages may take `memory_limit` bytes.
@@ -171,6 +171,11 @@ impl<'p> Stage<'p> {
 pub struct Random(u64);
 
 impl Random {
+    /// Numbers that depend on a seed and on who draws them.
+    pub const fn new(seed: u64, who: u64) -> Self {
+        Self(seed ^ who.wrapping_mul(0xd605_bbb5_8c8a_bd2d))
+    }
+
     /// The next 64 bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -1,5 +1,5 @@
-//! Scenarios of the ledger's own: delays, dead letters, long polls, bursts, and what they cost. No rival has these, so they
-//! are not run on a [`Target`](crate::target::Target) but on the ledger directly, through a [`Desk`](desk::Desk) that keeps the books.
+//! Scenarios of the ledger's own: delays, dead letters, long polls, bursts, and what they cost. No rival has these (but of FIFO queues, which
+//! have a textbook of their own, [`FifoTarget`](crate::fifo::FifoTarget)), so they are not run on a [`Target`](crate::target::Target) but on the ledger directly, through a [`Desk`](desk::Desk) that keeps the books.
 //!
 //! Each is verified like a run: what was sent was received and deleted exactly once, by cause (delivered, moved, left), never
 //! before its time, never under somebody else's lease, and the queues' own counts agree. A wrong answer is a failure however fast.
@@ -11,6 +11,9 @@ pub mod delay;
 pub mod desk;
 pub mod expiry;
 pub mod fair;
+pub mod fifo;
+pub mod fifo_blocked;
+pub mod fifo_dedup;
 pub mod idle_queues;
 pub mod longpoll;
 pub mod overload;
@@ -177,7 +180,45 @@ acts! {
     /// Shows over how many partitions the queue spreads after a rush, when it is narrow again, and how far from the order of sending the
     /// deliveries are, before and then. Takes five seconds for each halving.
     Width(width::Width),
+    /// FIFO queues: life cycles through few groups and many, against the textbook
+    ///
+    /// Shows life cycles per second by groups, threads and batch, and the ledger's over those of one mutex around a map of groups
+    /// (locked-fifo). A message that overtakes another one of its group, or is received while one of its group is in another thread's hand,
+    /// fails the run.
+    #[command(after_help = FIFO_EXAMPLES)]
+    Fifo(fifo::Fifo),
+    /// FIFO queues: half of all sends are of messages sent before
+    ///
+    /// Shows sends per second, the ledger's over the textbook's, and bytes for each deduplication id that is remembered. A message accepted
+    /// twice fails the run.
+    #[command(after_help = FIFO_DEDUP_EXAMPLES)]
+    FifoDedup(fifo_dedup::FifoDedup),
+    /// FIFO queues: a million groups are blocked; what does it cost the others?
+    ///
+    /// Shows the time of a life cycle with more and more blocked groups over that without any, to be at most 1.3, and bytes for each of
+    /// them.
+    #[command(after_help = FIFO_BLOCKED_EXAMPLES)]
+    FifoBlocked(fifo_blocked::FifoBlocked),
 }
+
+const FIFO_EXAMPLES: &str = "\
+Examples:
+  epoq-bench fifo                                            all of it, a minute
+  epoq-bench fifo --groups 10000 --passes 9 --seconds 1      the aims against locked-fifo
+  epoq-bench fifo --groups 1 --threads 1 --batch 10 --turn 8 a single group, eight life cycles in a turn
+  epoq-bench fifo --groups 1000000 --depth 1                 a million groups that all have a message";
+
+const FIFO_DEDUP_EXAMPLES: &str = "\
+Examples:
+  epoq-bench fifo-dedup                                      every second send is of a message sent before
+  epoq-bench fifo-dedup --share 90 --back 1000000            nine in ten, of long ago
+  epoq-bench fifo-dedup --targets epoq --ids 5000000         the ledger alone, five million ids weighed";
+
+const FIFO_BLOCKED_EXAMPLES: &str = "\
+Examples:
+  epoq-bench fifo-blocked                                    up to a million blocked groups
+  epoq-bench fifo-blocked --targets epoq --rounds 25         the ledger alone, more exactly
+  epoq-bench fifo-blocked --blocked 3000000 --batch 10       three million";
 
 fn open<T: Trial + 'static>(mut settings: T, pace: f64) -> Result<Box<dyn Play>, String> {
     settings.scale(pace);

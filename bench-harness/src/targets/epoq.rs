@@ -28,8 +28,29 @@ pub struct EpoqSession {
 /// A turn on the queue.
 #[derive(Debug)]
 pub struct EpoqTurn<'s> {
-    turn: Turn<'s>,
-    queue: &'s Queue,
+    pub(super) turn: Turn<'s>,
+    pub(super) queue: &'s Queue,
+}
+
+impl Epoq {
+    /// A broker with a queue of that name and those settings.
+    pub(super) fn with_queue(config: &TargetConfig, name: &str, queue: QueueConfig) -> anyhow::Result<Self> {
+        let mut builder = Broker::builder()
+            .memory_limit(config.memory_limit_bytes)
+            .seed(config.seed);
+        if let Some(partitions) = config.partitions {
+            builder = builder.partitions(partitions);
+        }
+        let broker = builder.build().map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let queue = broker
+            .create_queue(name, queue)
+            .map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        Ok(Self { broker, queue })
+    }
+
+    pub(super) fn queue(&self) -> &Queue {
+        &self.queue
+    }
 }
 
 impl Target for Epoq {
@@ -38,22 +59,12 @@ impl Target for Epoq {
     type Session<'t> = EpoqSession;
 
     fn build(config: &TargetConfig) -> anyhow::Result<Self> {
-        let mut builder = Broker::builder()
-            .memory_limit(config.memory_limit_bytes)
-            .seed(config.seed);
-        if let Some(partitions) = config.partitions {
-            builder = builder.partitions(partitions);
-        }
-        let broker = builder.build().map_err(|error| anyhow::anyhow!("{error:?}"))?;
         // SQS's limit of 120,000 in flight is not what is measured: the rivals have none.
-        let config = QueueConfig {
+        let queue = QueueConfig {
             in_flight_max: None,
             ..QueueConfig::default()
         };
-        let queue = broker
-            .create_queue("bench", config)
-            .map_err(|error| anyhow::anyhow!("{error:?}"))?;
-        Ok(Self { broker, queue })
+        Self::with_queue(config, "bench", queue)
     }
 
     fn session(&self, home: usize) -> anyhow::Result<EpoqSession> {
@@ -210,7 +221,10 @@ impl Session for EpoqSession {
 
 /// Which entries of a batch succeeded; none, if the whole batch was refused.
 #[inline(always)]
-fn outcome<T>(results: &Result<epoq::Batch<T>, BatchError>, succeeded: impl Fn(&T) -> bool) -> Done {
+pub(super) fn outcome<T>(
+    results: &Result<epoq::Batch<T>, BatchError>,
+    succeeded: impl Fn(&T) -> bool,
+) -> Done {
     let Ok(results) = results else { return Done(0) };
     let bit = |(index, result)| u16::from(succeeded(result)) << index;
     Done(
@@ -228,11 +242,12 @@ fn is_deleted(result: &Result<Deletion, DeleteError>) -> bool {
 }
 
 #[cold]
-fn refusal_of_send(error: SendError) -> Refusal {
+pub(super) fn refusal_of_send(error: SendError) -> Refusal {
     Refusal(match error {
         SendError::Empty => "the body is empty",
         SendError::TooLong { .. } => "the body is too long",
         SendError::OverBudget { .. } => "the memory budget is used up",
+        SendError::DeduplicationFull { .. } => "the memory for deduplication ids is used up",
         SendError::QueueDeleted => "the queue is deleted",
         _ => "refused",
     })

@@ -2,14 +2,24 @@
 
 mod crossbeam_channel;
 mod epoq;
+mod epoq_fifo;
 mod hand_over;
 mod locked;
+mod locked_fifo;
 mod seg_queue;
 
 use clap::ValueEnum;
+use serde::Serialize;
 
-pub use self::{crossbeam_channel::CrossbeamChannel, epoq::Epoq, locked::Locked, seg_queue::SegQueue};
+pub use self::{
+    crossbeam_channel::CrossbeamChannel, epoq::Epoq, epoq_fifo::EpoqFifo, locked::Locked,
+    locked_fifo::LockedFifo, seg_queue::SegQueue,
+};
 use crate::{
+    fifo::{
+        FifoTarget,
+        pass::{self as fifo_pass, FifoPass, FifoPlan},
+    },
     plan::Plan,
     progress::Progress,
     run::{Pass, pass},
@@ -80,6 +90,42 @@ impl TargetName {
     }
 }
 
+/// A target of the FIFO scenarios by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FifoTargetName {
+    /// The ledger's FIFO queues
+    Epoq,
+    /// The textbook: one mutex around a HashMap of groups with a VecDeque each, a BTreeSet of deadlines, a HashMap of deduplication ids
+    LockedFifo,
+}
+
+impl FifoTargetName {
+    /// The name on the command line and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Epoq => EpoqFifo::NAME,
+            Self::LockedFifo => LockedFifo::NAME,
+        }
+    }
+
+    /// What it is, in one line.
+    pub fn describe(self) -> String {
+        let value = self.to_possible_value();
+        value
+            .and_then(|value| value.get_help().map(ToString::to_string))
+            .unwrap_or_default()
+    }
+
+    /// One pass of this target.
+    pub fn pass(self, plan: &FifoPlan) -> anyhow::Result<FifoPass> {
+        match self {
+            Self::Epoq => fifo_pass::pass::<EpoqFifo>(plan),
+            Self::LockedFifo => fifo_pass::pass::<LockedFifo>(plan),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +135,9 @@ mod tests {
         for &target in TargetName::value_variants() {
             assert_eq!(target.to_possible_value().unwrap().get_name(), target.name());
             assert_eq!(target.describe().contains("no lease"), !target.leases());
+        }
+        for &target in FifoTargetName::value_variants() {
+            assert_eq!(target.to_possible_value().unwrap().get_name(), target.name());
         }
     }
 }

@@ -1,0 +1,407 @@
+//! Very many groups that are blocked – a message in flight under a long lease, and another one waiting behind it – beside a few that are
+//! busy: what do they cost the busy ones, and how much memory do they take?
+//!
+//! Two queues in one run, one without blocked groups and one with more and more of them, are given the same life cycles in turns, a
+//! few hundredths of a second each. In the end every lease must still be good, and every message that waited must come.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use arrayvec::ArrayVec;
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Map, json};
+
+use super::{
+    Sheet, Stage, Trial,
+    desk::{LONG, Random},
+    fifo::{fit, median, no_target_twice},
+    scaled,
+    sheet::{Aim, Unit},
+};
+use crate::{
+    check::{Findings, Withheld, Wrong, settle},
+    compare::thousands,
+    fifo::{
+        FifoCalls, FifoSetup, FifoTarget, Parcel,
+        clerk::{BODY_BYTES, Clerk, Duty, Office},
+        order::{Lanes, Order},
+        parcels::{IdText, Names},
+    },
+    id_set::IdSet,
+    memory::{self, Kept, Meter},
+    target::{BATCH_MAX, Calls, Counts, Delivery, Done, Handles, Inspect},
+    targets::{EpoqFifo, FifoTargetName, LockedFifo},
+    workload::{Id, Templates, Verifier},
+};
+
+/// `epoq-bench fifo-blocked`
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct FifoBlocked {
+    /// Blocked groups, more and more
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000, 1_000_000], value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub blocked: Vec<u64>,
+    /// Groups that are busy
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = crate::cli::count::<1_000_000>)]
+    pub groups: usize,
+    /// Messages per call
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 10], value_parser = crate::cli::count::<10>)]
+    pub batch: Vec<usize>,
+    /// How often both queues are measured for each point of the curve, in turns
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub rounds: u16,
+    /// How long each of these lasts
+    #[arg(long, value_name = "MS", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub slice_ms: u64,
+    /// The queues under test
+    #[arg(long, value_name = "A,B", value_delimiter = ',', default_values = ["epoq", "locked-fifo"])]
+    pub targets: Vec<FifoTargetName>,
+}
+
+impl Trial for FifoBlocked {
+    const NAME: &'static str = "fifo-blocked";
+
+    fn scale(&mut self, pace: f64) {
+        for blocked in &mut self.blocked {
+            *blocked = scaled(*blocked, pace);
+        }
+        self.slice_ms = scaled(self.slice_ms, pace);
+    }
+
+    fn check(&self) -> Result<(), String> {
+        no_target_twice(&self.targets)?;
+        if !self.blocked.is_sorted() {
+            return Err("--blocked: more and more, in this order".into());
+        }
+        let most = self.blocked.iter().max().copied().unwrap_or_default();
+        fit(most.saturating_mul(4), "--blocked")
+    }
+
+    fn perform(&self, stage: &Stage<'_>) -> anyhow::Result<Sheet> {
+        let mut sheet = Sheet::default();
+        let mut books = Map::new();
+        let _kept = Kept::begin();
+        for target in &self.targets {
+            let messages = match target {
+                FifoTargetName::Epoq => self.curve::<EpoqFifo>(true, stage, &mut sheet)?,
+                FifoTargetName::LockedFifo => self.curve::<LockedFifo>(false, stage, &mut sheet)?,
+            };
+            let blocked = self.blocked.last().copied().unwrap_or_default();
+            books.insert(
+                target.name().to_owned(),
+                json!({"sent_and_deleted": messages, "blocked_groups": blocked}),
+            );
+        }
+        sheet.books = books.into();
+        sheet.notes.push(format!(
+            "time per life cycle over that of a queue without blocked groups, the median of {} rounds of {} ms each; \"none\" compares two queues without any",
+            self.rounds, self.slice_ms
+        ));
+        sheet.notes.push(
+            "bytes per blocked group: the group, a message in flight and one waiting, of 64 bytes each, and their two deduplication ids"
+                .into(),
+        );
+        Ok(sheet)
+    }
+}
+
+impl FifoBlocked {
+    /// Answers how many messages came and went in life cycles.
+    fn curve<T: FifoTarget>(
+        &self,
+        is_judged: bool,
+        stage: &Stage<'_>,
+        sheet: &mut Sheet,
+    ) -> anyhow::Result<u64> {
+        let setup = FifoSetup {
+            seed: stage.seed,
+            memory_limit_bytes: memory::total_bytes().unwrap_or(u64::MAX / 2),
+        };
+        let most = self.blocked.last().copied().unwrap_or_default();
+        let targets = [T::build(&setup)?, T::build(&setup)?];
+        let offices = [0, 1].map(|_| Office {
+            names: Names::new(self.groups),
+            order: Order::new(Lanes::new(self.groups, 1, stage.seed)),
+            withheld: Withheld::new(0),
+            seed: stage.seed,
+        });
+        let [free, laden] = &targets;
+        let mut free = Side::new(free, &offices[0], stage.seed)?;
+        let mut laden = Side::new(laden, &offices[1], stage.seed)?;
+        let mut crowd = Crowd::<T>::new(most, stage.seed);
+        let mut bytes = 0;
+        for level in std::iter::once(0).chain(self.blocked.iter().copied()) {
+            stage
+                .progress
+                .begin(&format!("{} blocked groups: {}", thousands(level), T::NAME));
+            bytes += crowd.grow(&mut laden.session, level);
+            for &batch in &self.batch {
+                let mut costs = Vec::new();
+                for round in 0..self.rounds {
+                    let mut measure = |side: &mut Side<'_, T>| {
+                        let (messages, seconds) = side.slice(batch, Duration::from_millis(self.slice_ms));
+                        if is_judged {
+                            sheet.messages += messages;
+                            sheet.seconds += seconds;
+                        }
+                        seconds / messages as f64
+                    };
+                    // Every second round the other way round.
+                    let (without, with) = if round % 2 == 0 {
+                        let without = measure(&mut free);
+                        (without, measure(&mut laden))
+                    } else {
+                        let with = measure(&mut laden);
+                        (measure(&mut free), with)
+                    };
+                    costs.push((without, with));
+                }
+                let what = if level == 0 {
+                    "none".into()
+                } else {
+                    thousands(level)
+                };
+                let ratios: Vec<f64> = costs.iter().map(|(without, with)| with / without).collect();
+                let title = format!("{}, batch {batch}, {what} blocked over none", T::NAME);
+                let figure = sheet.figure(title, median(&ratios), Unit::Ratio);
+                if is_judged && level > 0 {
+                    figure.aim(Aim::AtMost(1.3));
+                }
+                let rates: Vec<f64> = costs.iter().map(|(_, with)| 1.0 / with).collect();
+                let title = format!("{}, batch {batch}, {what} blocked", T::NAME);
+                sheet.figure(title, median(&rates), Unit::PerSecond);
+            }
+        }
+        let title = format!("bytes per blocked group of {}, {}", thousands(most), T::NAME);
+        sheet
+            .figure(title, bytes as f64 / most.max(1) as f64, Unit::Bytes)
+            .in_short();
+        crowd.disperse(&mut laden.session);
+        sheet.findings.merge(crowd.findings);
+        let mut sent = 0;
+        for side in [free, laden] {
+            sent += side.close(&mut sheet.findings);
+        }
+        Ok(sent)
+    }
+}
+
+/// One queue, and who is busy at it.
+struct Side<'o, T: FifoTarget + 'o> {
+    target: &'o T,
+    session: T::Session<'o>,
+    clerk: Clerk<'o, <T::Session<'o> as Calls>::Handle>,
+}
+
+impl<'o, T: FifoTarget> Side<'o, T> {
+    fn new(target: &'o T, office: &'o Office, seed: u64) -> anyhow::Result<Self> {
+        let duty = Duty {
+            batch: 1,
+            duplicates: 0,
+            back: 1,
+        };
+        Ok(Self {
+            target,
+            session: target.session(0)?,
+            clerk: Clerk::new(office, 0, duty, Random::new(seed, 0)),
+        })
+    }
+
+    /// Life cycles for a while: how many, and how long it took.
+    fn slice(&mut self, batch: usize, duration: Duration) -> (u64, f64) {
+        self.clerk.set_batch(batch);
+        let before = self.clerk.book.received.deleted_count();
+        let begin = Instant::now();
+        loop {
+            for _ in 0..Clerk::<()>::CHUNK {
+                if batch == 1 {
+                    self.clerk.cycle::<true, _>(&mut self.session);
+                } else {
+                    self.clerk.cycle::<false, _>(&mut self.session);
+                }
+            }
+            let elapsed = begin.elapsed();
+            if elapsed >= duration {
+                let messages = self.clerk.book.received.deleted_count() - before;
+                // A queue that gives nothing is to be found out, not to be divided by.
+                return (messages.max(1), elapsed.as_secs_f64());
+            }
+        }
+    }
+
+    /// Answers how many messages it sent.
+    fn close(mut self, findings: &mut Findings) -> u64 {
+        self.clerk.book.drain(&mut self.session);
+        let closed = self.clerk.close();
+        let settlement = settle(vec![closed.sent], vec![closed.received], BODY_BYTES);
+        findings.merge(settlement.findings);
+        let counts = self.target.counts();
+        if counts != Counts::default() {
+            findings.add(Wrong::LeftOver, format_args!("{}: {counts:?}", T::NAME));
+        }
+        settlement.sent
+    }
+}
+
+/// Which of its two messages of a group, as the producer that its id names. Nobody who is busy is called so.
+const IN_FLIGHT: u16 = 1;
+const WAITING: u16 = 2;
+
+/// The blocked groups.
+struct Crowd<'t, T: FifoTarget + 't> {
+    names: Names,
+    bodies: Templates,
+    verifier: Verifier,
+    blocked: u64,
+    held: VecDeque<(Id, <T::Session<'t> as Calls>::Handle)>,
+    findings: Findings,
+}
+
+/// Whom the messages that are received are said to be from.
+struct Roll<'r> {
+    verifier: &'r mut Verifier,
+    producer: u16,
+    seen: IdSet,
+    ids: ArrayVec<Id, BATCH_MAX>,
+    findings: &'r mut Findings,
+}
+
+impl Inspect for Roll<'_> {
+    fn inspect<D: Delivery>(&mut self, delivery: &D) -> bool {
+        let id = self.verifier.read(delivery.body()).unwrap_or(Id::NONE);
+        if id == Id::NONE {
+            self.findings.add(Wrong::Corrupt, "a message of a blocked group");
+        } else if id.producer() != usize::from(self.producer) {
+            self.findings.add(Wrong::GroupInFlight, format_args!("{id:?}"));
+        } else if !self.seen.insert(id.sequence()) {
+            self.findings.add(Wrong::DoubleLease, format_args!("{id:?}"));
+        }
+        // More than a batch holds is convicted by its number.
+        let _ = self.ids.try_push(id);
+        true
+    }
+}
+
+impl<'t, T: FifoTarget> Crowd<'t, T> {
+    fn new(most: u64, seed: u64) -> Self {
+        Self {
+            names: Names::new_blocked(most as usize),
+            bodies: Templates::new(BODY_BYTES, seed),
+            verifier: Verifier::new(BODY_BYTES, seed),
+            blocked: 0,
+            held: VecDeque::with_capacity(most as usize),
+            findings: Findings::default(),
+        }
+    }
+
+    /// Blocks groups until so many are blocked; the bytes that were allocated for it.
+    fn grow(&mut self, session: &mut T::Session<'t>, until: u64) -> i64 {
+        let more = until.saturating_sub(self.blocked);
+        if more == 0 {
+            return 0;
+        }
+        let meter = Meter::begin();
+        self.send(session, IN_FLIGHT, until);
+        self.receive(session, IN_FLIGHT, more, |held, _, taken| held.extend(taken));
+        self.send(session, WAITING, until);
+        let bytes = meter.bytes();
+        drop(meter);
+        self.blocked = until;
+        // Now there is nothing to be had.
+        self.receive(session, IN_FLIGHT, 0, |held, _, taken| held.extend(taken));
+        bytes
+    }
+
+    fn send(&mut self, session: &mut T::Session<'t>, producer: u16, until: u64) {
+        let mut next = self.blocked;
+        while next < until {
+            let n = (until - next).min(BATCH_MAX as u64) as usize;
+            let first = Id::new(producer, next);
+            let ids: ArrayVec<IdText, BATCH_MAX> =
+                (0..n).map(|at| IdText::new(first.plus(at as u64))).collect();
+            let parcels: ArrayVec<Parcel<'_>, BATCH_MAX> = self
+                .bodies
+                .batch(first, n)
+                .iter()
+                .zip(&ids)
+                .enumerate()
+                .map(|(at, (body, id))| Parcel {
+                    body,
+                    group: self.names.of((next + at as u64) as u32),
+                    id: id.as_str(),
+                })
+                .collect();
+            if session.send_batch_to(&parcels) != Done::all(n) {
+                self.findings
+                    .add(Wrong::Refused, format_args!("sends from {first:?} on"));
+            }
+            next += n as u64;
+        }
+    }
+
+    /// Receives what is there, which must be `count` messages of that producer; `keep` is given them, ten at most at a time.
+    fn receive(
+        &mut self,
+        session: &mut T::Session<'t>,
+        producer: u16,
+        count: u64,
+        mut keep: impl FnMut(
+            &mut VecDeque<(Id, <T::Session<'t> as Calls>::Handle)>,
+            &mut T::Session<'t>,
+            Vec<(Id, <T::Session<'t> as Calls>::Handle)>,
+        ),
+    ) {
+        let mut handles = Handles::new();
+        let mut roll = Roll {
+            verifier: &mut self.verifier,
+            producer,
+            seen: IdSet::new(),
+            ids: ArrayVec::new(),
+            findings: &mut self.findings,
+        };
+        let mut received = 0;
+        loop {
+            match session.receive(BATCH_MAX, LONG, &mut handles, &mut roll) {
+                Ok(0) => break,
+                Ok(n) => received += n as u64,
+                Err(refusal) => {
+                    roll.findings.add(Wrong::Refused, refusal.0);
+                    break;
+                }
+            }
+            let taken = roll.ids.take().into_iter().zip(handles.take()).collect();
+            keep(&mut self.held, session, taken);
+        }
+        if received != count {
+            let wrong = if received < count {
+                Wrong::Lost
+            } else {
+                Wrong::GroupInFlight
+            };
+            roll.findings.add_many(
+                wrong,
+                received.abs_diff(count),
+                format_args!("{received} of blocked groups received instead of {count}"),
+            );
+        }
+    }
+
+    /// Deletes what is in flight, then receives and deletes what waited behind it.
+    fn disperse(&mut self, session: &mut T::Session<'t>) {
+        let mut refused = 0;
+        for (_, handle) in std::mem::take(&mut self.held) {
+            refused += u64::from(!session.delete(handle));
+        }
+        self.receive(session, WAITING, self.blocked, |_, session, taken| {
+            for (_, handle) in taken {
+                refused += u64::from(!session.delete(handle));
+            }
+        });
+        if refused > 0 {
+            self.findings
+                .add_many(Wrong::DeleteRefused, refused, "of a blocked group");
+        }
+    }
+}

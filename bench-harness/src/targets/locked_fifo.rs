@@ -1,0 +1,502 @@
+//! The textbook's FIFO queue: one mutex around groups with a deque each, a deque of the groups that have something to deliver, an
+//! ordered set of deadlines, and a map of deduplication ids with a deque by which they leave after five minutes.
+//!
+//! Written as a careful engineer would write it with these structures. A receive takes groups from the front of the ready ones and
+//! never looks at one that is blocked; messages lie in a slab, so that handles are places and nothing is hashed on receive and
+//! delete; a send hashes the id once and the group once; bodies and ids are allocated, and bodies freed, outside the lock; a batch takes the lock once. Groups that
+//! have become empty stay for a second, so that a busy group is not made anew for every message. The favour of
+//! [`locked`](super::locked) is done here too: a received body is looked at in place, under the lock.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use arrayvec::ArrayVec;
+
+use crate::{
+    fifo::{FifoCalls, FifoSession, FifoSetup, FifoTarget, Parcel},
+    target::{BATCH_MAX, Calls, Counts, Delivery, Done, Handles, Inspect, Refusal},
+};
+
+/// How long a deduplication id is remembered: SQS's rule.
+const REMEMBERED: Duration = Duration::from_secs(5 * 60);
+/// How often empty groups are thrown away.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// The whole queue behind one mutex.
+#[derive(Debug)]
+pub struct LockedFifo {
+    state: Mutex<State>,
+}
+
+/// The queue, borrowed.
+#[derive(Debug)]
+pub struct LockedFifoSession<'t>(&'t LockedFifo);
+
+/// A message as it was received: another receive makes another receipt.
+#[derive(Clone, Copy, Debug)]
+pub struct Receipt {
+    slot: u32,
+    receives: u32,
+    sequence: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    names: HashMap<Box<str>, u32>,
+    groups: Slab<Group>,
+    /// Groups that have something to deliver and nothing in flight, in the order in which that became so.
+    ready: VecDeque<u32>,
+    messages: Slab<Message>,
+    /// Ends of leases, with the message's place.
+    deadlines: BTreeSet<(Instant, u32)>,
+    /// The sequence number that the message of that id has got.
+    ids: HashMap<Arc<str>, u64>,
+    ids_by_time: VecDeque<(Instant, Arc<str>)>,
+    next_sequence: u64,
+    swept: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    waiting: VecDeque<u32>,
+    in_flight: u32,
+}
+
+#[derive(Debug)]
+struct Message {
+    body: Box<[u8]>,
+    sequence: u64,
+    group: u32,
+    receives: u32,
+    /// When its lease ends, if it is in flight.
+    deadline: Option<Instant>,
+}
+
+/// A message about to be sent, made outside the lock.
+struct Draft<'p> {
+    body: Box<[u8]>,
+    id: Arc<str>,
+    group: &'p str,
+}
+
+impl<'p> Draft<'p> {
+    fn new(parcel: &Parcel<'p>) -> Self {
+        Self {
+            body: parcel.body.into(),
+            id: parcel.id.into(),
+            group: parcel.group,
+        }
+    }
+}
+
+impl Delivery for Message {
+    #[inline(always)]
+    fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    #[inline(always)]
+    fn receives(&self) -> u32 {
+        self.receives
+    }
+}
+
+/// Things in places that stay theirs until they are taken out.
+#[derive(Debug)]
+struct Slab<T> {
+    places: Vec<Option<T>>,
+    free: Vec<u32>,
+}
+
+impl<T> Slab<T> {
+    const fn new() -> Self {
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
+    fn insert(&mut self, thing: T) -> u32 {
+        if let Some(place) = self.free.pop() {
+            self.places[place as usize] = Some(thing);
+            place
+        } else {
+            self.places.push(Some(thing));
+            self.places.len() as u32 - 1
+        }
+    }
+
+    fn get(&mut self, place: u32) -> Option<&mut T> {
+        self.places.get_mut(place as usize)?.as_mut()
+    }
+
+    fn take(&mut self, place: u32) -> Option<T> {
+        let thing = self.places.get_mut(place as usize)?.take()?;
+        self.free.push(place);
+        Some(thing)
+    }
+
+    fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            names: HashMap::new(),
+            groups: Slab::new(),
+            ready: VecDeque::new(),
+            messages: Slab::new(),
+            deadlines: BTreeSet::new(),
+            ids: HashMap::new(),
+            ids_by_time: VecDeque::new(),
+            next_sequence: 1,
+            swept: Instant::now(),
+        }
+    }
+
+    /// Forgets ids that are five minutes old, and groups that are empty.
+    fn tidy(&mut self, now: Instant) {
+        while let Some((entered, id)) = self.ids_by_time.front()
+            && *entered + REMEMBERED <= now
+        {
+            self.ids.remove(id);
+            self.ids_by_time.pop_front();
+        }
+        if now - self.swept >= SWEEP {
+            self.swept = now;
+            let groups = &mut self.groups;
+            self.names.retain(|_, place| {
+                let is_empty = groups
+                    .get(*place)
+                    .is_none_or(|group| group.waiting.is_empty() && group.in_flight == 0);
+                if is_empty {
+                    groups.take(*place);
+                }
+                !is_empty
+            });
+        }
+    }
+
+    /// Answers the message's sequence number: if it was sent before, that of the first time.
+    fn send(&mut self, draft: Draft<'_>, now: Instant) -> u64 {
+        let sequence = self.next_sequence;
+        match self.ids.entry(draft.id) {
+            Entry::Occupied(before) => return *before.get(),
+            Entry::Vacant(vacant) => {
+                self.ids_by_time.push_back((now, Arc::clone(vacant.key())));
+                vacant.insert(sequence);
+            }
+        }
+        self.next_sequence += 1;
+        let place = match self.names.get(draft.group) {
+            Some(&place) => place,
+            None => {
+                let place = self.groups.insert(Group::default());
+                self.names.insert(draft.group.into(), place);
+                place
+            }
+        };
+        let message = self.messages.insert(Message {
+            body: draft.body,
+            sequence,
+            group: place,
+            receives: 0,
+            deadline: None,
+        });
+        if let Some(group) = self.groups.get(place) {
+            if group.waiting.is_empty() && group.in_flight == 0 {
+                self.ready.push_back(place);
+            }
+            group.waiting.push_back(message);
+        }
+        sequence
+    }
+
+    /// Puts back what was received and not deleted in time: to where it was in its group.
+    fn expire(&mut self, now: Instant) {
+        while let Some(&(deadline, place)) = self.deadlines.first()
+            && deadline <= now
+        {
+            self.deadlines.pop_first();
+            let Some(message) = self.messages.get(place) else {
+                continue;
+            };
+            message.deadline = None;
+            let (sequence, group) = (message.sequence, message.group);
+            let (messages, Some(group_state)) = (&mut self.messages, self.groups.get(group)) else {
+                continue;
+            };
+            let at = group_state
+                .waiting
+                .partition_point(|&other| messages.get(other).is_some_and(|other| other.sequence < sequence));
+            group_state.waiting.insert(at, place);
+            group_state.in_flight -= 1;
+            if group_state.in_flight == 0 {
+                self.ready.push_back(group);
+            }
+        }
+    }
+
+    fn receive<I: Inspect>(
+        &mut self,
+        max: usize,
+        now: Instant,
+        visibility: Duration,
+        handles: &mut Handles<Receipt>,
+        inspector: &mut I,
+    ) -> usize {
+        let deadline = now + visibility;
+        let mut received = 0;
+        while received < max
+            && let Some(group) = self.ready.pop_front()
+        {
+            let Some(group) = self.groups.get(group) else {
+                continue;
+            };
+            while received < max
+                && let Some(slot) = group.waiting.pop_front()
+            {
+                let Some(message) = self.messages.get(slot) else {
+                    continue;
+                };
+                message.receives += 1;
+                message.deadline = Some(deadline);
+                group.in_flight += 1;
+                received += 1;
+                self.deadlines.insert((deadline, slot));
+                if inspector.inspect(message) {
+                    handles.push(Receipt {
+                        slot,
+                        receives: message.receives,
+                        sequence: message.sequence,
+                    });
+                }
+            }
+        }
+        received
+    }
+
+    /// Answers the message, so that it can be freed outside the lock.
+    fn delete(&mut self, receipt: Receipt) -> Option<Message> {
+        let message = self.messages.get(receipt.slot)?;
+        if message.sequence != receipt.sequence || message.receives != receipt.receives {
+            return None;
+        }
+        let deadline = message.deadline?;
+        self.deadlines.remove(&(deadline, receipt.slot));
+        let message = self.messages.take(receipt.slot)?;
+        let group = self.groups.get(message.group)?;
+        group.in_flight -= 1;
+        if group.in_flight == 0 && !group.waiting.is_empty() {
+            self.ready.push_back(message.group);
+        }
+        Some(message)
+    }
+}
+
+impl LockedFifo {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FifoTarget for LockedFifo {
+    const NAME: &'static str = "locked-fifo";
+    type Session<'t> = LockedFifoSession<'t>;
+
+    fn build(_: &FifoSetup) -> anyhow::Result<Self> {
+        Ok(Self {
+            state: Mutex::new(State::new()),
+        })
+    }
+
+    fn session(&self, _: usize) -> anyhow::Result<LockedFifoSession<'_>> {
+        Ok(LockedFifoSession(self))
+    }
+
+    fn counts(&self) -> Counts {
+        let state = self.lock();
+        let in_flight = state.deadlines.len() as u64;
+        Counts {
+            visible: state.messages.len() as u64 - in_flight,
+            in_flight,
+        }
+    }
+
+    fn ids(&self) -> u64 {
+        self.lock().ids.len() as u64
+    }
+}
+
+impl Calls for LockedFifoSession<'_> {
+    type Handle = Receipt;
+
+    fn send(&mut self, _: &[u8]) -> Result<(), Refusal> {
+        Err(Refusal("a message needs a group"))
+    }
+
+    fn send_batch(&mut self, _: &[Vec<u8>]) -> Done {
+        Done(0)
+    }
+
+    fn receive<I: Inspect>(
+        &mut self,
+        max: usize,
+        visibility: Duration,
+        handles: &mut Handles<Receipt>,
+        inspector: &mut I,
+    ) -> Result<usize, Refusal> {
+        let mut state = self.0.lock();
+        // Read under the lock: before it, a wait for the lock would shorten the lease.
+        let now = Instant::now();
+        state.expire(now);
+        Ok(state.receive(max, now, visibility, handles, inspector))
+    }
+
+    fn delete(&mut self, receipt: Receipt) -> bool {
+        // The guard goes first, then the message: a temporary of the statement, and a local of the function.
+        let message = self.0.lock().delete(receipt);
+        message.is_some()
+    }
+
+    fn delete_batch(&mut self, handles: &mut Handles<Receipt>) -> Done {
+        let mut state = self.0.lock();
+        let messages: ArrayVec<_, BATCH_MAX> =
+            handles.drain(..).map(|receipt| state.delete(receipt)).collect();
+        drop(state);
+        Done(messages.iter().enumerate().fold(0, |done, (index, message)| {
+            done | u16::from(message.is_some()) << index
+        }))
+    }
+}
+
+impl FifoCalls for LockedFifoSession<'_> {
+    fn send_to(&mut self, parcel: &Parcel<'_>) -> Result<(), Refusal> {
+        let draft = Draft::new(parcel);
+        let mut state = self.0.lock();
+        let now = Instant::now();
+        state.tidy(now);
+        state.send(draft, now);
+        Ok(())
+    }
+
+    fn send_batch_to(&mut self, parcels: &[Parcel<'_>]) -> Done {
+        let drafts: ArrayVec<_, BATCH_MAX> = parcels.iter().map(Draft::new).collect();
+        let mut state = self.0.lock();
+        let now = Instant::now();
+        state.tidy(now);
+        for draft in drafts {
+            state.send(draft, now);
+        }
+        Done::all(parcels.len())
+    }
+}
+
+impl FifoSession for LockedFifoSession<'_> {
+    type Turn<'s>
+        = &'s mut Self
+    where
+        Self: 's;
+
+    fn turn_to(&mut self) -> &mut Self {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(30);
+
+    struct Bodies(Vec<String>);
+
+    impl Inspect for Bodies {
+        fn inspect<D: Delivery>(&mut self, delivery: &D) -> bool {
+            let body = String::from_utf8_lossy(delivery.body()).into_owned();
+            self.0.push(format!("{body}{}", delivery.receives()));
+            true
+        }
+    }
+
+    struct Case(State, Instant);
+
+    impl Case {
+        fn new() -> Self {
+            Self(State::new(), Instant::now())
+        }
+
+        /// Group, then number: the body is both, and the id too.
+        fn send(&mut self, group: &str, number: u32) -> u64 {
+            let body = format!("{group}{number}:");
+            let parcel = Parcel {
+                body: body.as_bytes(),
+                group,
+                id: &body,
+            };
+            self.0.tidy(self.1);
+            self.0.send(Draft::new(&parcel), self.1)
+        }
+
+        fn receive(&mut self, max: usize) -> (Vec<String>, Handles<Receipt>) {
+            let (mut bodies, mut handles) = (Bodies(Vec::new()), Handles::new());
+            self.0.expire(self.1);
+            self.0.receive(max, self.1, LEASE, &mut handles, &mut bodies);
+            (bodies.0, handles)
+        }
+    }
+
+    #[test]
+    fn groups_in_order_and_blocked_while_in_flight() {
+        let mut case = Case::new();
+        for number in 1..=3 {
+            case.send("a", number);
+        }
+        case.send("b", 1);
+        let (bodies, of_a) = case.receive(2);
+        assert_eq!(bodies, ["a1:1", "a2:1"]);
+        let (bodies, _) = case.receive(10);
+        assert_eq!(bodies, ["b1:1"], "a is in flight");
+        assert!(case.0.delete(of_a[1]).is_some() && case.0.delete(of_a[1]).is_none());
+        assert!(case.receive(10).0.is_empty());
+        assert!(case.0.delete(of_a[0]).is_some());
+        assert_eq!(case.receive(10).0, ["a3:1"]);
+    }
+
+    #[test]
+    fn what_comes_back_is_in_its_place() {
+        let mut case = Case::new();
+        for number in 1..=3 {
+            case.send("a", number);
+        }
+        let (_, handles) = case.receive(2);
+        assert!(case.0.delete(handles[0]).is_some());
+        case.1 += LEASE;
+        let (bodies, again) = case.receive(10);
+        assert_eq!(bodies, ["a2:2", "a3:1"]);
+        assert!(case.0.delete(handles[1]).is_none(), "received again since");
+        assert!(again.iter().all(|&receipt| case.0.delete(receipt).is_some()));
+        assert_eq!(case.0.messages.len() + case.0.deadlines.len(), 0);
+    }
+
+    #[test]
+    fn an_id_is_remembered_for_five_minutes_and_an_empty_group_for_a_second() {
+        let mut case = Case::new();
+        let first = case.send("a", 1);
+        assert_eq!(case.send("a", 1), first);
+        let (_, handles) = case.receive(10);
+        assert_eq!(handles.len(), 1);
+        case.0.delete(handles[0]);
+        case.1 += REMEMBERED - Duration::from_millis(1);
+        assert_eq!(case.send("a", 1), first);
+        assert_eq!((case.0.names.len(), case.0.groups.len()), (0, 0));
+        case.1 += Duration::from_millis(1);
+        assert_ne!(case.send("a", 1), first);
+        assert_eq!((case.0.ids.len(), case.0.ids_by_time.len()), (1, 1));
+    }
+}
