@@ -44,7 +44,7 @@ enum Standing<'t> {
 impl Attempts {
     pub(super) fn new(key: [u64; 2]) -> Self {
         Self {
-            recent: Recent::new(DEDUPLICATION_INTERVAL.as_millis() as u64),
+            recent: Recent::new(DEDUPLICATION_INTERVAL.as_millis() as u32),
             key,
         }
     }

@@ -12,7 +12,7 @@ use crate::{
 
 /// Bytes that an id is reckoned to take: its entry in the map and in the list by which it leaves, measured with a million of
 /// them.
-pub(super) const BYTES: u64 = 128;
+pub(super) const BYTES: u64 = 96;
 
 /// Ids that are counted in the budget at a time.
 const CHARGE: u64 = 64;
@@ -31,7 +31,7 @@ pub(super) struct Deduplication {
 impl Deduplication {
     pub(super) fn new(key: [u64; 2], budget: Arc<Budget>) -> Self {
         Self {
-            recent: Recent::new(DEDUPLICATION_INTERVAL.as_millis() as u64),
+            recent: Recent::new(DEDUPLICATION_INTERVAL.as_millis() as u32),
             charged: AtomicU64::new(0),
             key,
             budget,

@@ -22,9 +22,27 @@ use crate::{
     sync::{AtomicU64, Mutex, Ordering},
 };
 
-/// A key: a keyed hash of 128 bits of what it stands for. Two different ones are the same once in 2^64 keys.
+/// A key: 96 bits of a keyed hash of what it stands for. Among a thousand million of them two different ones are the same with a
+/// chance of one in 10^11. In words of 32 bits, so that an entry is one half of a cache line and no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fingerprint(u128);
+pub(super) struct Fingerprint([u32; 3]);
+
+/// When something was entered: the lowest bits of the moment. Moments five minutes apart are told apart for 49 days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entered(u32);
+
+impl Entered {
+    fn at(now: Millis) -> Self {
+        Self(now.as_millis() as u32)
+    }
+
+    /// Whether it was `interval_ms` ago, or longer. An operation that read the clock earlier than another one entered takes that
+    /// for just now.
+    fn is_over(self, now: Millis, interval_ms: u32) -> bool {
+        let ago = Self::at(now).0.wrapping_sub(self.0);
+        ago >= interval_ms && ago < u32::MAX / 2
+    }
+}
 
 impl Fingerprint {
     /// Of several texts, one after the other.
@@ -35,13 +53,14 @@ impl Fingerprint {
             // No text has a byte like this.
             hasher.write_u8(0xff);
         }
-        Self(hasher.finish128().as_u128())
+        let hash = hasher.finish128();
+        Self([hash.h1 as u32, (hash.h1 >> 32) as u32, hash.h2 as u32])
     }
 }
 
 impl Hash for Fingerprint {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0 as u64);
+        state.write_u64(u64::from(self.0[1]) << 32 | u64::from(self.0[0]));
     }
 }
 
@@ -77,16 +96,16 @@ const LEAVING: usize = 2;
 const LEAVING_FULL: usize = 64;
 
 /// Keys in the order in which they were entered, and when.
-type Leaving = VecDeque<(Fingerprint, Millis)>;
+type Leaving = VecDeque<(Fingerprint, Entered)>;
 
 /// Values that are remembered for a while.
 #[derive(Debug)]
 pub(super) struct Recent<V> {
-    map: DashMap<Fingerprint, (Millis, V), BuildHasherDefault<AsIs>>,
+    map: DashMap<Fingerprint, (Entered, V), BuildHasherDefault<AsIs>>,
     leaving: [CachePadded<Mutex<Leaving>>; LISTS],
     /// Entered and not left. Lags by what is being entered.
     count: AtomicU64,
-    interval_ms: u64,
+    interval_ms: u32,
 }
 
 /// What came of entering a value.
@@ -101,7 +120,7 @@ pub(super) enum Entering<R> {
 }
 
 impl<V: Send + Sync> Recent<V> {
-    pub(super) fn new(interval_ms: u64) -> Self {
+    pub(super) fn new(interval_ms: u32) -> Self {
         Self {
             map: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), SHARDS),
             leaving: std::array::from_fn(|_| CachePadded::new(Mutex::new(VecDeque::new()))),
@@ -116,8 +135,8 @@ impl<V: Send + Sync> Recent<V> {
         self.count.load(Ordering::Relaxed)
     }
 
-    fn is_over(&self, at: Millis, now: Millis) -> bool {
-        at.0 + self.interval_ms <= now.0
+    fn is_over(&self, at: Entered, now: Millis) -> bool {
+        at.is_over(now, self.interval_ms)
     }
 
     /// Reads the value of a key.
@@ -148,7 +167,7 @@ impl<V: Send + Sync> Recent<V> {
         }
         let is_more = match self.map.entry(key) {
             Entry::Vacant(place) => {
-                place.insert((now, make()));
+                place.insert((Entered::at(now), make()));
                 true
             }
             Entry::Occupied(mut place) => {
@@ -156,7 +175,7 @@ impl<V: Send + Sync> Recent<V> {
                 if !self.is_over(*at, now) {
                     return Entering::Known(read(present));
                 }
-                place.insert((now, make()));
+                place.insert((Entered::at(now), make()));
                 false
             }
         };
@@ -166,7 +185,7 @@ impl<V: Send + Sync> Recent<V> {
             if let Some(leaving) = self.leaving.get(list % LISTS)
                 && let Ok(mut leaving) = leaving.try_lock()
             {
-                leaving.push_back((key, now));
+                leaving.push_back((key, Entered::at(now)));
                 self.leave(&mut leaving, LEAVING, now, u64::from(is_more));
                 return Entering::Entered;
             }
@@ -216,7 +235,7 @@ impl<V: Send + Sync> Recent<V> {
             }
             leaving.pop_front();
             // If it is of another time, it has been entered anew.
-            let is_it = |_: &Fingerprint, (entered, _): &(Millis, V)| *entered == at;
+            let is_it = |_: &Fingerprint, (entered, _): &(Entered, V)| *entered == at;
             left += u64::from(self.map.remove_if(&key, is_it).is_some());
         }
         // Where one leaves for each that comes, nobody else's line is written. Relaxed: a count.
