@@ -128,6 +128,7 @@ impl Queue {
     /// Puts a checked configuration in force; `target` is the queue that its `redrive` names.
     pub(crate) fn apply(&self, config: QueueConfig, target: Option<Self>) {
         let mut present = self.config_lock();
+        #[cfg(not(loom))]
         let delay_changes = present.delay != config.delay;
         self.inner.hot.settings.set(&config);
         #[cfg(not(loom))]

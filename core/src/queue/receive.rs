@@ -9,12 +9,14 @@ use crate::{
     delivery::{Delivery, Received},
     error::ReceiveError,
     ledger::{
-        lease::{Aside, Asides, Claim, Claims, Hand, Many, One, Special, Terms},
+        lease::{Aside, Asides, Claim, Hand, Many, One, Special, Terms},
         partition::Partition,
         tend::{Chores, Heard},
     },
     turn::Turn,
 };
+#[cfg(not(loom))]
+use crate::ledger::lease::Claims;
 
 /// Segments that a sweep looks after besides.
 const TENDED_IN_PASSING: u32 = 16;

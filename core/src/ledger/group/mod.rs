@@ -47,9 +47,9 @@ use crate::{
 };
 
 /// In the inbox: what it points to has been taken, and everything below it.
-const TAKEN: usize = 1;
+pub const TAKEN: usize = 1;
 /// In the inbox: nothing is accepted any more.
-const CLOSED: usize = 2;
+pub const CLOSED: usize = 2;
 // Links are aligned to more than the marks take.
 const _: () = assert!(align_of::<Link>() > TAKEN | CLOSED);
 
@@ -60,10 +60,12 @@ const SORT_AFTER: u64 = 64;
 /// A message group.
 #[derive(Debug)]
 pub struct Group {
-    word: AtomicU64,
-    inbox: AtomicPtr<Link>,
+    /// The group's word; see `word.rs`.
+    pub word: AtomicU64,
+    /// The newest message sent that has not been taken, or a mark.
+    pub inbox: AtomicPtr<Link>,
     /// The sequence number of the newest message taken from the inbox. Written before the mark that says so.
-    taken: AtomicU64,
+    pub taken: AtomicU64,
     sorted: UnsafeCell<Sorted>,
     name: Box<str>,
 }
@@ -85,13 +87,15 @@ unsafe impl Sync for Group {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closed;
 
+/// The marks of what an inbox held.
 #[inline]
-fn mark_of(link: *mut Link) -> usize {
+pub fn mark_of(link: *mut Link) -> usize {
     link.addr() & (TAKEN | CLOSED)
 }
 
+/// What an inbox held, with a mark.
 #[inline]
-fn marked(link: *mut Link, mark: usize) -> *mut Link {
+pub fn marked(link: *mut Link, mark: usize) -> *mut Link {
     link.map_addr(|addr| addr | mark)
 }
 
@@ -141,7 +145,7 @@ impl Group {
 
     /// Changes the word.
     #[inline]
-    fn change<R>(&self, change: impl Fn(GroupWord) -> (GroupWord, R)) -> R {
+    pub fn change<R>(&self, change: impl Fn(GroupWord) -> (GroupWord, R)) -> R {
         // Acquire: the change rests on what others did before they changed it.
         let mut present = self.word.load(Ordering::Acquire);
         // Progress: a failed CAS means that another thread changed it.
@@ -224,8 +228,9 @@ impl Group {
         self.after(self.change(|word| word.go(places)), pin)
     }
 
+    /// What is to be done by whoever changed the word.
     #[inline]
-    fn after<'p>(&'p self, duty: Duty, pin: &'p Pin<'_>) -> After<'p> {
+    pub fn after<'p>(&'p self, duty: Duty, pin: &'p Pin<'_>) -> After<'p> {
         match duty {
             Duty::None => After::Nothing,
             // SAFETY: the word was changed so that the baton is ours.
@@ -277,8 +282,7 @@ impl Group {
 
     /// Hands the baton back, or keeps it.
     fn hand_back(&self, done: Done, keep: bool) -> Duty {
-        // SAFETY: the caller has the baton, so nobody else is here.
-        let sorted = !self.sorted.with(|sorted| unsafe { (*sorted).first }).is_null();
+        let sorted = self.has_sorted();
         self.change(|word| {
             // Acquire: after the word was read; see the module.
             let more = sorted || mark_of(self.inbox.load(Ordering::Acquire)) == 0;
@@ -288,6 +292,12 @@ impl Group {
                 word.hand_back(done, more)
             }
         })
+    }
+
+    /// Whether there are sorted messages. Of the baton's holder.
+    pub fn has_sorted(&self) -> bool {
+        // SAFETY: the caller has the baton, so nobody else is here.
+        !self.sorted.with(|sorted| unsafe { (*sorted).first }).is_null()
     }
 
     /// Takes what is in the inbox, and puts it behind what is sorted. By the baton's holder.
