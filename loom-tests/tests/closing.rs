@@ -18,7 +18,7 @@ use epoq_loom::{Outcomes, model, twin};
 use loom::thread;
 use stage::{
     Hand, NOW,
-    fifo::{Fifo, HeldGroup, Written},
+    fifo::{Fifo, HeldGroup, LINGERS, Written},
 };
 
 /// Closes a group if it is empty.
@@ -40,11 +40,13 @@ fn close_by(hand: &Hand, group: HeldGroup, close: Close) -> bool {
 
 /// `Queue::join`: says whether the message is in `group`, and not in the other one of that name.
 fn join(hand: &Hand, group: HeldGroup, another: HeldGroup, written: Written) -> bool {
-    if let Ok(sequence) = hand.join(group, written) {
-        assert!(sequence > 0);
+    let pin = hand.begin();
+    if hand.join_in(group, written, &pin).is_ok() {
         return true;
     }
-    let sequence = hand.join(another, written).expect("nobody closes that one");
+    let sequence = hand
+        .join_in(another, written, &pin)
+        .expect("nobody closes that one");
     assert!(sequence > group.last_taken(), "its numbers go on");
     false
 }
@@ -118,8 +120,8 @@ fn close_before_the_arrival(close: Close, is_pushed: bool) -> &'static str {
                 let closed = follow_and_close(&hand, groups[0].arrive(&pin), &pin, CLOSE);
                 return (true, closed);
             }
-            drop(pin);
-            hand.join(groups[1], written).expect("nobody closes that one");
+            hand.join_in(groups[1], written, &pin)
+                .expect("nobody closes that one");
             (false, false)
         }
     });
@@ -142,6 +144,47 @@ fn close_before_the_arrival(close: Close, is_pushed: bool) -> &'static str {
     assert_eq!(is_closed, closed || closed_there, "closed by one of them");
     fifo.assert_left(&groups, NOW, rest);
     outcome
+}
+
+/// A receiver finds the reminder to close a group, to which a message is sent.
+fn remind_and_send() -> &'static str {
+    let mut fifo = Fifo::new();
+    let groups = [fifo.group(0), fifo.group(1)];
+    let hand = fifo.hand();
+    let segment = hand.send_to(groups[0], 0).segment;
+    for lease in hand.receive_fifo(1) {
+        hand.delete_fifo(&lease).expect("leased");
+    }
+    assert!(groups[0].word().lingers());
+    hand.sweep_fifo(segment, LINGERS);
+    let written = hand.write(1);
+    let sender = thread::spawn({
+        let hand = fifo.hand();
+        move || join(&hand, groups[0], groups[1], written)
+    });
+    let leases = hand.receive_fifo(1);
+    let stays = sender.join().unwrap();
+    for lease in &leases {
+        hand.delete_fifo(lease).expect("leased");
+    }
+    let is_closed = mark_of(groups[0].inbox.load(Ordering::Acquire)) == CLOSED;
+    assert!(stays != is_closed, "closed exactly if the message is elsewhere");
+    fifo.assert_left(&groups, NOW, if leases.is_empty() { &[1] } else { &[] });
+    match (stays, leases.is_empty()) {
+        (true, true) => "stays",
+        (true, false) => "stays, received",
+        (false, _) => "closed",
+    }
+}
+
+#[test]
+fn a_reminder_and_a_send() {
+    let outcomes = Outcomes::new(&["stays", "stays, received", "closed"], &[]);
+    model("a_reminder_and_a_send", 1, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(remind_and_send())
+    });
+    outcomes.assert_complete("a_reminder_and_a_send");
 }
 
 #[test]

@@ -9,7 +9,8 @@ mod stage;
 use epoq::ledger::{
     group::{
         CLOSED, TAKEN,
-        baton::{After, Run},
+        baton::{After, Baton, Run},
+        laid::Found,
         link::Link,
         mark_of,
         word::{Done, GroupWord},
@@ -125,6 +126,77 @@ fn two_receive_of_one_group(hand_back: HandBack) -> &'static str {
     if here.is_empty() { "there" } else { "here" }
 }
 
+/// How a borrowed baton is used: by a sender that sorts the inbox of a blocked group.
+type Sort = for<'p> fn(&Hand, Baton<'p>, &'p Pin<'_>) -> After<'p>;
+
+/// A group is blocked by a message in flight, which is deleted; a sender sorts those behind it.
+fn sort_and_delete(sort: Sort) -> &'static str {
+    let mut fifo = Fifo::new();
+    let group = fifo.group(0);
+    let hand = fifo.hand();
+    hand.send_to(group, 0);
+    let lease = hand.receive_fifo(1)[0];
+    hand.send_to(group, 1);
+    let sender = thread::spawn({
+        let hand = fifo.hand();
+        move || {
+            let pin = hand.begin();
+            let borrowed = group.borrow(&pin);
+            let is_lent = borrowed.is_some();
+            if let Some(baton) = borrowed {
+                hand.follow(sort(&hand, baton, &pin), &pin);
+            }
+            is_lent
+        }
+    });
+    hand.delete_fifo(&lease).expect("leased");
+    let is_lent = sender.join().unwrap();
+    fifo.assert_left(&[group], NOW, &[1]);
+    if is_lent { "lent" } else { "offered before" }
+}
+
+/// Receives one message without a lease. How often it has been received.
+fn glimpse(hand: &Hand, is_late: bool) -> Option<u32> {
+    let pin = hand.begin();
+    let (segment, at) = hand.partition.take_token(false, &pin)?;
+    let Some(Found::Baton(baton)) = hand.partition.find_out(segment, at, &pin) else {
+        panic!("nothing else is there");
+    };
+    let mut serving = baton.serve();
+    let next = serving.next().expect("the baton is out");
+    serving.take(next);
+    let show = || hand.partition.lease_member(next.member, None, hand.now());
+    let shown = if is_late { None } else { show() };
+    let (after, _) = serving.hand_back(false, &pin);
+    hand.follow(after, &pin);
+    shown.or_else(show).map(|claim| claim.receives)
+}
+
+/// The only message is received by one without a lease, and by another one with it.
+fn glimpse_and_receive(is_late: bool) -> &'static str {
+    let mut fifo = Fifo::new();
+    let group = fifo.group(0);
+    let hand = fifo.hand();
+    hand.send_to(group, 0);
+    let other = thread::spawn({
+        let hand = fifo.hand();
+        move || glimpse(&hand, is_late)
+    });
+    let leases = hand.receive_fifo(1);
+    let glimpsed = other.join().unwrap();
+    let outcome = match (glimpsed, leases.first().map(|lease| lease.receives)) {
+        (Some(1), Some(2)) => "glimpsed, then leased",
+        (Some(1), None) => "glimpsed",
+        (None, Some(1)) => "leased",
+        (glimpsed, leased) => panic!("receives: glimpsed {glimpsed:?}, leased {leased:?}"),
+    };
+    for lease in &leases {
+        hand.delete_fifo(lease).expect("leased");
+    }
+    fifo.assert_left(&[group], NOW, if leases.is_empty() { &[0] } else { &[] });
+    outcome
+}
+
 /// Two send under one id at a time. What stands for the map of ids is one word: who enters there first is the one whose message is
 /// accepted, and the other gives its slot up.
 fn one_id(enter: fn(&AtomicU64) -> bool, abandons: bool) -> &'static str {
@@ -192,6 +264,26 @@ fn two_receivers_and_one_group() {
         move || outcomes.record(two_receive_of_one_group(HAND_BACK))
     });
     outcomes.assert_complete("two_receivers_and_one_group");
+}
+
+#[test]
+fn a_sender_that_sorts_and_a_delete() {
+    let outcomes = Outcomes::new(&["lent", "offered before"], &[]);
+    model("a_sender_that_sorts_and_a_delete", 1, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(sort_and_delete(|_, baton, pin| baton.sort_and_hand_back(pin)))
+    });
+    outcomes.assert_complete("a_sender_that_sorts_and_a_delete");
+}
+
+#[test]
+fn a_glimpse_and_a_receiver() {
+    let outcomes = Outcomes::new(&["glimpsed, then leased", "glimpsed", "leased"], &[]);
+    model("a_glimpse_and_a_receiver", 1, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(glimpse_and_receive(false))
+    });
+    outcomes.assert_complete("a_glimpse_and_a_receiver");
 }
 
 #[test]
@@ -399,6 +491,27 @@ fn a_baton_is_taken_by_a_store() {
             }
             hand.lease_all(runs).iter().map(|lease| lease.body).collect()
         });
+    });
+}
+
+/// Handed back as it was borrowed: nobody looks whether the group can be received from meanwhile.
+#[test]
+fn a_borrowed_baton_goes_back_unseen() {
+    twin("a_borrowed_baton_goes_back_unseen", "stranded", || {
+        sort_and_delete(|_, baton, _| {
+            let out = GroupWord::default().borrow().expect("not out").to_bits();
+            baton
+                .group()
+                .change(|word| (GroupWord::from_bits(word.to_bits() & !out), After::Nothing))
+        });
+    });
+}
+
+/// The state is stored once the baton is back, and others may be receiving the message.
+#[test]
+fn a_glimpse_is_noted_late() {
+    twin("a_glimpse_is_noted_late", "receives", || {
+        glimpse_and_receive(true);
     });
 }
 

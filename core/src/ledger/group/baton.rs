@@ -72,6 +72,12 @@ impl<'p> Baton<'p> {
         Self(group)
     }
 
+    /// Whose it is.
+    #[cfg(loom)]
+    pub fn group(&self) -> &'p Group {
+        self.0
+    }
+
     /// Begins to deliver.
     #[inline]
     pub fn serve(self) -> Serving<'p> {
