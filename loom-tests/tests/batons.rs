@@ -163,7 +163,7 @@ const SWEEP: fn(&Hand, Held) = |hand, segment| {
 #[test]
 fn an_offer_and_the_head_passing() {
     let outcomes = Outcomes::new(&["later", "here"], &[]);
-    model("an_offer_and_the_head_passing", 1, {
+    model("an_offer_and_the_head_passing", 46, {
         let outcomes = outcomes.clone();
         move || outcomes.record(send_and_pass(OFFER, false))
     });
@@ -173,7 +173,7 @@ fn an_offer_and_the_head_passing() {
 #[test]
 fn an_offer_the_head_passing_and_a_receiver() {
     let outcomes = Outcomes::new(&["later", "here", "there"], &[]);
-    model("an_offer_the_head_passing_and_a_receiver", 1, {
+    model("an_offer_the_head_passing_and_a_receiver", 1350, {
         let outcomes = outcomes.clone();
         move || outcomes.record(send_and_pass(OFFER, true))
     });
@@ -183,7 +183,7 @@ fn an_offer_the_head_passing_and_a_receiver() {
 #[test]
 fn a_baton_laid_down_and_a_receiver() {
     let outcomes = Outcomes::new(&["later", "here"], &[]);
-    model("a_baton_laid_down_and_a_receiver", 1, {
+    model("a_baton_laid_down_and_a_receiver", 18, {
         let outcomes = outcomes.clone();
         move || outcomes.record(lay_and_receive(LAY))
     });
@@ -193,7 +193,7 @@ fn a_baton_laid_down_and_a_receiver() {
 #[test]
 fn a_baton_put_off_a_sweep_a_recall_and_a_receiver() {
     let outcomes = Outcomes::new(&["later", "here"], &[]);
-    model("a_baton_put_off_a_sweep_a_recall_and_a_receiver", 1, {
+    model("a_baton_put_off_a_sweep_a_recall_and_a_receiver", 207, {
         let outcomes = outcomes.clone();
         move || outcomes.record(due_and_receive(SWEEP))
     });
@@ -231,7 +231,7 @@ fn offer_new<'p>(
 /// The handwritten offer that the twins share is itself sound.
 #[test]
 fn offer_step_by_step() {
-    model("offer_step_by_step", 1, || {
+    model("offer_step_by_step", 1350, || {
         send_and_pass(
             |hand, baton, pin| offer_new(hand, baton, pin, |segment, slot| segment.take_one(slot), false),
             true,
@@ -252,48 +252,63 @@ fn an_offer_looks_for_the_mark_first() {
 /// What was offered is laid down besides, whoever has found it.
 #[test]
 fn a_baton_is_laid_down_that_was_found() {
-    twin("a_baton_is_laid_down_that_was_found", "batons that lie somewhere", || {
-        send_and_pass(
-            |hand, baton, pin| {
-                let taken = |segment: Held, slot| {
-                    let _found_or_not = segment.take_one(slot);
-                    true
-                };
-                offer_new(hand, baton, pin, taken, false)
-            },
-            true,
-        );
-    });
+    twin(
+        "a_baton_is_laid_down_that_was_found",
+        "batons that lie somewhere",
+        || {
+            send_and_pass(
+                |hand, baton, pin| {
+                    let taken = |segment: Held, slot| {
+                        let _found_or_not = segment.take_one(slot);
+                        true
+                    };
+                    offer_new(hand, baton, pin, taken, false)
+                },
+                true,
+            );
+        },
+    );
 }
 
 /// What was offered is laid down besides, and its token stays where it is.
 #[test]
 fn a_baton_is_laid_down_and_its_token_stays() {
-    twin("a_baton_is_laid_down_and_its_token_stays", "batons that lie somewhere", || {
-        send_and_pass(
-            |hand, baton, pin| offer_new(hand, baton, pin, |_, _| true, false),
-            false,
-        );
-    });
+    twin(
+        "a_baton_is_laid_down_and_its_token_stays",
+        "batons that lie somewhere",
+        || {
+            send_and_pass(
+                |hand, baton, pin| offer_new(hand, baton, pin, |_, _| true, false),
+                false,
+            );
+        },
+    );
 }
 
 /// As `Partition::lay`, with the token set before what it stands for is written.
 #[test]
 fn a_baton_is_written_after_its_token() {
-    twin("a_baton_is_written_after_its_token", "Causality violation", || {
-        lay_and_receive(|hand, group, pin| {
-            let segment = hand.first();
-            let Reservation::Taken { first: at, count: 1, .. } = segment.reserve(&[0]) else {
-                panic!("room");
-            };
-            let slot = &segment.slots[at];
-            slot.store(slot.state_in_hand().lay(None).expect("reserved").next);
-            hand.partition.publish(&segment, at, 1, pin);
-            let address = std::ptr::from_ref(&*group).cast::<u8>();
-            // SAFETY: reserved just now. That it is published is the error.
-            unsafe { slot.write(Entry::new(address, Laid::Baton as usize, false, NOW)) };
-        });
-    });
+    twin(
+        "a_baton_is_written_after_its_token",
+        "Causality violation",
+        || {
+            lay_and_receive(|hand, group, pin| {
+                let segment = hand.first();
+                let Reservation::Taken {
+                    first: at, count: 1, ..
+                } = segment.reserve(&[0])
+                else {
+                    panic!("room");
+                };
+                let slot = &segment.slots[at];
+                slot.store(slot.state_in_hand().lay(None).expect("reserved").next);
+                hand.partition.publish(&segment, at, 1, pin);
+                let address = std::ptr::from_ref(&*group).cast::<u8>();
+                // SAFETY: reserved just now. That it is published is the error.
+                unsafe { slot.write(Entry::new(address, Laid::Baton as usize, false, NOW)) };
+            });
+        },
+    );
 }
 
 fn store_baton(hand: &Hand, segment: Held, due: Millis) {

@@ -8,7 +8,12 @@ mod stage;
 
 use epoq::{
     ledger::{
-        group::{CLOSED, Group, TAKEN, baton::After, mark_of, marked, word::{Done, GroupWord}},
+        group::{
+            CLOSED, Group, TAKEN,
+            baton::After,
+            mark_of, marked,
+            word::{Done, GroupWord},
+        },
         lease::Graves,
         reclaim::Pin,
     },
@@ -180,7 +185,7 @@ fn remind_and_send() -> &'static str {
 #[test]
 fn a_reminder_and_a_send() {
     let outcomes = Outcomes::new(&["stays", "stays, received", "closed"], &[]);
-    model("a_reminder_and_a_send", 1, {
+    model("a_reminder_and_a_send", 44, {
         let outcomes = outcomes.clone();
         move || outcomes.record(remind_and_send())
     });
@@ -190,7 +195,7 @@ fn a_reminder_and_a_send() {
 #[test]
 fn closing_and_a_send() {
     let outcomes = Outcomes::new(&["closed", "stays"], &[]);
-    model("closing_and_a_send", 1, {
+    model("closing_and_a_send", 34, {
         let outcomes = outcomes.clone();
         move || outcomes.record(close_and_send(CLOSE))
     });
@@ -200,10 +205,14 @@ fn closing_and_a_send() {
 #[test]
 fn closing_and_a_late_arrival() {
     let outcomes = Outcomes::new(
-        &["both, closed by the receiver", "one", "one, closed before the other"],
+        &[
+            "both, closed by the receiver",
+            "one",
+            "one, closed before the other",
+        ],
         &[],
     );
-    model("closing_and_a_late_arrival", 1, {
+    model("closing_and_a_late_arrival", 137, {
         let outcomes = outcomes.clone();
         move || {
             // More than two preemptions away; see the next model.
@@ -216,8 +225,11 @@ fn closing_and_a_late_arrival() {
 
 #[test]
 fn closing_and_an_arrival_alone() {
-    let outcomes = Outcomes::new(&["both, closed by the receiver", "both, closed by the sender"], &[]);
-    model("closing_and_an_arrival_alone", 1, {
+    let outcomes = Outcomes::new(
+        &["both, closed by the receiver", "both, closed by the sender"],
+        &[],
+    );
+    model("closing_and_an_arrival_alone", 130, {
         let outcomes = outcomes.clone();
         move || outcomes.record(close_before_the_arrival(CLOSE, true))
     });
@@ -239,7 +251,14 @@ fn close_wrongly<'p>(group: &'p Group, pin: &'p Pin<'_>, wrong: Wrong) -> Result
         // The mark that the baton is out.
         let bits = next.to_bits() & !(1 << 21);
         let without = GroupWord::from_bits(bits);
-        (if mine && wrong == Wrong::HasNoBaton { without } else { next }, mine)
+        (
+            if mine && wrong == Wrong::HasNoBaton {
+                without
+            } else {
+                next
+            },
+            mine,
+        )
     });
     if !mine {
         return Err(After::Nothing);
@@ -274,7 +293,7 @@ fn close_wrongly<'p>(group: &'p Group, pin: &'p Pin<'_>, wrong: Wrong) -> Result
 /// The handwritten closing that the twins share is itself sound.
 #[test]
 fn closing_step_by_step() {
-    model("closing_step_by_step", 1, || {
+    model("closing_step_by_step", 34, || {
         close_and_send(|group, pin| close_wrongly(group, pin, Wrong::Nothing));
     });
 }

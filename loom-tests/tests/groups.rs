@@ -229,7 +229,7 @@ fn one_id(enter: fn(&AtomicU64) -> bool, abandons: bool) -> &'static str {
 #[test]
 fn two_senders_to_an_empty_group() {
     let outcomes = Outcomes::new(&["first, second", "second, first"], &[]);
-    model("two_senders_to_an_empty_group", 1, {
+    model("two_senders_to_an_empty_group", 97, {
         let outcomes = outcomes.clone();
         move || outcomes.record(two_send(JOIN))
     });
@@ -239,7 +239,7 @@ fn two_senders_to_an_empty_group() {
 #[test]
 fn a_sender_and_a_receiver_that_empties_the_group() {
     let outcomes = Outcomes::new(&["one", "both"], &[]);
-    model("a_sender_and_a_receiver_that_empties_the_group", 1, {
+    model("a_sender_and_a_receiver_that_empties_the_group", 51, {
         let outcomes = outcomes.clone();
         move || outcomes.record(send_and_empty(JOIN, HAND_BACK))
     });
@@ -249,7 +249,7 @@ fn a_sender_and_a_receiver_that_empties_the_group() {
 #[test]
 fn two_receivers_and_two_groups() {
     let outcomes = Outcomes::new(&["in order", "the other way round"], &[]);
-    model("two_receivers_and_two_groups", 1, {
+    model("two_receivers_and_two_groups", 20, {
         let outcomes = outcomes.clone();
         move || outcomes.record(two_receive(RECEIVE_ONE))
     });
@@ -259,7 +259,7 @@ fn two_receivers_and_two_groups() {
 #[test]
 fn two_receivers_and_one_group() {
     let outcomes = Outcomes::new(&["here", "there"], &[]);
-    model("two_receivers_and_one_group", 1, {
+    model("two_receivers_and_one_group", 12, {
         let outcomes = outcomes.clone();
         move || outcomes.record(two_receive_of_one_group(HAND_BACK))
     });
@@ -269,7 +269,7 @@ fn two_receivers_and_one_group() {
 #[test]
 fn a_sender_that_sorts_and_a_delete() {
     let outcomes = Outcomes::new(&["lent", "offered before"], &[]);
-    model("a_sender_that_sorts_and_a_delete", 1, {
+    model("a_sender_that_sorts_and_a_delete", 21, {
         let outcomes = outcomes.clone();
         move || outcomes.record(sort_and_delete(|_, baton, pin| baton.sort_and_hand_back(pin)))
     });
@@ -279,7 +279,7 @@ fn a_sender_that_sorts_and_a_delete() {
 #[test]
 fn a_glimpse_and_a_receiver() {
     let outcomes = Outcomes::new(&["glimpsed, then leased", "glimpsed", "leased"], &[]);
-    model("a_glimpse_and_a_receiver", 1, {
+    model("a_glimpse_and_a_receiver", 31, {
         let outcomes = outcomes.clone();
         move || outcomes.record(glimpse_and_receive(false))
     });
@@ -289,7 +289,7 @@ fn a_glimpse_and_a_receiver() {
 #[test]
 fn two_senders_under_one_id() {
     let outcomes = Outcomes::new(&["here", "there"], &[]);
-    model("two_senders_under_one_id", 1, {
+    model("two_senders_under_one_id", 7, {
         let outcomes = outcomes.clone();
         move || outcomes.record(one_id(ENTER, true))
     });
@@ -326,10 +326,7 @@ fn push_by(group: HeldGroup, written: Written, order: Ordering, stores: bool, _p
             group.inbox.store(mine, Ordering::Release);
             return before + 1;
         }
-        match group
-            .inbox
-            .compare_exchange(top, mine, order, Ordering::Acquire)
-        {
+        match group.inbox.compare_exchange(top, mine, order, Ordering::Acquire) {
             Ok(_) => return before + 1,
             Err(newer) => top = newer,
         }
@@ -339,7 +336,7 @@ fn push_by(group: HeldGroup, written: Written, order: Ordering, stores: bool, _p
 /// The handwritten send that the twins share is itself sound.
 #[test]
 fn send_step_by_step() {
-    model("send_step_by_step", 1, || {
+    model("send_step_by_step", 51, || {
         send_and_empty(
             |hand, group, written| {
                 let pin = hand.begin();
@@ -354,29 +351,37 @@ fn send_step_by_step() {
 
 #[test]
 fn a_message_is_pushed_relaxed() {
-    twin("a_message_is_pushed_relaxed", "self.in_flight() & places == places", || {
-        send_and_empty(
-            |hand, group, written| {
-                let pin = hand.begin();
-                let sequence = push_by(group, written, Ordering::Relaxed, false, &pin);
-                hand.follow(group.arrive(&pin), &pin);
-                sequence
-            },
-            HAND_BACK,
-        );
-    });
+    twin(
+        "a_message_is_pushed_relaxed",
+        "self.in_flight() & places == places",
+        || {
+            send_and_empty(
+                |hand, group, written| {
+                    let pin = hand.begin();
+                    let sequence = push_by(group, written, Ordering::Relaxed, false, &pin);
+                    hand.follow(group.arrive(&pin), &pin);
+                    sequence
+                },
+                HAND_BACK,
+            );
+        },
+    );
 }
 
 #[test]
 fn a_message_is_pushed_by_a_store() {
-    twin("a_message_is_pushed_by_a_store", "the messages are numbered 1 and 1", || {
-        two_send(|hand, group, written| {
-            let pin = hand.begin();
-            let sequence = push_by(group, written, Ordering::AcqRel, true, &pin);
-            hand.follow(group.arrive(&pin), &pin);
-            sequence
-        });
-    });
+    twin(
+        "a_message_is_pushed_by_a_store",
+        "the messages are numbered 1 and 1",
+        || {
+            two_send(|hand, group, written| {
+                let pin = hand.begin();
+                let sequence = push_by(group, written, Ordering::AcqRel, true, &pin);
+                hand.follow(group.arrive(&pin), &pin);
+                sequence
+            });
+        },
+    );
 }
 
 /// The message is announced, and then pushed.
@@ -393,16 +398,20 @@ fn an_arrival_before_its_message() {
 
 #[test]
 fn an_arrival_is_noted_by_load_and_store() {
-    twin("an_arrival_is_noted_by_load_and_store", "Causality violation", || {
-        two_send(|hand, group, written| {
-            let pin = hand.begin();
-            let sequence = group.push(&written.reserved(), 0, &pin).expect("open");
-            let (next, duty) = GroupWord::from_bits(group.word.load(Ordering::Acquire)).arrive();
-            group.word.store(next.to_bits(), Ordering::Release);
-            hand.follow(group.after(duty, &pin), &pin);
-            sequence
-        });
-    });
+    twin(
+        "an_arrival_is_noted_by_load_and_store",
+        "Causality violation",
+        || {
+            two_send(|hand, group, written| {
+                let pin = hand.begin();
+                let sequence = group.push(&written.reserved(), 0, &pin).expect("open");
+                let (next, duty) = GroupWord::from_bits(group.word.load(Ordering::Acquire)).arrive();
+                group.word.store(next.to_bits(), Ordering::Release);
+                hand.follow(group.after(duty, &pin), &pin);
+                sequence
+            });
+        },
+    );
 }
 
 /// The word is the same after an arrival if there was one before.
@@ -429,14 +438,18 @@ fn an_arrival_is_not_counted() {
 
 #[test]
 fn the_inbox_is_looked_at_before_the_word() {
-    twin("the_inbox_is_looked_at_before_the_word", "message 1 was lost", || {
-        send_and_empty(JOIN, |_, serving, pin| {
-            let (group, done) = (serving.group(), serving.settle(true));
-            let more = group.has_sorted() || mark_of(group.inbox.load(Ordering::Acquire)) == 0;
-            let duty = group.change(|word| word.hand_back(done, more));
-            (group.after(duty, pin), serving.run().clone())
-        });
-    });
+    twin(
+        "the_inbox_is_looked_at_before_the_word",
+        "message 1 was lost",
+        || {
+            send_and_empty(JOIN, |_, serving, pin| {
+                let (group, done) = (serving.group(), serving.settle(true));
+                let more = group.has_sorted() || mark_of(group.inbox.load(Ordering::Acquire)) == 0;
+                let duty = group.change(|word| word.hand_back(done, more));
+                (group.after(duty, pin), serving.run().clone())
+            });
+        },
+    );
 }
 
 #[test]
@@ -531,7 +544,11 @@ fn an_id_is_entered_by_load_and_store() {
 
 #[test]
 fn a_slot_that_lost_its_id_is_forgotten() {
-    twin("a_slot_that_lost_its_id_is_forgotten", "a slot is kept for ever", || {
-        one_id(ENTER, false);
-    });
+    twin(
+        "a_slot_that_lost_its_id_is_forgotten",
+        "a slot is kept for ever",
+        || {
+            one_id(ENTER, false);
+        },
+    );
 }

@@ -6,11 +6,7 @@
 mod stage;
 
 use epoq::ledger::{
-    group::{
-        baton::Run,
-        lease::Ended,
-        word::GroupWord,
-    },
+    group::{baton::Run, lease::Ended, word::GroupWord},
     state::Refusal,
 };
 use epoq_loom::{Outcomes, model, twin};
@@ -143,7 +139,7 @@ fn lease_and_sweep(hand_back: HandBack) -> &'static str {
 #[test]
 fn a_delete_and_an_expiry_of_a_member() {
     let outcomes = Outcomes::new(&["by the handle", "by the sweep"], &[]);
-    model("a_delete_and_an_expiry_of_a_member", 1, {
+    model("a_delete_and_an_expiry_of_a_member", 47, {
         let outcomes = outcomes.clone();
         move || outcomes.record(end_and_sweep(DELETE, true))
     });
@@ -153,7 +149,7 @@ fn a_delete_and_an_expiry_of_a_member() {
 #[test]
 fn a_release_and_an_expiry_of_a_member() {
     let outcomes = Outcomes::new(&["by the handle", "by the sweep"], &[]);
-    model("a_release_and_an_expiry_of_a_member", 1, {
+    model("a_release_and_an_expiry_of_a_member", 39, {
         let outcomes = outcomes.clone();
         move || outcomes.record(end_and_sweep(HAND_IN, false))
     });
@@ -163,7 +159,7 @@ fn a_release_and_an_expiry_of_a_member() {
 #[test]
 fn a_delete_an_expiry_and_a_receiver_of_a_member() {
     let outcomes = Outcomes::new(&["deleted", "fell back", "received again"], &[]);
-    model("a_delete_an_expiry_and_a_receiver_of_a_member", 1, {
+    model("a_delete_an_expiry_and_a_receiver_of_a_member", 315, {
         let outcomes = outcomes.clone();
         move || outcomes.record(delete_sweep_and_receive(SWEEP))
     });
@@ -173,7 +169,7 @@ fn a_delete_an_expiry_and_a_receiver_of_a_member() {
 #[test]
 fn a_delete_an_expiry_and_a_send_of_one_group() {
     let outcomes = Outcomes::new(&["deleted", "fell back"], &[]);
-    model("a_delete_an_expiry_and_a_send_of_one_group", 1, {
+    model("a_delete_an_expiry_and_a_send_of_one_group", 453, {
         let outcomes = outcomes.clone();
         move || outcomes.record(delete_sweep_and_send(DELETE))
     });
@@ -183,7 +179,7 @@ fn a_delete_an_expiry_and_a_send_of_one_group() {
 #[test]
 fn a_lease_and_an_expiry_of_a_run() {
     let outcomes = Outcomes::new(&["none", "one", "both"], &[]);
-    model("a_lease_and_an_expiry_of_a_run", 1, {
+    model("a_lease_and_an_expiry_of_a_run", 27, {
         let outcomes = outcomes.clone();
         move || outcomes.record(lease_and_sweep(HAND_BACK))
     });
@@ -284,9 +280,9 @@ fn a_group_does_not_hear_of_a_delete() {
         delete_sweep_and_send(|hand, _, lease| {
             let pin = hand.begin();
             let mut graves = epoq::ledger::lease::Graves::new();
-            let deleted =
-                hand.partition
-                    .delete_leased(lease.place, lease.receives, NOW, &pin, &mut graves);
+            let deleted = hand
+                .partition
+                .delete_leased(lease.place, lease.receives, NOW, &pin, &mut graves);
             graves.fill(&pin);
             deleted.is_ok()
         });

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::{Queue, dead_letter::Fate, era::Era, fair::Standing, stats::Stripe, steal};
+#[cfg(not(loom))]
+use crate::ledger::lease::Claims;
 use crate::{
     clock::{self, Millis},
     config::{BATCH_MAX, DECISIONS_MAX, SLOTS, VISIBILITY_MAX},
@@ -15,8 +17,6 @@ use crate::{
     },
     turn::Turn,
 };
-#[cfg(not(loom))]
-use crate::ledger::lease::Claims;
 
 /// Segments that a sweep looks after besides.
 const TENDED_IN_PASSING: u32 = 16;

@@ -136,7 +136,11 @@ impl Fifo {
                 out += usize::from(word.is_out());
             }
         }
-        assert_eq!(self.batons(), out, "batons that lie somewhere, and batons that are out");
+        assert_eq!(
+            self.batons(),
+            out,
+            "batons that lie somewhere, and batons that are out"
+        );
     }
 
     /// Receives and deletes what there is, group by group; the bodies, in the order of receiving.
