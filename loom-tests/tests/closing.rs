@@ -125,6 +125,11 @@ fn close_before_the_arrival(close: Close, is_pushed: bool) -> &'static str {
                 let closed = follow_and_close(&hand, groups[0].arrive(&pin), &pin, CLOSE);
                 return (true, closed);
             }
+            assert_eq!(
+                groups[0].last_taken(),
+                1,
+                "where the numbers of the next group of that name begin"
+            );
             hand.join_in(groups[1], written, &pin)
                 .expect("nobody closes that one");
             (false, false)

@@ -155,6 +155,39 @@ fn sort_and_delete(sort: Sort) -> &'static str {
     if is_lent { "lent" } else { "offered before" }
 }
 
+/// Two senders sort the inbox of a blocked group.
+fn two_sort() -> &'static str {
+    let mut fifo = Fifo::new();
+    let group = fifo.group(0);
+    let hand = fifo.hand();
+    hand.send_to(group, 0);
+    let lease = hand.receive_fifo(1)[0];
+    hand.send_to(group, 1);
+    let sort = move |hand: &Hand| {
+        let pin = hand.begin();
+        let borrowed = group.borrow(&pin);
+        let is_lent = borrowed.is_some();
+        if let Some(baton) = borrowed {
+            hand.follow(baton.sort_and_hand_back(&pin), &pin);
+        }
+        is_lent
+    };
+    let other = thread::spawn({
+        let hand = fifo.hand();
+        move || sort(&hand)
+    });
+    let here = sort(&hand);
+    let there = other.join().unwrap();
+    hand.delete_fifo(&lease).expect("leased");
+    fifo.assert_left(&[group], NOW, &[1]);
+    match (here, there) {
+        (true, true) => "both",
+        (true, false) => "here",
+        (false, true) => "there",
+        (false, false) => panic!("lent to nobody"),
+    }
+}
+
 /// Receives one message without a lease. How often it has been received.
 fn glimpse(hand: &Hand, is_late: bool) -> Option<u32> {
     let pin = hand.begin();
@@ -274,6 +307,16 @@ fn a_sender_that_sorts_and_a_delete() {
         move || outcomes.record(sort_and_delete(|_, baton, pin| baton.sort_and_hand_back(pin)))
     });
     outcomes.assert_complete("a_sender_that_sorts_and_a_delete");
+}
+
+#[test]
+fn two_senders_that_sort() {
+    let outcomes = Outcomes::new(&["both", "here", "there"], &[]);
+    model("two_senders_that_sort", 33, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(two_sort())
+    });
+    outcomes.assert_complete("two_senders_that_sort");
 }
 
 #[test]

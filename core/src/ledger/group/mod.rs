@@ -198,11 +198,11 @@ impl Group {
             link.set_sequence(before + 1);
             link.set_next(below);
             // Release: the message, with what is below it, to whoever takes the inbox. RMWs only, so that one sender's
-            // release survives another's. `top` cannot come back: a message is pushed once in its life, and its slot is not
-            // used again before our pin has ended.
+            // release survives another's. Acquired already: `top` cannot come back, for a message is pushed once in its
+            // life, and its slot is not used again before our pin has ended.
             match self
                 .inbox
-                .compare_exchange_weak(top, mine, Ordering::AcqRel, Ordering::Acquire)
+                .compare_exchange_weak(top, mine, Ordering::Release, Ordering::Acquire)
             {
                 Ok(_) => return Ok(before + 1),
                 Err(newer) => top = newer,
@@ -260,16 +260,16 @@ impl Group {
         if !self.change(GroupWord::come_to_close) {
             return Err(After::Nothing);
         }
-        // Acquire: pairs with the pushes. Only its holder takes and closes, and that is us.
-        let top = self.inbox.load(Ordering::Acquire);
-        // AcqRel: who finds it closed comes after all that was in it. Relaxed: a failure means that a message has come.
+        // Relaxed: only a mark is looked at. Only its holder takes and closes, and that is us.
+        let top = self.inbox.load(Ordering::Relaxed);
+        // Release: who finds it closed comes after all that was in it. Relaxed: a failure means that a message has come.
         if mark_of(top) == TAKEN
             && self
                 .inbox
                 .compare_exchange(
                     top,
                     marked(std::ptr::null_mut(), CLOSED),
-                    Ordering::AcqRel,
+                    Ordering::Release,
                     Ordering::Relaxed,
                 )
                 .is_ok()
@@ -284,8 +284,8 @@ impl Group {
     fn hand_back(&self, done: Done, keep: bool) -> Duty {
         let sorted = self.has_sorted();
         self.change(|word| {
-            // Acquire: after the word was read; see the module.
-            let more = sorted || mark_of(self.inbox.load(Ordering::Acquire)) == 0;
+            // Relaxed: the word was read before, with Acquire, and brings the push of each arrival in it; see the module.
+            let more = sorted || mark_of(self.inbox.load(Ordering::Relaxed)) == 0;
             if keep {
                 (word.keep(done, more), Duty::Baton)
             } else {
@@ -311,11 +311,11 @@ impl Group {
             }
             // SAFETY: in the inbox: alive, because only a holder of the baton makes its messages dead.
             self.taken.store(unsafe { (*top).sequence() }, Ordering::Relaxed);
-            // AcqRel: Release tells of `taken`; Acquire as above.
+            // Release tells of `taken`. Acquired already: `top` cannot come back, as in `push`.
             match self.inbox.compare_exchange_weak(
                 top,
                 marked(top, TAKEN),
-                Ordering::AcqRel,
+                Ordering::Release,
                 Ordering::Acquire,
             ) {
                 Ok(_) => break,
