@@ -155,7 +155,7 @@ fn sort_and_delete(sort: Sort) -> &'static str {
     if is_lent { "lent" } else { "offered before" }
 }
 
-/// Two senders sort the inbox of a blocked group.
+/// Two senders sort the inbox of a blocked group, and another message is pushed, whose arrival is noted late.
 fn two_sort() -> &'static str {
     let mut fifo = Fifo::new();
     let group = fifo.group(0);
@@ -176,10 +176,23 @@ fn two_sort() -> &'static str {
         let hand = fifo.hand();
         move || sort(&hand)
     });
+    let third = hand.write(2);
+    let sender = thread::spawn({
+        let hand = fifo.hand();
+        move || {
+            let pin = hand.begin();
+            group.push(&third.reserved(), 0, &pin).expect("open")
+        }
+    });
     let here = sort(&hand);
     let there = other.join().unwrap();
+    assert_eq!(sender.join().unwrap(), 3, "its number");
+    {
+        let pin = hand.pin();
+        hand.follow(group.arrive(&pin), &pin);
+    }
     hand.delete_fifo(&lease).expect("leased");
-    fifo.assert_left(&[group], NOW, &[1]);
+    fifo.assert_left(&[group], NOW, &[1, 2]);
     match (here, there) {
         (true, true) => "both",
         (true, false) => "here",
@@ -312,7 +325,7 @@ fn a_sender_that_sorts_and_a_delete() {
 #[test]
 fn two_senders_that_sort() {
     let outcomes = Outcomes::new(&["both", "here", "there"], &[]);
-    model("two_senders_that_sort", 33, {
+    model("two_senders_that_sort", 678, {
         let outcomes = outcomes.clone();
         move || outcomes.record(two_sort())
     });

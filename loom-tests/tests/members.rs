@@ -6,7 +6,7 @@
 mod stage;
 
 use epoq::ledger::{
-    group::{baton::Run, lease::Ended, word::GroupWord},
+    group::{baton::Run, laid::Found, lease::Ended, word::GroupWord},
     state::Refusal,
 };
 use epoq_loom::{Outcomes, model, twin};
@@ -136,6 +136,43 @@ fn lease_and_sweep(hand_back: HandBack) -> &'static str {
     ["none", "one", "both"][during]
 }
 
+/// Two messages were in flight, and the first has come back; the second is handed in, while what is there is received without
+/// leases: whose states are looked at before the baton goes back.
+fn hand_in_and_glimpse() -> &'static str {
+    let mut fifo = Fifo::new();
+    let group = fifo.group(0);
+    let hand = fifo.hand();
+    hand.send_to(group, 0);
+    hand.send_to(group, 1);
+    let leases = hand.receive_fifo(2);
+    hand.hand_in(&leases[0]).expect("leased");
+    let other = thread::spawn({
+        let (hand, lease) = (fifo.hand(), leases[1]);
+        move || hand.hand_in(&lease).expect("leased")
+    });
+    let glimpsed = {
+        let pin = hand.begin();
+        let (segment, at) = hand.partition.take_token(false, &pin).expect("the baton");
+        let Some(Found::Baton(baton)) = hand.partition.find_out(segment, at, &pin) else {
+            panic!("the baton");
+        };
+        let mut serving = baton.serve();
+        while let Some(next) = serving.next() {
+            serving.take(next);
+        }
+        for &member in serving.run() {
+            let claim = hand.partition.lease_member(member, None, NOW);
+            assert_eq!(claim.map(|claim| claim.receives), Some(2));
+        }
+        let (after, run) = serving.hand_back(false, &pin);
+        hand.follow(after, &pin);
+        run.len()
+    };
+    other.join().unwrap();
+    fifo.assert_left(&[group], NOW, &[0, 1]);
+    ["none", "one", "both"][glimpsed]
+}
+
 #[test]
 fn a_delete_and_an_expiry_of_a_member() {
     let outcomes = Outcomes::new(&["by the handle", "by the sweep"], &[]);
@@ -184,6 +221,16 @@ fn a_lease_and_an_expiry_of_a_run() {
         move || outcomes.record(lease_and_sweep(HAND_BACK))
     });
     outcomes.assert_complete("a_lease_and_an_expiry_of_a_run");
+}
+
+#[test]
+fn a_release_and_a_glimpse_of_a_run() {
+    let outcomes = Outcomes::new(&["one", "both"], &[]);
+    model("a_release_and_a_glimpse_of_a_run", 14, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(hand_in_and_glimpse())
+    });
+    outcomes.assert_complete("a_release_and_a_glimpse_of_a_run");
 }
 
 /// What `lease` of the ledger says of a message of the first segment: its group, and its place there.

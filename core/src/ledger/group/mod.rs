@@ -262,7 +262,8 @@ impl Group {
         }
         // Relaxed: only a mark is looked at. Only its holder takes and closes, and that is us.
         let top = self.inbox.load(Ordering::Relaxed);
-        // Release: who finds it closed comes after all that was in it. Relaxed: a failure means that a message has come.
+        // Release: who finds it closed comes after all that was done to it. (`taken` alone would come with its mark's Release,
+        // which goes on through this RMW.) Relaxed: a failure means that a message has come.
         if mark_of(top) == TAKEN
             && self
                 .inbox
