@@ -47,6 +47,7 @@
         clippy::modulo_one,
         clippy::new_without_default,
         clippy::identity_op,
+        clippy::should_implement_trait,
         reason = "words of one token, and insides made public for the models"
     )
 )]

@@ -18,6 +18,9 @@ use epoq::{
     SequenceNumber, limits::DEDUPLICATION_INTERVAL,
 };
 
+/// What an id is reckoned to take.
+const ID_BYTES: u64 = 96;
+
 fn single() -> (ManualClock, Broker, Queue) {
     let (time, broker) = manual(1);
     let queue = fifo(&broker, "q.fifo");
@@ -39,7 +42,7 @@ fn scoped(scope: DeduplicationScope) -> QueueConfig {
 fn remembering(broker: &Broker, ids: u64) -> Queue {
     let config = QueueConfig {
         fifo: Some(FifoConfig {
-            deduplication_memory: ids * 128,
+            deduplication_memory: ids * ID_BYTES,
             ..FifoConfig::default()
         }),
         ..QueueConfig::default()
@@ -504,7 +507,7 @@ fn the_memory_of_ids_can_be_changed() {
     assert!(queue.send_message(&message).is_err());
     let config = |ids: u64| QueueConfig {
         fifo: Some(FifoConfig {
-            deduplication_memory: ids * 128,
+            deduplication_memory: ids * ID_BYTES,
             ..FifoConfig::default()
         }),
         ..QueueConfig::default()
@@ -531,7 +534,7 @@ fn memory_of_ids_counts_in_the_budget_and_goes_back() {
     }
     let metrics = queue.fifo_metrics().expect("a FIFO queue");
     assert_eq!(metrics.deduplication_ids, 10_001);
-    assert!(queue.memory().used >= before + 10_000 * 128);
+    assert!(queue.memory().used >= before + 10_000 * ID_BYTES);
     time.advance(secs(300));
     queue.advance(broker.now());
     assert_eq!(ids(&queue), 0);

@@ -457,7 +457,7 @@ fn a_refused_send_leaves_no_group_and_no_memory_behind() {
     let (_, broker) = manual(1);
     let config = QueueConfig {
         fifo: Some(FifoConfig {
-            deduplication_memory: 128,
+            deduplication_memory: 96,
             ..fifo_config()
         }),
         ..QueueConfig::default()
@@ -471,7 +471,7 @@ fn a_refused_send_leaves_no_group_and_no_memory_behind() {
             queue
                 .send_message(&Outgoing::new(b"m").message_group(&group))
                 .map(|_| ()),
-            Err(SendError::DeduplicationFull { limit: 128 })
+            Err(SendError::DeduplicationFull { limit: 96 })
         );
     }
     assert_eq!(queue.fifo_metrics().expect("a FIFO queue").groups, 1);

@@ -23,7 +23,7 @@ fn change(hand: &Hand, lease: &Lease, visibility_ms: u64) -> bool {
         &hand.begin(),
     );
     match changed {
-        Ok(()) => true,
+        Ok(_) => true,
         Err(Refusal::Visible | Refusal::LeaseOver | Refusal::ReceivedAgain) => false,
         Err(refusal) => panic!("refused as {refusal:?}"),
     }

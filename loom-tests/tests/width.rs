@@ -89,7 +89,7 @@ struct Party {
 
 fn partition(hand: &Hand, number: u32) -> Arc<Partition> {
     let budget = Arc::clone(&hand.partition.budget);
-    let partition = Partition::new(number, budget, Arc::default(), SENT).expect("room");
+    let partition = Partition::new(number, budget, Arc::default(), false, SENT).expect("room");
     // At rest, as the stage's own.
     partition.head.oldest.store(SENT.as_millis(), Ordering::Relaxed);
     partition.sweep_at.store(0, Ordering::Relaxed);

@@ -8,6 +8,8 @@
     reason = "each test binary has its own copy, and uses its part of it"
 )]
 
+pub mod fifo;
+
 use std::ops::Deref;
 
 use epoq::{
@@ -131,8 +133,14 @@ impl Held {
 impl Stage {
     /// A partition with one empty segment.
     pub fn new() -> Self {
+        Self::of(false)
+    }
+
+    /// The same, of a FIFO queue if `is_linked`.
+    pub fn of(is_linked: bool) -> Self {
         let budget = Arc::new(Budget::new(1 << 20));
-        let partition = Partition::new(0, Arc::clone(&budget), Arc::default(), false, SENT).expect("room");
+        let partition =
+            Partition::new(0, Arc::clone(&budget), Arc::default(), is_linked, SENT).expect("room");
         // Hints that only say where and when to look: at rest, so that no model explores them beside its own race.
         partition.head.oldest.store(SENT.as_millis(), Ordering::Relaxed);
         partition.sweep_at.store(0, Ordering::Relaxed);

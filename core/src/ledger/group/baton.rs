@@ -72,6 +72,12 @@ impl<'p> Baton<'p> {
         Self(group)
     }
 
+    /// Whose it is.
+    #[cfg(loom)]
+    pub fn group(&self) -> &'p Group {
+        self.0
+    }
+
     /// Begins to deliver.
     #[inline]
     pub fn serve(self) -> Serving<'p> {
@@ -256,7 +262,7 @@ impl<'p> Serving<'p> {
     }
 
     /// What was done to the window, and writes down who is in it now.
-    fn settle(&self, leases: bool) -> Done {
+    pub fn settle(&self, leases: bool) -> Done {
         if !self.has_new {
             // Received without a lease, they wait where they were.
             let leased = if leases { self.leased } else { 0 };
@@ -297,6 +303,12 @@ impl<'p> Serving<'p> {
             debug_assert_eq!(duty, Duty::Baton);
         }
         Baton(self.group)
+    }
+
+    /// Whose baton it is.
+    #[cfg(loom)]
+    pub fn group(&self) -> &'p Group {
+        self.group
     }
 
     /// What was taken so far.

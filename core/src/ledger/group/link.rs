@@ -55,7 +55,8 @@ impl Link {
         self.next.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_next(&self, next: *mut Self) {
+    /// Names the message before it, or after it.
+    pub fn set_next(&self, next: *mut Self) {
         self.next.store(next, Ordering::Relaxed);
     }
 
@@ -71,7 +72,8 @@ impl Link {
         unsafe { &*self.group.load(Ordering::Relaxed) }
     }
 
-    pub(super) fn set_group(&self, group: &Group) {
+    /// Says which group the message is of; by its sender.
+    pub fn set_group(&self, group: &Group) {
         self.group
             .store(std::ptr::from_ref(group).cast_mut(), Ordering::Relaxed);
     }
@@ -84,15 +86,17 @@ impl Link {
 
     /// The message's place in its group's window, once it has been received.
     #[inline]
-    pub(super) fn place(&self) -> u32 {
+    pub fn place(&self) -> u32 {
         (self.tag.load(Ordering::Relaxed) & ((1 << PLACE_BITS) - 1)) as u32
     }
 
-    pub(super) fn set_sequence(&self, sequence: u64) {
+    /// Gives the message its number; by its sender.
+    pub fn set_sequence(&self, sequence: u64) {
         self.tag.store(sequence << PLACE_BITS, Ordering::Relaxed);
     }
 
-    pub(super) fn set_place(&self, place: u32) {
+    /// Gives the message its place in the window; by the holder of its group's baton.
+    pub fn set_place(&self, place: u32) {
         self.tag.store(
             self.sequence() << PLACE_BITS | u64::from(place),
             Ordering::Relaxed,

@@ -49,9 +49,9 @@ use crate::{
 };
 
 /// In the inbox: what it points to has been taken, and everything below it.
-const TAKEN: usize = 1;
+pub const TAKEN: usize = 1;
 /// In the inbox: nothing is accepted any more.
-const CLOSED: usize = 2;
+pub const CLOSED: usize = 2;
 // Links are aligned to more than the marks take.
 const _: () = assert!(align_of::<Link>() > TAKEN | CLOSED);
 
@@ -62,10 +62,12 @@ const SORT_AFTER: u64 = 64;
 /// A message group.
 #[derive(Debug)]
 pub struct Group {
-    word: AtomicU64,
-    inbox: AtomicPtr<Link>,
+    /// The group's word; see `word.rs`.
+    pub word: AtomicU64,
+    /// The newest message sent that has not been taken, or a mark.
+    pub inbox: AtomicPtr<Link>,
     /// The sequence number of the newest message taken from the inbox. Written before the mark that says so.
-    taken: AtomicU64,
+    pub taken: AtomicU64,
     sorted: UnsafeCell<Sorted>,
     name: Box<str>,
 }
@@ -100,13 +102,15 @@ pub enum Heard<'p> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closed;
 
+/// The marks of what an inbox held.
 #[inline]
-fn mark_of(link: *mut Link) -> usize {
+pub fn mark_of(link: *mut Link) -> usize {
     link.addr() & (TAKEN | CLOSED)
 }
 
+/// What an inbox held, with a mark.
 #[inline]
-fn marked(link: *mut Link, mark: usize) -> *mut Link {
+pub fn marked(link: *mut Link, mark: usize) -> *mut Link {
     link.map_addr(|addr| addr | mark)
 }
 
@@ -156,7 +160,7 @@ impl Group {
 
     /// Changes the word.
     #[inline]
-    fn change<R>(&self, change: impl Fn(GroupWord) -> (GroupWord, R)) -> R {
+    pub fn change<R>(&self, change: impl Fn(GroupWord) -> (GroupWord, R)) -> R {
         // Acquire: the change rests on what others did before they changed it.
         let mut present = self.word.load(Ordering::Acquire);
         // Progress: a failed CAS means that another thread changed it.
@@ -209,11 +213,11 @@ impl Group {
             link.set_sequence(before + 1);
             link.set_next(below);
             // Release: the message, with what is below it, to whoever takes the inbox. RMWs only, so that one sender's
-            // release survives another's. `top` cannot come back: a message is pushed once in its life, and its slot is not
-            // used again before our pin has ended.
+            // release survives another's. Acquired already: `top` cannot come back, for a message is pushed once in its
+            // life, and its slot is not used again before our pin has ended.
             match self
                 .inbox
-                .compare_exchange_weak(top, mine, Ordering::AcqRel, Ordering::Acquire)
+                .compare_exchange_weak(top, mine, Ordering::Release, Ordering::Acquire)
             {
                 Ok(_) => return Ok(before + 1),
                 Err(newer) => top = newer,
@@ -245,8 +249,9 @@ impl Group {
         self.after(self.change(|word| word.go(places)), pin)
     }
 
+    /// What is to be done by whoever changed the word.
     #[inline]
-    fn after<'p>(&'p self, duty: Duty, pin: &'p Pin<'_>) -> After<'p> {
+    pub fn after<'p>(&'p self, duty: Duty, pin: &'p Pin<'_>) -> After<'p> {
         match duty {
             Duty::None => After::Nothing,
             // SAFETY: the word was changed so that the baton is ours.
@@ -276,16 +281,17 @@ impl Group {
         if !self.change(GroupWord::come_to_close) {
             return Err(After::Nothing);
         }
-        // Acquire: pairs with the pushes. Only its holder takes and closes, and that is us.
-        let top = self.inbox.load(Ordering::Acquire);
-        // AcqRel: who finds it closed comes after all that was in it. Relaxed: a failure means that a message has come.
+        // Relaxed: only a mark is looked at. Only its holder takes and closes, and that is us.
+        let top = self.inbox.load(Ordering::Relaxed);
+        // Release: who finds it closed comes after all that was done to it. (`taken` alone would come with its mark's Release,
+        // which goes on through this RMW.) Relaxed: a failure means that a message has come.
         if mark_of(top) == TAKEN
             && self
                 .inbox
                 .compare_exchange(
                     top,
                     marked(std::ptr::null_mut(), CLOSED),
-                    Ordering::AcqRel,
+                    Ordering::Release,
                     Ordering::Relaxed,
                 )
                 .is_ok()
@@ -298,17 +304,22 @@ impl Group {
 
     /// Hands the baton back, or keeps it.
     fn hand_back(&self, done: Done, keep: bool) -> Duty {
-        // SAFETY: the caller has the baton, so nobody else is here.
-        let sorted = !self.sorted.with(|sorted| unsafe { (*sorted).first }).is_null();
+        let sorted = self.has_sorted();
         self.change(|word| {
-            // Acquire: after the word was read; see the module.
-            let more = sorted || mark_of(self.inbox.load(Ordering::Acquire)) == 0;
+            // Relaxed: the word was read before, with Acquire, and brings the push of each arrival in it; see the module.
+            let more = sorted || mark_of(self.inbox.load(Ordering::Relaxed)) == 0;
             if keep {
                 (word.keep(done, more), Duty::Baton)
             } else {
                 word.hand_back(done, more)
             }
         })
+    }
+
+    /// Whether there are sorted messages. Of the baton's holder.
+    pub fn has_sorted(&self) -> bool {
+        // SAFETY: the caller has the baton, so nobody else is here.
+        !self.sorted.with(|sorted| unsafe { (*sorted).first }).is_null()
     }
 
     /// Takes what is in the inbox, and puts it behind what is sorted. By the baton's holder.
@@ -322,11 +333,11 @@ impl Group {
             }
             // SAFETY: in the inbox: alive, because only a holder of the baton makes its messages dead.
             self.taken.store(unsafe { (*top).sequence() }, Ordering::Relaxed);
-            // AcqRel: Release tells of `taken`; Acquire as above.
+            // Release tells of `taken`. Acquired already: `top` cannot come back, as in `push`.
             match self.inbox.compare_exchange_weak(
                 top,
                 marked(top, TAKEN),
-                Ordering::AcqRel,
+                Ordering::Release,
                 Ordering::Acquire,
             ) {
                 Ok(_) => break,

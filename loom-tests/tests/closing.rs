@@ -1,0 +1,333 @@
+//! Message groups that have become empty: closed, or found to have a message after all. (I1)
+//!
+//! Who has the baton of an empty group closes its inbox, by a compare-and-swap on the word that senders push by. The baton of a closed
+//! group stays out for ever, so that an arrival noted late, of a message that others have received and deleted, does nothing.
+#![cfg(loom)]
+
+mod stage;
+
+use epoq::{
+    ledger::{
+        group::{
+            CLOSED, Group, TAKEN,
+            baton::After,
+            mark_of, marked,
+            word::{Done, GroupWord},
+        },
+        lease::Graves,
+        reclaim::Pin,
+    },
+    sync::Ordering,
+};
+use epoq_loom::{Outcomes, model, twin};
+use loom::thread;
+use stage::{
+    Hand, NOW,
+    fifo::{Fifo, HeldGroup, LINGERS, Written},
+};
+
+/// Closes a group if it is empty.
+type Close = for<'p> fn(&'p Group, &'p Pin<'_>) -> Result<(), After<'p>>;
+
+const CLOSE: Close = |group, pin| group.close(pin);
+
+/// `Queue::close`. Whether the group is closed.
+fn close_by(hand: &Hand, group: HeldGroup, close: Close) -> bool {
+    let pin = hand.begin();
+    match close(&group, &pin) {
+        Ok(()) => true,
+        Err(after) => {
+            hand.follow(after, &pin);
+            false
+        }
+    }
+}
+
+/// `Queue::join`: says whether the message is in `group`, and not in the other one of that name.
+fn join(hand: &Hand, group: HeldGroup, another: HeldGroup, written: Written) -> bool {
+    let pin = hand.begin();
+    if hand.join_in(group, written, &pin).is_ok() {
+        return true;
+    }
+    let sequence = hand
+        .join_in(another, written, &pin)
+        .expect("nobody closes that one");
+    assert!(sequence > group.last_taken(), "its numbers go on");
+    false
+}
+
+/// An empty group is closed; a message is sent.
+fn close_and_send(close: Close) -> &'static str {
+    let mut fifo = Fifo::new();
+    let groups = [fifo.group(0), fifo.group(1)];
+    let hand = fifo.hand();
+    let written = hand.write(1);
+    let sender = thread::spawn({
+        let hand = fifo.hand();
+        move || join(&hand, groups[0], groups[1], written)
+    });
+    let closed = close_by(&hand, groups[0], close);
+    let stays = sender.join().unwrap();
+    fifo.assert_left(&groups, NOW, &[1]);
+    assert!(stays != closed, "closed exactly if the message is elsewhere");
+    if closed { "closed" } else { "stays" }
+}
+
+/// `Hand::delete_fifo`, with a group that has become empty closed at once, as for want of room.
+fn delete_and_close(hand: &Hand, lease: &stage::Lease, close: Close) -> bool {
+    let pin = hand.begin();
+    let mut graves = Graves::new();
+    let ended = hand
+        .partition
+        .delete_leased(lease.place, lease.receives, hand.now(), &pin, &mut graves)
+        .expect("leased")
+        .expect("a segment with links");
+    let closed = follow_and_close(hand, ended.group.go(ended.places, &pin), &pin, close);
+    graves.fill(&pin);
+    closed
+}
+
+fn follow_and_close<'p>(hand: &Hand, after: After<'p>, pin: &'p Pin<'_>, close: Close) -> bool {
+    let closed = std::cell::Cell::new(false);
+    let mut after = Some(after);
+    while let Some(now) = after.take() {
+        let empty = std::cell::Cell::new(None);
+        hand.follow_by(now, pin, |group| empty.set(Some(group)));
+        if let Some(group) = empty.take() {
+            assert!(
+                mark_of(group.inbox.load(Ordering::Acquire)) != CLOSED,
+                "a closed group is to be closed again"
+            );
+            match close(group, pin) {
+                Ok(()) => closed.set(true),
+                Err(left) => after = Some(left),
+            }
+        }
+    }
+    closed.get()
+}
+
+/// A group's messages are received and deleted, and the group closed; another message is sent, whose arrival may be noted after
+/// all that. With `is_pushed` it is in the inbox already, and nobody knows of it.
+fn close_before_the_arrival(close: Close, is_pushed: bool) -> &'static str {
+    let mut fifo = Fifo::new();
+    let groups = [fifo.group(0), fifo.group(2)];
+    let hand = fifo.hand();
+    hand.send_to(groups[0], 0);
+    let written = hand.write(1);
+    let push = move |pin: &Pin<'_>| groups[0].push(&written.reserved(), 0, pin).is_ok();
+    assert!(!is_pushed || push(&hand.pin()));
+    let sender = thread::spawn({
+        let hand = fifo.hand();
+        move || {
+            let pin = hand.begin();
+            if is_pushed || push(&pin) {
+                let closed = follow_and_close(&hand, groups[0].arrive(&pin), &pin, CLOSE);
+                return (true, closed);
+            }
+            assert_eq!(
+                groups[0].last_taken(),
+                1,
+                "where the numbers of the next group of that name begin"
+            );
+            hand.join_in(groups[1], written, &pin)
+                .expect("nobody closes that one");
+            (false, false)
+        }
+    });
+    let leases = hand.receive_fifo(10);
+    let mut closed = false;
+    for lease in &leases {
+        closed |= delete_and_close(&hand, lease, close);
+    }
+    let (stays, closed_there) = sender.join().unwrap();
+    assert!(!closed || !closed_there, "closed twice");
+    let bodies: Vec<u8> = leases.iter().map(|lease| lease.body).collect();
+    let (rest, outcome): (&[u8], _) = match (&bodies[..], stays, closed, closed_there) {
+        ([0, 1], true, true, false) => (&[], "both, closed by the receiver"),
+        ([0, 1], true, false, true) => (&[], "both, closed by the sender"),
+        ([0], true, false, false) => (&[1], "one"),
+        ([0], false, true, false) => (&[1], "one, closed before the other"),
+        _ => panic!("received {bodies:?}, stays {stays}, closed {closed}, closed there {closed_there}"),
+    };
+    let is_closed = mark_of(groups[0].inbox.load(Ordering::Acquire)) == CLOSED;
+    assert_eq!(is_closed, closed || closed_there, "closed by one of them");
+    fifo.assert_left(&groups, NOW, rest);
+    outcome
+}
+
+/// A sweep finds the reminder to close a group due, to which a message is sent.
+fn remind_and_send() -> &'static str {
+    let mut fifo = Fifo::new();
+    let groups = [fifo.group(0), fifo.group(1)];
+    let hand = fifo.hand();
+    let segment = hand.send_to(groups[0], 0).segment;
+    for lease in hand.receive_fifo(1) {
+        hand.delete_fifo(&lease).expect("leased");
+    }
+    assert!(groups[0].word().lingers());
+    let written = hand.write(1);
+    let sender = thread::spawn({
+        let hand = fifo.hand();
+        move || join(&hand, groups[0], groups[1], written)
+    });
+    hand.sweep_fifo(segment, LINGERS);
+    let leases = hand.receive_fifo(1);
+    let stays = sender.join().unwrap();
+    for lease in &leases {
+        hand.delete_fifo(lease).expect("leased");
+    }
+    let is_closed = mark_of(groups[0].inbox.load(Ordering::Acquire)) == CLOSED;
+    assert!(stays != is_closed, "closed exactly if the message is elsewhere");
+    fifo.assert_left(&groups, NOW, if leases.is_empty() { &[1] } else { &[] });
+    match (stays, leases.is_empty()) {
+        (true, true) => "stays",
+        (true, false) => "stays, received",
+        (false, _) => "closed",
+    }
+}
+
+#[test]
+fn a_reminder_and_a_send() {
+    let outcomes = Outcomes::new(&["stays", "stays, received", "closed"], &[]);
+    model("a_reminder_and_a_send", 44, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(remind_and_send())
+    });
+    outcomes.assert_complete("a_reminder_and_a_send");
+}
+
+#[test]
+fn closing_and_a_send() {
+    let outcomes = Outcomes::new(&["closed", "stays"], &[]);
+    model("closing_and_a_send", 34, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(close_and_send(CLOSE))
+    });
+    outcomes.assert_complete("closing_and_a_send");
+}
+
+#[test]
+fn closing_and_a_late_arrival() {
+    let outcomes = Outcomes::new(
+        &[
+            "both, closed by the receiver",
+            "one",
+            "one, closed before the other",
+        ],
+        &[],
+    );
+    model("closing_and_a_late_arrival", 137, {
+        let outcomes = outcomes.clone();
+        move || {
+            // More than two preemptions away; see the next model.
+            let outcome = close_before_the_arrival(CLOSE, false);
+            outcomes.record(outcome.replace("by the sender", "by the receiver"));
+        }
+    });
+    outcomes.assert_complete("closing_and_a_late_arrival");
+}
+
+#[test]
+fn closing_and_an_arrival_alone() {
+    let outcomes = Outcomes::new(
+        &["both, closed by the receiver", "both, closed by the sender"],
+        &[],
+    );
+    model("closing_and_an_arrival_alone", 130, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(close_before_the_arrival(CLOSE, true))
+    });
+    outcomes.assert_complete("closing_and_an_arrival_alone");
+}
+
+/// How a handwritten closing differs from `Group::close`.
+#[derive(PartialEq)]
+enum Wrong {
+    Nothing,
+    Stores,
+    HasNoBaton,
+    ForgetsBaton,
+}
+
+fn close_wrongly<'p>(group: &'p Group, pin: &'p Pin<'_>, wrong: Wrong) -> Result<(), After<'p>> {
+    let mine = group.change(|word| {
+        let (next, mine) = word.come_to_close();
+        // The mark that the baton is out.
+        let bits = next.to_bits() & !(1 << 21);
+        let without = GroupWord::from_bits(bits);
+        (
+            if mine && wrong == Wrong::HasNoBaton {
+                without
+            } else {
+                next
+            },
+            mine,
+        )
+    });
+    if !mine {
+        return Err(After::Nothing);
+    }
+    let top = group.inbox.load(Ordering::Acquire);
+    let closed = marked(std::ptr::null_mut(), CLOSED);
+    if mark_of(top) == TAKEN {
+        let won = if wrong == Wrong::Stores {
+            // A store in effect; loom would misplace one among read-modify-writes.
+            group.inbox.swap(closed, Ordering::AcqRel);
+            true
+        } else {
+            group
+                .inbox
+                .compare_exchange(top, closed, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        };
+        if won {
+            return Ok(());
+        }
+    }
+    if wrong == Wrong::ForgetsBaton {
+        return Err(After::Nothing);
+    }
+    let duty = group.change(|word| {
+        let more = mark_of(group.inbox.load(Ordering::Acquire)) == 0;
+        word.hand_back(Done::Within { leased: 0, gone: 0 }, more)
+    });
+    Err(group.after(duty, pin))
+}
+
+/// The handwritten closing that the twins share is itself sound.
+#[test]
+fn closing_step_by_step() {
+    model("closing_step_by_step", 34, || {
+        close_and_send(|group, pin| close_wrongly(group, pin, Wrong::Nothing));
+    });
+}
+
+#[test]
+fn a_group_is_closed_by_a_store() {
+    twin("a_group_is_closed_by_a_store", "message 1 was lost", || {
+        close_and_send(|group, pin| close_wrongly(group, pin, Wrong::Stores));
+    });
+}
+
+#[test]
+fn a_baton_is_forgotten_where_a_message_has_come() {
+    twin(
+        "a_baton_is_forgotten_where_a_message_has_come",
+        "batons that lie somewhere",
+        || {
+            close_and_send(|group, pin| close_wrongly(group, pin, Wrong::ForgetsBaton));
+        },
+    );
+}
+
+#[test]
+fn a_group_is_closed_without_its_baton() {
+    twin(
+        "a_group_is_closed_without_its_baton",
+        "a closed group is to be closed again",
+        || {
+            close_before_the_arrival(|group, pin| close_wrongly(group, pin, Wrong::HasNoBaton), true);
+        },
+    );
+}
