@@ -453,7 +453,9 @@ fn ids_are_never_forgotten_early_but_sends_are_refused() {
         queue.advance(broker.now());
         assert_eq!(
             queue.send_message(&message).map(|_| ()),
-            Err(SendError::DeduplicationFull { limit: 100 * ID_BYTES })
+            Err(SendError::DeduplicationFull {
+                limit: 100 * ID_BYTES
+            })
         );
         assert_eq!(ids(&queue), 100);
         for (n, id) in sent.iter().enumerate() {
@@ -471,7 +473,9 @@ fn ids_are_never_forgotten_early_but_sends_are_refused() {
         queue
             .send_message(&Outgoing::new(b"m").message_group("g").deduplication_id("more"))
             .map(|_| ()),
-        Err(SendError::DeduplicationFull { limit: 100 * ID_BYTES })
+        Err(SendError::DeduplicationFull {
+            limit: 100 * ID_BYTES
+        })
     );
 }
 

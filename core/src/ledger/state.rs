@@ -381,7 +381,7 @@ impl Word {
     }
 
     /// The holder of the token leases the message until `due`, or with `None` receives it and leaves it visible.
-    #[inline]
+    #[inline(always)]
     pub fn claim(self, due: Option<Millis>) -> Result<Transition, Refusal> {
         if !self.is(Phase::Visible) {
             return Err(Refusal::of(self.phase()));
@@ -402,7 +402,7 @@ impl Word {
     ///
     /// Also after its lease is over, as long as nobody received the message again (standard queues), and while it is put
     /// off after that.
-    #[inline]
+    #[inline(always)]
     pub fn delete(self, receives: u32) -> Result<Transition, Refusal> {
         let by = if self.is(Phase::InFlight) {
             By::Cas
@@ -479,7 +479,7 @@ impl Word {
     }
 
     /// A slot of a reused segment still says Dead of the message before.
-    #[inline]
+    #[inline(always)]
     fn is_free(self) -> Result<(), Refusal> {
         if self.is(Phase::Empty) || self.is(Phase::Dead) {
             Ok(())
@@ -488,7 +488,7 @@ impl Word {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     const fn receives_more(self) -> u32 {
         if self.receives() < RECEIVES_MAX {
             self.receives() + 1
@@ -509,7 +509,7 @@ impl Word {
         Self::new(Phase::Visible, self.receives(), Millis(0))
     }
 
-    #[inline]
+    #[inline(always)]
     fn is_newest(self, receives: u32) -> Result<(), Refusal> {
         if self.receives() == receives && receives > 0 {
             Ok(())
