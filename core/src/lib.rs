@@ -18,7 +18,9 @@
 //! * A message accepted is received at least once before it is gone.
 //! * At most one lease of a message is live at any time.
 //! * A receipt handle acts only on the lease it was given for.
-//! * No operation waits for another thread: no locks and no spinning in send, receive, delete and visibility changes.
+//! * No operation waits for another thread: no locks and no spinning in send, receive, delete and visibility changes. (Sends to a
+//!   FIFO queue share short locks around deduplication ids.)
+//! * In a [FIFO queue](FifoConfig) messages of a group are received in the order they were sent, and none is accepted twice.
 //! * Memory stays within the broker's budget: a send beyond it gets a typed answer, nothing is dropped.
 //!
 //! # Example
