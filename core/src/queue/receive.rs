@@ -22,7 +22,7 @@ use crate::{
 /// Segments that a sweep looks after besides.
 const TENDED_IN_PASSING: u32 = 16;
 /// Segments of purged queues that a receive frees which does not find its message at once.
-const GRAVES_IN_PASSING: usize = 4;
+pub(super) const GRAVES_IN_PASSING: usize = 4;
 
 impl Queue {
     /// Refuses calls on a deleted queue, and turns of another broker's worker, whose pin would protect nothing here.

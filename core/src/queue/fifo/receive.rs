@@ -14,7 +14,7 @@ use crate::{
         lease::{Claims, Terms},
         partition::Partition,
     },
-    queue::{Queue, dead_letter::Fate, era::Era, stats::Stripe, steal},
+    queue::{Queue, dead_letter::Fate, era::Era, receive::GRAVES_IN_PASSING, stats::Stripe, steal},
     turn::Turn,
 };
 
@@ -117,6 +117,10 @@ impl<'t> FifoReceive<'_, 't, '_> {
         if !self.held.is_empty() {
             let held = std::mem::take(&mut self.held);
             self.queue.put_back(self.era, self.turn, held);
+        }
+        if self.is_empty() {
+            // In passing, a little of what purged queues have left.
+            self.queue.inner.shared.graveyard.work(GRAVES_IN_PASSING);
         }
         if self.terms.visibility_ms > 0 {
             self.lease();
