@@ -11,6 +11,7 @@ mod attempt;
 mod deduplication;
 pub(super) mod handle;
 mod receive;
+mod places;
 mod recent;
 mod relocate;
 mod send;
@@ -128,7 +129,7 @@ impl Fifo {
                 Arc::clone(&queue.budget),
             ),
             deduplication: Deduplication::new(key, Arc::clone(&queue.budget)),
-            attempts: Attempts::new(key),
+            attempts: Attempts::new(key, Arc::clone(&queue.budget)),
         }
     }
 }
