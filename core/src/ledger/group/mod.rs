@@ -55,7 +55,8 @@ pub const TAKEN: usize = 1;
 /// In the inbox: nothing is accepted any more.
 pub const CLOSED: usize = 2;
 // A name in place, and what a sender changes.
-const _: () = assert!(std::mem::offset_of!(Group, sorted) + std::mem::offset_of!(Sorted, window) <= 64 || cfg!(loom));
+const _: () =
+    assert!(std::mem::offset_of!(Group, sorted) + std::mem::offset_of!(Sorted, window) <= 64 || cfg!(loom));
 // Links are aligned to more than the marks take.
 const _: () = assert!(align_of::<Link>() > TAKEN | CLOSED);
 

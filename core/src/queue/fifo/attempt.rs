@@ -98,10 +98,12 @@ impl Queue {
             };
             let recent = &fifo.attempts.recent;
             let known = match recent.place(hint, ATTEMPTS_MAX as u64, turn.now()) {
-                Ok(place) => match recent.enter(key, turn.now(), place, || (Arc::clone(&fresh), ()), Arc::clone) {
-                    Entering::Entered(()) => None,
-                    Entering::Known(before) => Some(before),
-                },
+                Ok(place) => {
+                    match recent.enter(key, turn.now(), place, || (Arc::clone(&fresh), ()), Arc::clone) {
+                        Entering::Entered(()) => None,
+                        Entering::Known(before) => Some(before),
+                    }
+                }
                 Err(_) => {
                     let full = ReceiveError::TooManyAttempts { limit: ATTEMPTS_MAX };
                     Some(recent.read(key, turn.now(), Arc::clone).ok_or(full)?)

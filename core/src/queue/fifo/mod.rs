@@ -10,8 +10,8 @@
 mod attempt;
 mod deduplication;
 pub(super) mod handle;
-mod receive;
 mod places;
+mod receive;
 mod recent;
 mod relocate;
 mod send;

@@ -132,11 +132,7 @@ impl Places {
 
     /// Takes back what is free, with its share of the budget.
     pub(super) fn reclaim(&self) {
-        let free: u64 = self
-            .free
-            .iter()
-            .map(|free| free.swap(0, Ordering::Relaxed))
-            .sum();
+        let free: u64 = self.free.iter().map(|free| free.swap(0, Ordering::Relaxed)).sum();
         if free > 0 {
             self.given.fetch_sub(free, Ordering::Relaxed);
             self.budget.give_back((free * self.bytes) as usize);

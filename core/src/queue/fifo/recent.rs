@@ -18,10 +18,7 @@ use dashmap::{DashMap, Entry};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::places::{NoPlace, Place, Places};
-use crate::{
-    clock::Millis,
-    sync::Mutex,
-};
+use crate::{clock::Millis, sync::Mutex};
 
 /// A key: 96 bits of a keyed hash of what it stands for. Among a thousand million of them two different ones are the same with a
 /// chance of one in 10^11. In words of 32 bits, so that an entry is one half of a cache line and no more.
