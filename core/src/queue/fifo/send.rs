@@ -81,6 +81,8 @@ impl Queue {
                 Err(error) => return Err(BatchError::Entry { at, error }),
             }
         }
+        fifo.groups
+            .look_ahead(checked.iter().map(|message| message.group));
         let mut results = Batch::new();
         let mut refused = None;
         for message in &checked {
