@@ -3,9 +3,13 @@
 
 use std::time::Duration;
 
-use super::recent::{Entering, Fingerprint, Recent};
+use super::{
+    deduplication,
+    recent::{Entering, Fingerprint, Recent},
+};
 use crate::{
     attribute,
+    budget::Budget,
     clock::Millis,
     config::{ATTEMPTS_MAX, BATCH_MAX, DEDUPLICATION_INTERVAL},
     error::ReceiveError,
@@ -24,11 +28,33 @@ pub(super) struct Attempts {
     key: [u64; 2],
 }
 
-/// What one attempt received.
-#[derive(Debug, Clone, Default)]
+/// What one attempt received. It counts in the queue's budget, which refuses none: there are few, and what is received goes.
+#[derive(Debug)]
 struct Attempt {
     /// With the end that the lease has been given.
     leases: Vec<(ReceiptHandle, Millis)>,
+    budget: Arc<Budget>,
+}
+
+/// Bytes that an attempt is reckoned to take: as an id does, and what it received.
+const BYTES: usize = deduplication::BYTES as usize
+    + size_of::<Mutex<Attempt>>()
+    + BATCH_MAX * size_of::<(ReceiptHandle, Millis)>();
+
+impl Attempt {
+    fn new(budget: Arc<Budget>) -> Self {
+        budget.force(BYTES);
+        Self {
+            leases: Vec::new(),
+            budget,
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.budget.give_back(BYTES);
+    }
 }
 
 /// How a message of an attempt stands.
@@ -78,10 +104,13 @@ impl Queue {
         }
         self.in_turn(|turn| {
             let era = self.admit(turn, ReceiveError::QueueDeleted, ReceiveError::ForeignTurn)?;
+            // All that can be refused, before it is entered.
+            Self::check_max(max)?;
+            let visibility_ms = self.visibility_ms(visibility_timeout)?;
             let fifo = era.fifo().ok_or(ReceiveError::QueueDeleted)?;
             let key = Fingerprint::of(fifo.attempts.key, &[attempt]);
             let hint = turn.worker().number as usize;
-            let fresh = Arc::new(Mutex::new(Attempt::default()));
+            let fresh = Arc::new(Mutex::new(Attempt::new(Arc::clone(&self.inner.budget))));
             // Nobody else has it yet, and so it is ours at once.
             let Ok(mut mine) = fresh.try_lock() else {
                 return Ok(Vec::new());
@@ -105,17 +134,16 @@ impl Queue {
                 let Ok(mut before) = before.try_lock() else {
                     return Ok(Vec::new());
                 };
-                match self.repeat(era, turn, &mut before, visibility_timeout)? {
+                match self.repeat(era, turn, &mut before, visibility_ms)? {
                     Some(again) => Ok(again),
-                    // Over: it begins anew, under the same id.
-                    None => self.attempt(turn, &mut before, max, visibility_timeout),
+                    // Over: it begins anew, under the same id, and can be repeated for as long again.
+                    None => {
+                        fifo.attempts.recent.renew(key, turn.now());
+                        self.attempt(turn, &mut before, max, visibility_timeout)
+                    }
                 }
             } else {
-                let received = self.attempt(turn, &mut mine, max, visibility_timeout);
-                if received.is_err() {
-                    fifo.attempts.recent.withdraw(key);
-                }
-                received
+                self.attempt(turn, &mut mine, max, visibility_timeout)
             }
         })
     }
@@ -141,9 +169,8 @@ impl Queue {
         era: &Era,
         turn: &Turn<'_>,
         attempt: &mut Attempt,
-        visibility_timeout: Option<Duration>,
+        visibility_ms: u64,
     ) -> Result<Option<Vec<Message>>, ReceiveError> {
-        let terms = self.terms(Self::stripe(era, turn), turn, visibility_timeout)?;
         let mut claims = arrayvec::ArrayVec::<Claim<'_>, BATCH_MAX>::new();
         let mut over = 0;
         for (handle, due) in &attempt.leases {
@@ -161,7 +188,7 @@ impl Queue {
         }
         let mut messages = Vec::with_capacity(claims.len());
         for (claim, (handle, due)) in claims.iter().zip(&mut attempt.leases) {
-            if terms.visibility_ms > 0 {
+            if visibility_ms > 0 {
                 let partition = era
                     .partition(handle.partition(), turn.pin())
                     .ok_or(ReceiveError::AttemptNotValid)?;
@@ -169,7 +196,7 @@ impl Queue {
                     let (reading, pin) = (turn.reading(), turn.pin());
                     partition.change_visibility(handle.place(), handle.receives(), ms, reading, pin)
                 };
-                *due = match lease(terms.visibility_ms) {
+                *due = match lease(visibility_ms) {
                     // What is left of its 12 hours.
                     Err(Refusal::TooLong(latest)) => {
                         lease(latest.as_millis().saturating_sub(turn.now().as_millis() + 1))
