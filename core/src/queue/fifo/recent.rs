@@ -303,6 +303,7 @@ impl<V: Send + Sync> Recent<V> {
 
     /// Forgets all whose time is over.
     pub(super) fn forget_all(&self, now: Millis) {
+        self.catch_up(now);
         (0..LISTS).for_each(|list| self.forget(usize::MAX, now, list));
         if self.map.capacity() > KEPT + 4 * self.map.len() {
             self.map.shrink_to_fit();
