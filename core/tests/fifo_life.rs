@@ -316,6 +316,30 @@ fn a_group_goes_on_when_what_blocked_it_has_lapsed() {
     assert_eq!(texts(&receive(&queue, 1)), ["a-2"]);
 }
 
+/// A receive that comes upon a long backlog which has lapsed leaves some of it to others.
+#[test]
+fn a_receive_throws_away_only_so_many() {
+    let (time, broker, queue) = with(kept(secs(60)));
+    for number in 0..50_000 {
+        send_to_groups(&queue, &[&format!("g-{number}")]);
+    }
+    time.advance(secs(60));
+    send_to_groups(&queue, &["g-fresh"]);
+    received(&queue);
+    let (left, ..) = states(&queue);
+    assert!((40_000..50_000).contains(&left), "{left}");
+    let fresh = (0..500).find_map(|_| queue.receive(1, LONG).expect("valid").pop());
+    assert_eq!(fresh.expect("it is found").body(), b"g-fresh");
+    assert_eq!(states(&queue), (0, 1, 0));
+    // Housekeeping leaves nothing.
+    for number in 0..50_000 {
+        send_to_groups(&queue, &[&format!("h-{number}")]);
+    }
+    time.advance(secs(60));
+    queue.advance(broker.now());
+    assert_eq!(states(&queue), (0, 0, 0));
+}
+
 // Purge and end.
 
 #[test]
@@ -838,6 +862,28 @@ fn sequence_numbers_keep_growing_when_a_group_comes_again() {
         queue.advance(broker.now());
         assert_eq!(groups(&queue), 0);
     }
+}
+
+/// Groups whose delay is over and which nobody receives from lie where they are, however often house is kept.
+#[test]
+fn batons_that_nobody_picks_up_take_no_more_memory() {
+    let (time, broker, queue) = with(delayed(secs(10)));
+    for number in 0..600 {
+        send_to_groups(&queue, &[&format!("{number}-1")]);
+    }
+    for _ in 0..20 {
+        assert_eq!(queue.receive(10, secs(30)), Ok(vec![]));
+    }
+    time.advance(secs(11));
+    queue.advance(broker.now());
+    let before = queue.memory().used;
+    for _ in 0..100 {
+        time.advance(secs(1));
+        queue.advance(broker.now());
+    }
+    let used = queue.memory().used;
+    assert!(used <= before + (64 << 10), "{used} bytes, {before} before");
+    assert_eq!(received(&queue).len(), 600);
 }
 
 #[test]

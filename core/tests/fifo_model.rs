@@ -1322,9 +1322,8 @@ impl Pair {
                     .iter()
                     .map(|&handle| (handle, due))
                     .collect();
-                let now = model.now;
-                let known = model.attempts.get(&id).map(|attempt| attempt.at);
-                let at = known.filter(|at| at + INTERVAL_MS > now).unwrap_or(now);
+                // Whether it was known or not, its five minutes begin with this receive.
+                let at = model.now;
                 model.attempts.insert(id, Attempt { at, leases });
             }
         }

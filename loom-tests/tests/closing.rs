@@ -11,7 +11,7 @@ use epoq::{
         group::{
             CLOSED, Group, TAKEN,
             baton::After,
-            mark_of, marked,
+            closed, mark_of,
             word::{Done, GroupWord},
         },
         lease::Graves,
@@ -269,7 +269,7 @@ fn close_wrongly<'p>(group: &'p Group, pin: &'p Pin<'_>, wrong: Wrong) -> Result
         return Err(After::Nothing);
     }
     let top = group.inbox.load(Ordering::Acquire);
-    let closed = marked(std::ptr::null_mut(), CLOSED);
+    let closed = closed();
     if mark_of(top) == TAKEN {
         let won = if wrong == Wrong::Stores {
             // A store in effect; loom would misplace one among read-modify-writes.

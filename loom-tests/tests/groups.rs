@@ -200,6 +200,48 @@ fn two_sort() -> &'static str {
     }
 }
 
+/// The slot of the message that was taken last is used again, for a message of the same group, while another one is sent: once it
+/// has been taken too the inbox must not look as it did before.
+fn a_slot_again() -> &'static str {
+    let mut fifo = Fifo::new();
+    let group = fifo.group(0);
+    let hand = fifo.hand();
+    let first = hand.write(0);
+    {
+        let pin = hand.begin();
+        assert_eq!(group.push(&first.reserved(), 0, &pin), Ok(1));
+        let mut serving = group.borrow(&pin).expect("nobody has it").serve();
+        let next = serving.next().expect("pushed");
+        hand.partition.discard_next(&mut serving, next, &pin);
+        // Nobody comes to close it.
+        assert!(matches!(serving.hand_back(true, &pin).0, After::Closing(_)));
+    }
+    let second = hand.write(1);
+    let sender = thread::spawn({
+        let hand = fifo.hand();
+        move || {
+            let pin = hand.begin();
+            group.push(&second.reserved(), 0, &pin).expect("open")
+        }
+    });
+    let here = {
+        let pin = hand.begin();
+        let here = group.push(&first.reserved(), 0, &pin).expect("open");
+        let After::Baton(baton) = group.arrive(&pin) else {
+            panic!("nobody had it");
+        };
+        let mut serving = baton.serve();
+        let next = serving.next().expect("pushed");
+        serving.take(next);
+        assert!(matches!(serving.hand_back(true, &pin).0, After::Nothing));
+        here
+    };
+    let there = sender.join().unwrap();
+    assert_eq!(here.min(there), 2, "the messages are numbered {here} and {there}");
+    assert_eq!(here.max(there), 3, "the messages are numbered {here} and {there}");
+    if here == 2 { "here first" } else { "there first" }
+}
+
 /// Receives one message without a lease. How often it has been received.
 fn glimpse(hand: &Hand, is_late: bool) -> Option<u32> {
     let pin = hand.begin();
@@ -329,6 +371,16 @@ fn two_senders_that_sort() {
         move || outcomes.record(two_sort())
     });
     outcomes.assert_complete("two_senders_that_sort");
+}
+
+#[test]
+fn a_slot_used_again_for_the_same_group() {
+    let outcomes = Outcomes::new(&["here first", "there first"], &[]);
+    model("a_slot_used_again_for_the_same_group", 72, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(a_slot_again())
+    });
+    outcomes.assert_complete("a_slot_used_again_for_the_same_group");
 }
 
 #[test]
