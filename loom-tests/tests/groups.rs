@@ -201,8 +201,8 @@ fn two_sort() -> &'static str {
 }
 
 /// The slot of the message that was taken last is used again, for a message of the same group, while another one is sent: once it
-/// has been taken too the inbox must not look as it did before.
-fn a_slot_again() -> &'static str {
+/// has been taken too the inbox must not look as it did before; with `by_address` it does.
+fn a_slot_again(by_address: bool) -> &'static str {
     let mut fifo = Fifo::new();
     let group = fifo.group(0);
     let hand = fifo.hand();
@@ -216,6 +216,20 @@ fn a_slot_again() -> &'static str {
         // Nobody comes to close it.
         assert!(matches!(serving.hand_back(true, &pin).0, After::Closing(_)));
     }
+    let mark_by_address = {
+        let link = first.segment.link(first.slot as u32).expect("links");
+        let marked = std::ptr::from_ref(link).cast_mut().map_addr(|addr| addr | TAKEN);
+        move |group: &HeldGroup| {
+            let present = group.inbox.load(Ordering::Relaxed);
+            if by_address && mark_of(present) == TAKEN {
+                // Where another one has been pushed already, the mark is gone.
+                let _ = group
+                    .inbox
+                    .compare_exchange(present, marked, Ordering::Release, Ordering::Relaxed);
+            }
+        }
+    };
+    mark_by_address(&group);
     let second = hand.write(1);
     let sender = thread::spawn({
         let hand = fifo.hand();
@@ -232,6 +246,7 @@ fn a_slot_again() -> &'static str {
         };
         let mut serving = baton.serve();
         let next = serving.next().expect("pushed");
+        mark_by_address(&group);
         serving.take(next);
         assert!(matches!(serving.hand_back(true, &pin).0, After::Nothing));
         here
@@ -378,9 +393,16 @@ fn a_slot_used_again_for_the_same_group() {
     let outcomes = Outcomes::new(&["here first", "there first"], &[]);
     model("a_slot_used_again_for_the_same_group", 72, {
         let outcomes = outcomes.clone();
-        move || outcomes.record(a_slot_again())
+        move || outcomes.record(a_slot_again(false))
     });
     outcomes.assert_complete("a_slot_used_again_for_the_same_group");
+}
+
+#[test]
+fn a_mark_that_is_an_address() {
+    twin("a_mark_that_is_an_address", "are numbered 2 and 2", || {
+        a_slot_again(true);
+    });
 }
 
 #[test]
