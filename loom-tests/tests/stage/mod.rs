@@ -15,7 +15,7 @@ use std::ops::Deref;
 use epoq::{
     budget::Budget,
     clock::{Clock, ManualClock, Millis, Reading},
-    config::{SLOTS, WORDS},
+    config::{BITS, SLOTS, WORDS},
     ledger::{
         expiry::Swept,
         lease::{Claim, DeletedFrom, Graves, One, Place, Terms},
@@ -63,6 +63,10 @@ pub struct Hand {
     local: Local,
     clock: Clock,
 }
+
+// SAFETY: a hand is used by one thread at a time, and what it has of the epoch crate keeps nothing of the thread that made it.
+#[cfg(crossbeam_loom)]
+unsafe impl Send for Hand {}
 
 /// A claimed message, as a receipt handle names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,9 +254,10 @@ impl Hand {
         first
     }
 
-    /// The second half of a send, and of whatever else makes a slot's message visible. A slot's word has its token alone.
+    /// The second half of a send, and of whatever else makes a slot's message visible.
     pub fn publish(&self, segment: Held, slot: usize) {
-        self.partition.publish(&segment, slot, 1, &self.begin());
+        self.partition
+            .publish(&segment, slot / BITS, 1 << (slot % BITS), &self.begin());
     }
 
     /// Installs the segment after a sealed one.
@@ -300,6 +305,12 @@ impl Hand {
     /// Clears the front of `returned` away, as a receive does that took nothing through it.
     pub fn tidy(&self, visits: usize) {
         self.partition.tidy_returned(visits, &self.begin());
+    }
+
+    /// Goes on by an epoch, if others let it, and frees what is ripe. What an operation has retired, and handed to the collector
+    /// while it was pinned, is ripe then unless somebody was pinned before.
+    pub fn flush(&self) {
+        self.pin().flush();
     }
 
     fn receive_by(&self, claim: impl for<'p> FnOnce(&mut One<'p>, &Terms<'_>, &'p Pin<'p>)) -> Option<Lease> {
