@@ -228,8 +228,16 @@ impl Hand {
 
     /// Sends bodies that all begin with `body` and have these lengths, as one batch.
     pub fn send_batch(&self, body: u8, lengths: &[usize]) {
-        let bodies: Vec<Vec<u8>> = lengths.iter().map(|&length| vec![body; length]).collect();
-        let lengths: Vec<u32> = lengths.iter().map(|&length| length as u32).collect();
+        self.send_all(lengths.iter().map(|&length| vec![body; length]).collect());
+    }
+
+    /// Sends bodies of one byte each, as one batch.
+    pub fn send_bodies(&self, bodies: &[u8]) {
+        self.send_all(bodies.iter().map(|&body| vec![body]).collect());
+    }
+
+    fn send_all(&self, bodies: Vec<Vec<u8>>) {
+        let lengths: Vec<u32> = bodies.iter().map(|body| body.len() as u32).collect();
         let draft = |at: usize| Draft::Inline(&bodies[at]);
         self.partition
             .append(&lengths, draft, SENT, &self.begin(), |_, _| ())
