@@ -16,13 +16,14 @@ use epoq::{
         },
         lease::Graves,
         reclaim::Pin,
+        state::Phase,
     },
     sync::Ordering,
 };
 use epoq_loom::{Outcomes, model, twin};
 use loom::thread;
 use stage::{
-    Hand, NOW,
+    Hand, Held, NOW,
     fifo::{Fifo, HeldGroup, LINGERS, Written},
 };
 
@@ -239,6 +240,114 @@ fn closing_and_an_arrival_alone() {
         move || outcomes.record(close_before_the_arrival(CLOSE, true))
     });
     outcomes.assert_complete("closing_and_an_arrival_alone");
+}
+
+/// Whoever has entered a group gives up what it was to send.
+type Forgo = fn(&Hand, HeldGroup);
+
+/// As `Queue::accept`, of a message under an id that is known.
+const FORGO: Forgo = |hand, group| {
+    let pin = hand.begin();
+    hand.follow(group.forgo(&pin), &pin);
+};
+
+/// How many reminders to close a group lie somewhere.
+fn reminders(fifo: &Fifo) -> usize {
+    let mut reminders = 0;
+    fifo.partition.census(&fifo.hand().pin(), |state| {
+        reminders += usize::from(state.is(Phase::BatonLater));
+    });
+    reminders
+}
+
+/// An empty group is closed in the end, by the one reminder that there is.
+fn assert_closed_in_the_end(fifo: &Fifo, group: HeldGroup) {
+    assert_eq!(reminders(fifo), 1, "reminders of an empty group");
+    let hand = fifo.hand();
+    for number in 0..fifo.partition.index.numbers() {
+        let pin = hand.pin();
+        if let Some(segment) = fifo.partition.index.find(number, &pin) {
+            hand.sweep_fifo(Held::of(std::ptr::from_ref(segment).cast_mut()), LINGERS);
+        }
+    }
+    let is_closed = mark_of(group.inbox.load(Ordering::Acquire)) == CLOSED;
+    assert!(is_closed, "an empty group that nobody closes");
+}
+
+/// Two have entered a new group, and both give up what they were to send.
+fn two_forgo(forgo: Forgo) {
+    let mut fifo = Fifo::new();
+    let group = fifo.group(0);
+    let other = thread::spawn({
+        let hand = fifo.hand();
+        move || forgo(&hand, group)
+    });
+    forgo(&fifo.hand(), group);
+    other.join().unwrap();
+    assert_closed_in_the_end(&fifo, group);
+}
+
+/// Two have entered a new group; one of them sends.
+fn forgo_and_send(forgo: Forgo) -> &'static str {
+    let mut fifo = Fifo::new();
+    let group = fifo.group(0);
+    let hand = fifo.hand();
+    let written = hand.write(1);
+    let other = thread::spawn({
+        let hand = fifo.hand();
+        move || forgo(&hand, group)
+    });
+    hand.join(group, written).expect("nobody closes it");
+    other.join().unwrap();
+    let before = reminders(&fifo);
+    fifo.assert_left(&[group], NOW, &[1]);
+    assert_closed_in_the_end(&fifo, group);
+    ["sent before", "sent after"][before]
+}
+
+#[test]
+fn two_sends_that_come_to_nothing() {
+    model("two_sends_that_come_to_nothing", 10, || two_forgo(FORGO));
+}
+
+#[test]
+fn a_send_that_comes_to_nothing_and_another() {
+    let outcomes = Outcomes::new(&["sent before", "sent after"], &[]);
+    model("a_send_that_comes_to_nothing_and_another", 10, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(forgo_and_send(FORGO))
+    });
+    outcomes.assert_complete("a_send_that_comes_to_nothing_and_another");
+}
+
+#[test]
+fn whoever_forgoes_a_group_forgets_it() {
+    twin("whoever_forgoes_a_group_forgets_it", "reminders of an empty group", || {
+        two_forgo(|_, _| ());
+    });
+}
+
+/// As `Group::forgo`.
+fn forgo_by_a_store(hand: &Hand, group: HeldGroup) {
+    let pin = hand.begin();
+    let (next, duty) = GroupWord::from_bits(group.word.load(Ordering::Acquire)).settle();
+    // A store in effect; loom would misplace one among read-modify-writes.
+    group.word.swap(next.to_bits(), Ordering::AcqRel);
+    hand.follow(group.after(duty, &pin), &pin);
+}
+
+#[test]
+fn a_group_is_forgone_twice_by_a_store() {
+    twin("a_group_is_forgone_twice_by_a_store", "reminders of an empty group", || {
+        two_forgo(forgo_by_a_store);
+    });
+}
+
+#[test]
+fn a_group_is_forgone_by_a_store() {
+    twin("a_group_is_forgone_by_a_store", "batons that lie somewhere", || {
+        forgo_and_send(forgo_by_a_store);
+    });
 }
 
 /// How a handwritten closing differs from `Group::close`.
