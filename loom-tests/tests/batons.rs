@@ -219,7 +219,7 @@ fn put_off_send_and_receive(put_off: PutOff) -> &'static str {
 #[test]
 fn a_baton_put_off_in_place_a_send_and_a_receiver() {
     let outcomes = Outcomes::new(&["put off", "put off, and received", "received"], &[]);
-    model("a_baton_put_off_in_place_a_send_and_a_receiver", 10, {
+    model("a_baton_put_off_in_place_a_send_and_a_receiver", 344, {
         let outcomes = outcomes.clone();
         move || outcomes.record(put_off_send_and_receive(PUT_OFF))
     });

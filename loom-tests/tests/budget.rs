@@ -93,7 +93,7 @@ fn room_for_a_waiter(give_back: GiveBack, looks_first: bool) -> &'static str {
 #[test]
 fn two_take_the_last_of_the_budget() {
     let outcomes = Outcomes::new(&["one after the other", "here", "there"], &["neither"]);
-    model("two_take_the_last_of_the_budget", 10, {
+    model("two_take_the_last_of_the_budget", 65, {
         let outcomes = outcomes.clone();
         move || outcomes.record(two_takers(TAKE))
     });
@@ -103,7 +103,7 @@ fn two_take_the_last_of_the_budget() {
 #[test]
 fn memory_is_given_back_and_a_waiter() {
     let outcomes = Outcomes::new(&["at once", "slept"], &[]);
-    model("memory_is_given_back_and_a_waiter", 5, {
+    model("memory_is_given_back_and_a_waiter", 18, {
         let outcomes = outcomes.clone();
         move || outcomes.record(room_for_a_waiter(GIVE_BACK, false))
     });
@@ -141,18 +141,22 @@ fn memory_is_compared_and_then_counted() {
 
 #[test]
 fn memory_is_taken_by_a_store() {
-    twin("memory_is_taken_by_a_store", "more memory given back than taken", || {
-        two_takers(|queue, whole| {
-            let used = whole.read().used;
-            if used + BYTES as u64 > LIMIT {
-                return false;
-            }
-            // A store in effect; loom would misplace one among read-modify-writes.
-            steps::used(whole).swap(used + BYTES as u64, Ordering::Relaxed);
-            steps::used(queue).fetch_add(BYTES as u64, Ordering::Relaxed);
-            true
-        });
-    });
+    twin(
+        "memory_is_taken_by_a_store",
+        "more memory given back than taken",
+        || {
+            two_takers(|queue, whole| {
+                let used = whole.read().used;
+                if used + BYTES as u64 > LIMIT {
+                    return false;
+                }
+                // A store in effect; loom would misplace one among read-modify-writes.
+                steps::used(whole).swap(used + BYTES as u64, Ordering::Relaxed);
+                steps::used(queue).fetch_add(BYTES as u64, Ordering::Relaxed);
+                true
+            });
+        },
+    );
 }
 
 /// As `Budget::take` of a queue, which keeps its own count where the whole has refused.

@@ -24,11 +24,8 @@ use epoq_loom::{Outcomes, model, twin};
 use loom::thread;
 use stage::{
     Hand, Held, NOW,
-    fifo::{Fifo, HeldGroup, LINGERS, Written},
+    fifo::{Close, Fifo, HeldGroup, LINGERS, Written},
 };
-
-/// Closes a group if it is empty.
-type Close = for<'p> fn(&'p Group, &'p Pin<'_>) -> Result<(), After<'p>>;
 
 const CLOSE: Close = |group, pin| group.close(pin);
 
@@ -158,7 +155,7 @@ fn close_before_the_arrival(close: Close, is_pushed: bool) -> &'static str {
 }
 
 /// A sweep finds the reminder to close a group due, to which a message is sent.
-fn remind_and_send() -> &'static str {
+fn remind_and_send(close: Close) -> &'static str {
     let mut fifo = Fifo::new();
     let groups = [fifo.group(0), fifo.group(1)];
     let hand = fifo.hand();
@@ -172,7 +169,7 @@ fn remind_and_send() -> &'static str {
         let hand = fifo.hand();
         move || join(&hand, groups[0], groups[1], written)
     });
-    hand.sweep_fifo(segment, LINGERS);
+    hand.sweep_fifo_by(segment, LINGERS, close);
     let leases = hand.receive_fifo(1);
     let stays = sender.join().unwrap();
     for lease in &leases {
@@ -193,7 +190,7 @@ fn a_reminder_and_a_send() {
     let outcomes = Outcomes::new(&["stays", "stays, received", "closed"], &[]);
     model("a_reminder_and_a_send", 44, {
         let outcomes = outcomes.clone();
-        move || outcomes.record(remind_and_send())
+        move || outcomes.record(remind_and_send(CLOSE))
     });
     outcomes.assert_complete("a_reminder_and_a_send");
 }
@@ -307,13 +304,13 @@ fn forgo_and_send(forgo: Forgo) -> &'static str {
 
 #[test]
 fn two_sends_that_come_to_nothing() {
-    model("two_sends_that_come_to_nothing", 10, || two_forgo(FORGO));
+    model("two_sends_that_come_to_nothing", 12, || two_forgo(FORGO));
 }
 
 #[test]
 fn a_send_that_comes_to_nothing_and_another() {
     let outcomes = Outcomes::new(&["sent before", "sent after"], &[]);
-    model("a_send_that_comes_to_nothing_and_another", 10, {
+    model("a_send_that_comes_to_nothing_and_another", 12, {
         let outcomes = outcomes.clone();
         move || outcomes.record(forgo_and_send(FORGO))
     });
@@ -322,9 +319,13 @@ fn a_send_that_comes_to_nothing_and_another() {
 
 #[test]
 fn whoever_forgoes_a_group_forgets_it() {
-    twin("whoever_forgoes_a_group_forgets_it", "reminders of an empty group", || {
-        two_forgo(|_, _| ());
-    });
+    twin(
+        "whoever_forgoes_a_group_forgets_it",
+        "reminders of an empty group",
+        || {
+            two_forgo(|_, _| ());
+        },
+    );
 }
 
 /// As `Group::forgo`.
@@ -338,16 +339,24 @@ fn forgo_by_a_store(hand: &Hand, group: HeldGroup) {
 
 #[test]
 fn a_group_is_forgone_twice_by_a_store() {
-    twin("a_group_is_forgone_twice_by_a_store", "reminders of an empty group", || {
-        two_forgo(forgo_by_a_store);
-    });
+    twin(
+        "a_group_is_forgone_twice_by_a_store",
+        "reminders of an empty group",
+        || {
+            two_forgo(forgo_by_a_store);
+        },
+    );
 }
 
 #[test]
 fn a_group_is_forgone_by_a_store() {
-    twin("a_group_is_forgone_by_a_store", "batons that lie somewhere", || {
-        forgo_and_send(forgo_by_a_store);
-    });
+    twin(
+        "a_group_is_forgone_by_a_store",
+        "batons that lie somewhere",
+        || {
+            forgo_and_send(forgo_by_a_store);
+        },
+    );
 }
 
 /// How a handwritten closing differs from `Group::close`.
@@ -437,6 +446,29 @@ fn a_group_is_closed_without_its_baton() {
         "a closed group is to be closed again",
         || {
             close_before_the_arrival(|group, pin| close_wrongly(group, pin, Wrong::HasNoBaton), true);
+        },
+    );
+}
+
+#[test]
+fn a_group_is_closed_by_a_store_when_reminded() {
+    twin(
+        "a_group_is_closed_by_a_store_when_reminded",
+        "closed exactly if the message is elsewhere",
+        || {
+            remind_and_send(|group, pin| close_wrongly(group, pin, Wrong::Stores));
+        },
+    );
+}
+
+/// As [`a_baton_is_forgotten_where_a_message_has_come`], of a message whose arrival is noted later.
+#[test]
+fn a_baton_is_forgotten_before_an_arrival() {
+    twin(
+        "a_baton_is_forgotten_before_an_arrival",
+        "batons that lie somewhere",
+        || {
+            close_before_the_arrival(|group, pin| close_wrongly(group, pin, Wrong::ForgetsBaton), false);
         },
     );
 }

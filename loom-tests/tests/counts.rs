@@ -76,11 +76,7 @@ fn delete_and_receive() -> &'static str {
             Handed(worker)
         }
     });
-    let received = here.turn(|turn| {
-        turn.receive(&queue, 1, VISIBILITY)
-            .expect("a queue")
-            .len()
-    });
+    let received = here.turn(|turn| turn.receive(&queue, 1, VISIBILITY).expect("a queue").len());
     drop(deleter.join().unwrap());
     assert_counted(&queue);
     let counts = queue.counts();
@@ -95,10 +91,14 @@ fn delete_and_receive() -> &'static str {
 #[test]
 fn counts_of_a_delete_and_a_receive() {
     let outcomes = Outcomes::new(
-        &["received again", "deleted in flight", "deleted when it was visible"],
+        &[
+            "received again",
+            "deleted in flight",
+            "deleted when it was visible",
+        ],
         &[],
     );
-    model("counts_of_a_delete_and_a_receive", 10, {
+    model("counts_of_a_delete_and_a_receive", 108, {
         let outcomes = outcomes.clone();
         move || outcomes.record(delete_and_receive())
     });
@@ -162,10 +162,14 @@ fn counted_by_hand(delete: Delete, stripes: [u32; 2]) -> &'static str {
 #[test]
 fn counts_step_by_step() {
     let outcomes = Outcomes::new(
-        &["received again", "deleted in flight", "deleted when it was visible"],
+        &[
+            "received again",
+            "deleted in flight",
+            "deleted when it was visible",
+        ],
         &[],
     );
-    model("counts_step_by_step", 10, {
+    model("counts_step_by_step", 160, {
         let outcomes = outcomes.clone();
         move || outcomes.record(counted_by_hand(DELETE, [0, 1]))
     });

@@ -91,7 +91,11 @@ fn lapse_delete_and_expiry(tend: Tend) -> &'static str {
     let gone = lapsed || deleted;
     assert_eq!(segment.live(), 3 - u32::from(gone), "its slot is buried once");
     let left = stage.drain().len();
-    assert_eq!(left, usize::from(!gone), "there exactly if nobody has done away with it");
+    assert_eq!(
+        left,
+        usize::from(!gone),
+        "there exactly if nobody has done away with it"
+    );
     match (lapsed, deleted, expired) {
         (true, _, 0) => "lapsed in flight",
         (true, ..) => "lapsed when it was over",
@@ -107,7 +111,7 @@ fn lapsing_delete_and_claim() {
         &["received", "lapsed", "deleted", "received, and lapsed in flight"],
         &[],
     );
-    model("lapsing_delete_and_claim", 10, {
+    model("lapsing_delete_and_claim", 1866, {
         let outcomes = outcomes.clone();
         move || outcomes.record(lapse_delete_and_claim(TEND))
     });
@@ -126,7 +130,7 @@ fn lapsing_delete_and_expiry() {
         ],
         &[],
     );
-    model("lapsing_delete_and_expiry", 10, {
+    model("lapsing_delete_and_expiry", 358, {
         let outcomes = outcomes.clone();
         move || outcomes.record(lapse_delete_and_expiry(TEND))
     });
@@ -136,21 +140,25 @@ fn lapsing_delete_and_expiry() {
 /// Does away with a visible message without its token.
 #[test]
 fn a_visible_message_lapses_by_cas() {
-    twin("a_visible_message_lapses_by_cas", "done away with, and there", || {
-        lapse_delete_and_claim(|hand, segment| {
-            let pin = hand.begin();
-            let slot = segment.slot(0);
-            let state = slot.state();
-            let killed = state.is(Phase::Visible)
-                && slot
-                    .swap_state(state, state.discard().expect("visible").next)
-                    .is_ok();
-            if killed {
-                hand.partition.after(segment.bury(1), &segment, &pin);
-            }
-            killed
-        });
-    });
+    twin(
+        "a_visible_message_lapses_by_cas",
+        "done away with, and there",
+        || {
+            lapse_delete_and_claim(|hand, segment| {
+                let pin = hand.begin();
+                let slot = segment.slot(0);
+                let state = slot.state();
+                let killed = state.is(Phase::Visible)
+                    && slot
+                        .swap_state(state, state.discard().expect("visible").next)
+                        .is_ok();
+                if killed {
+                    hand.partition.after(segment.bury(1), &segment, &pin);
+                }
+                killed
+            });
+        },
+    );
 }
 
 #[test]

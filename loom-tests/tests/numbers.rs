@@ -50,7 +50,7 @@ fn take_and_give_back(take: Take, give_back: GiveBack) -> &'static str {
 #[test]
 fn numbers_taken_and_given_back() {
     let outcomes = Outcomes::new(&["its own", "the other one"], &[]);
-    model("numbers_taken_and_given_back", 10, {
+    model("numbers_taken_and_given_back", 69, {
         let outcomes = outcomes.clone();
         move || outcomes.record(take_and_give_back(TAKE, GIVE_BACK))
     });
@@ -71,20 +71,28 @@ fn take_by_a_store(index: &Index, budget: &Budget) -> u32 {
 
 #[test]
 fn a_number_is_taken_by_a_store() {
-    twin("a_number_is_taken_by_a_store", "two segments have one number", || {
-        take_and_give_back(take_by_a_store, GIVE_BACK);
-    });
+    twin(
+        "a_number_is_taken_by_a_store",
+        "two segments have one number",
+        || {
+            take_and_give_back(take_by_a_store, GIVE_BACK);
+        },
+    );
 }
 
 #[test]
 fn a_number_is_given_back_by_a_store() {
-    twin("a_number_is_given_back_by_a_store", "two segments have one number", || {
-        take_and_give_back(TAKE, |index, number| {
-            let free = &index.free.get(0).expect("numbers have been taken").0;
-            // As above.
-            let present = free.load(Ordering::Acquire);
-            free.swap(present | 1 << number, Ordering::AcqRel);
-            index.give_number_back(number);
-        });
-    });
+    twin(
+        "a_number_is_given_back_by_a_store",
+        "two segments have one number",
+        || {
+            take_and_give_back(TAKE, |index, number| {
+                let free = &index.free.get(0).expect("numbers have been taken").0;
+                // As above.
+                let present = free.load(Ordering::Acquire);
+                free.swap(present | 1 << number, Ordering::AcqRel);
+                index.give_number_back(number);
+            });
+        },
+    );
 }

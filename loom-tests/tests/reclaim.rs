@@ -9,12 +9,7 @@ mod stage;
 use std::ptr::NonNull;
 
 use epoq::{
-    ledger::{
-        pool::Pool,
-        reclaim::Pin,
-        segment::Life,
-        slot::Entry,
-    },
+    ledger::{pool::Pool, reclaim::Pin, segment::Life, slot::Entry},
     sync::{Arc, AtomicU64, Ordering, UnsafeCell},
 };
 use epoq_loom::{Outcomes, model, twin};
@@ -101,9 +96,16 @@ fn delete_and_reuse(delete: fn(&Hand, &Lease) -> bool) -> &'static str {
         let deleted = hand.delete(later);
         assert!(deleted.is_ok(), "a handle deleted a message of a later life");
     }
-    assert!(here != there, "deleted {} times", u32::from(here) + u32::from(there));
+    assert!(
+        here != there,
+        "deleted {} times",
+        u32::from(here) + u32::from(there)
+    );
     let again = leases[1].place.number == lease.place.number && leases[1].place.serial != lease.place.serial;
-    assert!(!again || leases[1].receives == lease.receives, "the serial alone tells them apart");
+    assert!(
+        !again || leases[1].receives == lease.receives,
+        "the serial alone tells them apart"
+    );
     assert!(!again || segment.header.serial == leases[1].place.serial);
     match (here, again) {
         (true, true) => "here, used again",
@@ -174,7 +176,7 @@ fn a_look_and_the_retirement_of_a_segment() {
         ],
         &[],
     );
-    model("a_look_and_the_retirement_of_a_segment", 10, {
+    model("a_look_and_the_retirement_of_a_segment", 3595, {
         let outcomes = outcomes.clone();
         move || outcomes.record(look_up_and_retire(LOOK, REUSE))
     });
@@ -184,7 +186,7 @@ fn a_look_and_the_retirement_of_a_segment() {
 #[test]
 fn a_delete_by_a_handle_of_the_life_before() {
     let outcomes = Outcomes::new(&["here, used again", "here, kept from use", "there"], &[]);
-    model("a_delete_by_a_handle_of_the_life_before", 10, {
+    model("a_delete_by_a_handle_of_the_life_before", 2514, {
         let outcomes = outcomes.clone();
         move || outcomes.record(delete_and_reuse(|hand, lease| hand.delete(lease).is_ok()))
     });
@@ -194,7 +196,7 @@ fn a_delete_by_a_handle_of_the_life_before() {
 #[test]
 fn a_spare_segment_comes_back_through_the_epoch() {
     let outcomes = Outcomes::new(&["one taken by each", "taken once more", "nothing left"], &[]);
-    model("a_spare_segment_comes_back_through_the_epoch", 10, {
+    model("a_spare_segment_comes_back_through_the_epoch", 2806, {
         let outcomes = outcomes.clone();
         move || outcomes.record(take_and_put_back(PUT_BACK))
     });
@@ -283,7 +285,7 @@ fn look_up_and_retire_by(look: LookAt, retire: Retire) -> &'static str {
 #[test]
 fn a_retirement_step_by_step() {
     let outcomes = Outcomes::new(&["found", "gone"], &[]);
-    model("a_retirement_step_by_step", 10, {
+    model("a_retirement_step_by_step", 1884, {
         let outcomes = outcomes.clone();
         move || outcomes.record(look_up_and_retire_by(LOOK_AT, RETIRE))
     });
@@ -363,7 +365,10 @@ fn a_handle_is_not_asked_for_its_serial() {
                 };
                 let serial = segment.header.serial;
                 drop(pin);
-                let place = epoq::ledger::lease::Place { serial, ..lease.place };
+                let place = epoq::ledger::lease::Place {
+                    serial,
+                    ..lease.place
+                };
                 hand.delete(&Lease { place, ..*lease }).is_ok()
             });
         },

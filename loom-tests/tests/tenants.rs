@@ -42,7 +42,11 @@ fn two_begin(begin: Begin, max: u64) -> &'static str {
     let there = other.join().unwrap();
     let in_flight = tenants.get(tenant, &pin).expect("there").in_flight();
     assert!(in_flight <= 1, "{in_flight} in flight: over the tenant's limit");
-    assert_eq!(in_flight, u64::from(here) + u64::from(there), "as many as were taken");
+    assert_eq!(
+        in_flight,
+        u64::from(here) + u64::from(there),
+        "as many as were taken"
+    );
     if here { "here" } else { "there" }
 }
 
@@ -97,10 +101,16 @@ fn a_place_changes_hands(replace: fn(&Hand, &Tenants) -> Option<u32>) -> &'stati
     });
     let here = replace(&hand, &tenants);
     let there = sender.join().unwrap();
-    assert!(here != Some(second) && there != Some(second), "a place with messages was given away");
+    assert!(
+        here != Some(second) && there != Some(second),
+        "a place with messages was given away"
+    );
     let messages = tenants.get(first, &pin).expect("there").messages();
     let entered = u64::from(here.is_some()) + u64::from(there.is_some());
-    assert_eq!(messages, entered, "the tenant's messages are those that were sent");
+    assert_eq!(
+        messages, entered,
+        "the tenant's messages are those that were sent"
+    );
     assert!(here.is_none() || there.is_none(), "one place of two tenants");
     let owner = tenants.find(if here.is_some() { "third" } else { "first" }, &pin);
     assert!(owner.is_some_and(|tenant| tenant.messages() == 1));
@@ -113,7 +123,7 @@ const REPLACE: fn(&Hand, &Tenants) -> Option<u32> =
 #[test]
 fn two_leases_at_a_tenants_limit() {
     let outcomes = Outcomes::new(&["here", "there"], &[]);
-    model("two_leases_at_a_tenants_limit", 10, {
+    model("two_leases_at_a_tenants_limit", 12, {
         let outcomes = outcomes.clone();
         move || outcomes.record(two_begin(BEGIN, 1))
     });
@@ -123,7 +133,7 @@ fn two_leases_at_a_tenants_limit() {
 #[test]
 fn a_tenants_lease_ends_and_a_waiter() {
     let outcomes = Outcomes::new(&["at once", "slept"], &[]);
-    model("a_tenants_lease_ends_and_a_waiter", 10, {
+    model("a_tenants_lease_ends_and_a_waiter", 14, {
         let outcomes = outcomes.clone();
         move || outcomes.record(end_and_wait(false))
     });
@@ -133,7 +143,7 @@ fn a_tenants_lease_ends_and_a_waiter() {
 #[test]
 fn a_tenants_place_changes_hands() {
     let outcomes = Outcomes::new(&["changed", "kept"], &[]);
-    model("a_tenants_place_changes_hands", 10, {
+    model("a_tenants_place_changes_hands", 91, {
         let outcomes = outcomes.clone();
         move || outcomes.record(a_place_changes_hands(REPLACE))
     });
@@ -159,9 +169,13 @@ fn a_tenants_limit_is_looked_at_first() {
 
 #[test]
 fn a_waiter_for_a_tenant_looks_before_it_listens() {
-    twin("a_waiter_for_a_tenant_looks_before_it_listens", "deadlock", || {
-        end_and_wait(true);
-    });
+    twin(
+        "a_waiter_for_a_tenant_looks_before_it_listens",
+        "deadlock",
+        || {
+            end_and_wait(true);
+        },
+    );
 }
 
 /// As `Tenants::replace`, without closing the count to those who are about to enter.

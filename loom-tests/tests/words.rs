@@ -120,7 +120,11 @@ fn two_receivers(take: Take) -> &'static str {
     let there = other.join().unwrap();
     let all: Vec<Lease> = here.iter().chain(&there).copied().collect();
     assert_received(&all, &[1, 2]);
-    if here.len() == 2 { "both by one" } else { "one by each" }
+    if here.len() == 2 {
+        "both by one"
+    } else {
+        "one by each"
+    }
 }
 
 /// A batch of two is published late in a segment that the head is passing.
@@ -189,7 +193,7 @@ fn one_node(visit: Visit) -> &'static str {
 #[test]
 fn two_publishers_of_one_word() {
     let outcomes = Outcomes::new(&["none", "one", "both"], &[]);
-    model("two_publishers_of_one_word", 10, {
+    model("two_publishers_of_one_word", 5325, {
         let outcomes = outcomes.clone();
         move || outcomes.record(two_publishers(PUBLISH_AT_HEAD, TAKE))
     });
@@ -199,7 +203,7 @@ fn two_publishers_of_one_word() {
 #[test]
 fn two_receivers_of_one_word() {
     let outcomes = Outcomes::new(&["both by one", "one by each"], &[]);
-    model("two_receivers_of_one_word", 10, {
+    model("two_receivers_of_one_word", 6, {
         let outcomes = outcomes.clone();
         move || outcomes.record(two_receivers(TAKE))
     });
@@ -209,7 +213,7 @@ fn two_receivers_of_one_word() {
 #[test]
 fn a_late_batch_in_one_word_and_passing() {
     let outcomes = Outcomes::new(&["behind the head", "by the head"], &["one"]);
-    model("a_late_batch_in_one_word_and_passing", 10, {
+    model("a_late_batch_in_one_word_and_passing", 58, {
         let outcomes = outcomes.clone();
         move || outcomes.record(late_batch(PUBLISH))
     });
@@ -219,7 +223,7 @@ fn a_late_batch_in_one_word_and_passing() {
 #[test]
 fn two_receivers_at_a_node_of_two_names() {
     let outcomes = Outcomes::new(&["both"], &["none", "one"]);
-    model("two_receivers_at_a_node_of_two_names", 10, {
+    model("two_receivers_at_a_node_of_two_names", 1764, {
         let outcomes = outcomes.clone();
         move || outcomes.record(one_node(VISIT))
     });
