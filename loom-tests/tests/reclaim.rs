@@ -215,11 +215,10 @@ fn bury_last(hand: &Hand, lease: &Lease, pin: &Pin<'_>) -> Held {
 }
 
 /// What stands for a segment's memory, and how it is read and written.
-#[derive(Clone)]
 struct Memory {
     /// Counts, so that a look is tried before and after a use; Relaxed, it orders nothing.
-    accesses: Arc<AtomicU64>,
-    cell: Arc<UnsafeCell<()>>,
+    accesses: AtomicU64,
+    cell: UnsafeCell<()>,
 }
 
 // SAFETY: loom watches the cell, and there is nothing in it.
@@ -242,7 +241,7 @@ impl Memory {
 /// Looks a segment up, and at its memory.
 type LookAt = fn(&Hand, &Lease, &Memory) -> bool;
 /// Retires a segment, whose memory is used again in the end.
-type Retire = fn(&Hand, Held, &Pin<'_>, Memory);
+type Retire = fn(&Hand, Held, &Pin<'_>, Arc<Memory>);
 
 const LOOK_AT: LookAt = |hand, lease, memory| {
     let pin = hand.pin();
@@ -265,12 +264,12 @@ fn look_up_and_retire_by(look: LookAt, retire: Retire) -> &'static str {
     let stage = Stage::new();
     let hand = stage.hand();
     let (_, lease) = nearly_empty(&hand);
-    let memory = Memory {
-        accesses: Arc::new(AtomicU64::new(0)),
-        cell: Arc::new(UnsafeCell::new(())),
-    };
+    let memory = Arc::new(Memory {
+        accesses: AtomicU64::new(0),
+        cell: UnsafeCell::new(()),
+    });
     let looker = thread::spawn({
-        let (hand, memory) = (stage.hand(), memory.clone());
+        let (hand, memory) = (stage.hand(), Arc::clone(&memory));
         move || look(&hand, &lease, &memory)
     });
     let pin = hand.pin();
