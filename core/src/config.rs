@@ -8,10 +8,22 @@ use std::time::Duration;
 
 use crate::error::{ConfigError, Setting};
 
-/// Ready words of a segment.
-pub const WORDS: usize = if cfg!(loom) { 2 } else { 4 };
+/// Ready words of a segment. Models have two words of one token or, with the real collector, one word of two.
+pub const WORDS: usize = if cfg!(crossbeam_loom) {
+    1
+} else if cfg!(loom) {
+    2
+} else {
+    4
+};
 /// Tokens in a ready word. The top bit of the word is the partition's `PASSED` mark, so at most 63.
-pub const BITS: usize = if cfg!(loom) { 1 } else { 63 };
+pub const BITS: usize = if cfg!(crossbeam_loom) {
+    2
+} else if cfg!(loom) {
+    1
+} else {
+    63
+};
 /// Slots of a segment.
 pub const SLOTS: usize = WORDS * BITS;
 /// Bodies up to this many bytes live in the segment's arena, larger ones in an allocation of their own.
@@ -21,7 +33,13 @@ pub const SEGMENT_ROUND: usize = if cfg!(loom) { 64 } else { 4096 };
 /// Arena of a partition's first segment in bytes, before anything is known of its traffic.
 pub const ARENA_FIRST: usize = if cfg!(loom) { 16 } else { 1024 };
 /// Spare segments a partition keeps for reuse; what comes back beyond that goes to the system.
-pub const POOL_MAX: u32 = if cfg!(loom) { 1 } else { 16 };
+pub const POOL_MAX: u32 = if cfg!(crossbeam_loom) {
+    2
+} else if cfg!(loom) {
+    1
+} else {
+    16
+};
 /// Nodes of the returned queue that a receive with something in hand looks at; one with empty hands goes on to the end.
 pub const RETURNED_VISITS: usize = 32;
 /// Nodes of the returned queue that a receive which took nothing through them clears away if they are done: more than the

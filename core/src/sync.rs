@@ -17,10 +17,36 @@
 #[cfg(loom)]
 pub use loom::{
     cell::UnsafeCell,
-    sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence},
+    sync::atomic::{Ordering, fence},
 };
 #[cfg(not(loom))]
 pub use std::sync::atomic::Ordering;
+
+/// loom's atomics, each of whose accesses a model can make the last one of its thread; see [`stop`].
+#[cfg(loom)]
+macro_rules! atomics {
+    ($($name:ident $(<$of:ident>)? holds $value:ty;)*) => {$(
+        #[doc = concat!("`loom::sync::atomic::", stringify!($name), "`.")]
+        #[derive(Debug, Default)]
+        pub struct $name $(<$of>)? (loom::sync::atomic::$name $(<$of>)?);
+
+        impl $(<$of>)? $name $(<$of>)? {
+            /// A new atomic.
+            #[track_caller]
+            pub fn new(value: $value) -> Self {
+                Self(loom::sync::atomic::$name::new(value))
+            }
+        }
+
+        impl $(<$of>)? std::ops::Deref for $name $(<$of>)? {
+            type Target = loom::sync::atomic::$name $(<$of>)?;
+            fn deref(&self) -> &Self::Target {
+                stop::step();
+                &self.0
+            }
+        }
+    )*};
+}
 
 /// std's atomics under names of our own, so that clippy can refuse std's everywhere else.
 #[cfg(not(loom))]
@@ -49,11 +75,53 @@ macro_rules! atomics {
     )*};
 }
 
-#[cfg(not(loom))]
 atomics! {
     AtomicU32 holds u32;
     AtomicU64 holds u64;
     AtomicPtr<T> holds *mut T;
+}
+
+/// Threads that stop for good in the middle of an operation, in models. (I10)
+#[cfg(loom)]
+pub mod stop {
+    use std::{cell::Cell, panic};
+
+    use loom::thread::{self, ThreadId};
+
+    std::thread_local! {
+        /// Who is to stop, and after how many accesses more. loom runs all its threads on one of the system's.
+        static NEXT: Cell<Option<(ThreadId, usize)>> = const { Cell::new(None) };
+    }
+
+    /// What the stopped thread's operation unwinds with.
+    struct Stopped;
+
+    /// Runs `operation`, of which only the first `accesses` accesses to atomics are made. `None` if there were more.
+    pub fn after<R>(accesses: usize, operation: impl FnOnce() -> R) -> Option<R> {
+        NEXT.set(Some((thread::current().id(), accesses)));
+        let result = panic::catch_unwind(panic::AssertUnwindSafe(operation));
+        NEXT.set(None);
+        match result {
+            Ok(result) => Some(result),
+            Err(stopped) if stopped.is::<Stopped>() => None,
+            Err(failure) => panic::resume_unwind(failure),
+        }
+    }
+
+    /// An access is about to be made.
+    pub(super) fn step() {
+        let Some((thread, left)) = NEXT.get() else {
+            return;
+        };
+        if thread::current().id() != thread {
+            return;
+        }
+        NEXT.set(left.checked_sub(1).map(|left| (thread, left)));
+        if left == 0 {
+            // Without a message: it is no failure.
+            panic::resume_unwind(Box::new(Stopped));
+        }
+    }
 }
 
 /// `std::sync::atomic::fence`, under a name of our own as the atomics are.

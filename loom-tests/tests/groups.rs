@@ -8,11 +8,11 @@ mod stage;
 
 use epoq::ledger::{
     group::{
-        CLOSED, TAKEN,
+        CLOSED, Group, TAKEN,
         baton::{After, Baton, Run},
         link::Link,
         mark_of,
-        word::{Done, GroupWord},
+        word::{Done, Duty, GroupWord},
     },
     reclaim::Pin,
 };
@@ -154,8 +154,11 @@ fn sort_and_delete(sort: Sort) -> &'static str {
     if is_lent { "lent" } else { "offered before" }
 }
 
+/// Takes the baton of a blocked group.
+type Borrow = for<'p> fn(&'p Group, &'p Pin<'_>) -> Option<Baton<'p>>;
+
 /// Two senders sort the inbox of a blocked group, and another message is pushed, whose arrival is noted late.
-fn two_sort() -> &'static str {
+fn two_sort(borrow: Borrow) -> &'static str {
     let mut fifo = Fifo::new();
     let group = fifo.group(0);
     let hand = fifo.hand();
@@ -164,7 +167,7 @@ fn two_sort() -> &'static str {
     hand.send_to(group, 1);
     let sort = move |hand: &Hand| {
         let pin = hand.begin();
-        let borrowed = group.borrow(&pin);
+        let borrowed = borrow(&group, &pin);
         let is_lent = borrowed.is_some();
         if let Some(baton) = borrowed {
             hand.follow(baton.sort_and_hand_back(&pin), &pin);
@@ -383,7 +386,7 @@ fn two_senders_that_sort() {
     let outcomes = Outcomes::new(&["both", "here", "there"], &[]);
     model("two_senders_that_sort", 678, {
         let outcomes = outcomes.clone();
-        move || outcomes.record(two_sort())
+        move || outcomes.record(two_sort(|group, pin| group.borrow(pin)))
     });
     outcomes.assert_complete("two_senders_that_sort");
 }
@@ -678,6 +681,26 @@ fn a_slot_that_lost_its_id_is_forgotten() {
         "a slot is kept for ever",
         || {
             one_id(ENTER, false);
+        },
+    );
+}
+
+/// As `Group::borrow`.
+#[test]
+fn a_baton_is_borrowed_by_load_and_store() {
+    twin(
+        "a_baton_is_borrowed_by_load_and_store",
+        "Causality violation",
+        || {
+            two_sort(|group, pin| {
+                let next = GroupWord::from_bits(group.word.load(Ordering::Acquire)).borrow()?;
+                // A store in effect; loom would misplace one among read-modify-writes.
+                group.word.swap(next.to_bits(), Ordering::AcqRel);
+                match group.after(Duty::Baton, pin) {
+                    After::Baton(baton) => Some(baton),
+                    other => panic!("{other:?}"),
+                }
+            });
         },
     );
 }

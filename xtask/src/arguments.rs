@@ -10,8 +10,9 @@ pub(crate) const USAGE: &str = "\
 cargo xtask COMMAND
 
   test [--bound N] [--no-fail-fast]   all tests: unit, integration, documentation, loom models with their twins
-  loom [FILTER] [--bound N] [--no-fail-fast]
-                                      only the models and twins, or those whose name contains FILTER
+  loom [FILTER] [--bound N] [--no-fail-fast] [--table]
+                                      only the models and twins, or those whose name contains FILTER; with --table their
+                                      figures go into loom-tests/README.md
   ci [--no-fail-fast]                 format, clippy of the normal and the loom build, documentation, and a short run of
                                       each harness scenario, which must verify
   figures [--seconds S] [--passes N]  measures the README's table of figures and writes it there and to results/;
@@ -43,6 +44,8 @@ pub(crate) struct LoomOptions {
     pub(crate) filter: Option<String>,
     pub(crate) bound: Option<usize>,
     pub(crate) no_fail_fast: bool,
+    /// Whether the figures go into the README.
+    pub(crate) table: bool,
 }
 
 impl Command {
@@ -67,6 +70,7 @@ impl Command {
             match argument.as_str() {
                 "--help" | "-h" => return Ok(Self::Help),
                 "--no-fail-fast" => options.no_fail_fast = true,
+                "--table" if takes_filter => options.table = true,
                 "--bound" if takes_bound => {
                     let bound = arguments.next().context("--bound needs a number")?;
                     options.bound = Some(parse_bound(&bound)?);
@@ -165,11 +169,12 @@ mod tests {
             Command::Ci { no_fail_fast: true }
         );
         assert_eq!(
-            parse("loom publish --bound=3").unwrap(),
+            parse("loom publish --bound=3 --table").unwrap(),
             Command::Loom(LoomOptions {
                 filter: Some("publish".to_owned()),
                 bound: Some(3),
-                no_fail_fast: false
+                no_fail_fast: false,
+                table: true
             })
         );
         assert_eq!(parse("loom --help").unwrap(), Command::Help);
@@ -181,6 +186,7 @@ mod tests {
             "",
             "tests",
             "test publish",
+            "test --table",
             "test --bound",
             "loom --bound many",
             "loom one two",

@@ -9,9 +9,10 @@ use anyhow::{Context, Result, ensure};
 
 use crate::steps::Outcome;
 
-/// Flags of the loom build. Models that run the collector itself need `--cfg crossbeam_loom` here, together with
-/// crossbeam-epoch's `loom` feature in the ledger's manifest; either of the two alone does not work.
+/// Flags of the loom build.
 const LOOM_FLAGS: &[&str] = &["--cfg", "loom"];
+/// Flags of the loom build with the collector itself. They turn on crossbeam-epoch's `loom` feature in the ledger's manifest.
+const COLLECTOR_FLAGS: &[&str] = &["--cfg", "loom", "--cfg", "crossbeam_loom"];
 
 #[derive(Debug)]
 pub(crate) struct Workspace {
@@ -60,11 +61,20 @@ impl Workspace {
 
     /// Cargo for the loom build: its own flags, and its own target directory so that the two builds do not undo each other.
     pub(crate) fn cargo_loom(&self, arguments: &[&str]) -> Command {
+        self.cargo_with(LOOM_FLAGS, "loom", arguments)
+    }
+
+    /// The same for the models that run the collector itself.
+    pub(crate) fn cargo_collector(&self, arguments: &[&str]) -> Command {
+        self.cargo_with(COLLECTOR_FLAGS, "loom-epoch", arguments)
+    }
+
+    fn cargo_with(&self, flags: &[&str], target: &str, arguments: &[&str]) -> Command {
         let mut cargo = self.cargo(arguments);
-        cargo.arg("--target-dir").arg(self.target.join("loom"));
-        append_flags(&mut cargo, "RUSTFLAGS", LOOM_FLAGS);
+        cargo.arg("--target-dir").arg(self.target.join(target));
+        append_flags(&mut cargo, "RUSTFLAGS", flags);
         // Else the examples in the documentation of the runner would not be seen.
-        append_flags(&mut cargo, "RUSTDOCFLAGS", LOOM_FLAGS);
+        append_flags(&mut cargo, "RUSTDOCFLAGS", flags);
         cargo
     }
 
@@ -112,7 +122,7 @@ pub(crate) fn run(command: &mut Command) -> Result<Outcome> {
 }
 
 /// The command as one would type it.
-fn shown(command: &Command) -> String {
+pub(crate) fn shown(command: &Command) -> String {
     let quoted = |text: &OsStr| {
         let text = text.to_string_lossy();
         if text.contains([' ', '"']) {

@@ -5,16 +5,19 @@
 
 mod arguments;
 mod cargo;
+mod catalogue;
 mod figures;
 mod harness;
 mod steps;
 
-use std::process::ExitCode;
+use std::fs;
+use std::process::{self, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 
 use arguments::{Command, LoomOptions, USAGE};
 use cargo::{Workspace, run};
+use catalogue::Catalogue;
 use steps::{Outcome, Steps};
 
 fn main() -> ExitCode {
@@ -79,14 +82,15 @@ fn test(workspace: &Workspace, steps: &mut Steps, bound: Option<usize>, no_fail_
         filter: None,
         bound,
         no_fail_fast,
+        table: false,
     };
     steps.run(&options.title(), || models(workspace, &options));
 }
 
-/// The loom models, optimised and with debug assertions.
+/// The loom models, optimised and with debug assertions: those with a stand-in for the collector, then those with it.
 fn models(workspace: &Workspace, options: &LoomOptions) -> Result<Outcome> {
-    let cargo = || {
-        let mut cargo = workspace.cargo_loom(&["test", "--package", "epoq-loom"]);
+    let catalogue = Catalogue::read(workspace)?;
+    let arguments = |mut cargo: process::Command| {
         // Release, but with the assertions on, which are half of what a model checks; and without link-time optimisation,
         // which each of the many test binaries would pay for anew.
         cargo.args(["--release", "--config", "profile.release.debug-assertions=true"]);
@@ -98,24 +102,67 @@ fn models(workspace: &Workspace, options: &LoomOptions) -> Result<Outcome> {
         ]);
         cargo.env("LOOM_MAX_PREEMPTIONS", options.bound_in_force());
         cargo.args(options.no_fail_fast.then_some("--no-fail-fast"));
-        cargo.args(&options.filter);
         cargo
     };
+    let test = ["test", "--package", "epoq-loom"];
+    let stand_in = || arguments(workspace.cargo_loom(&test));
+    let collector = || {
+        let mut cargo = arguments(workspace.cargo_collector(&test));
+        for name in &catalogue.with_collector {
+            cargo.args(["--test", name]);
+        }
+        cargo
+    };
+    let mut explored = Vec::new();
+    let mut matching = 0;
+    for build in [&stand_in as &dyn Fn() -> process::Command, &collector] {
+        if let Some(filter) = &options.filter {
+            // Without this, a misspelt name runs nothing and passes.
+            let found = listed(&mut build(), filter)?;
+            matching += found;
+            if found == 0 {
+                continue;
+            }
+        }
+        let mut cargo = build();
+        cargo.args(&options.filter);
+        println!("    {}", cargo::shown(&cargo));
+        catalogue::run(&mut cargo, &mut explored)?;
+    }
     if let Some(filter) = &options.filter {
-        // Without this, a misspelt name runs nothing and passes.
-        let list = cargo()
-            .args(["--", "--list"])
-            .stderr(std::process::Stdio::inherit())
-            .output();
-        let list = list.context("cargo does not start")?;
-        ensure!(list.status.success(), "the models do not build: {}", list.status);
-        let matching = String::from_utf8_lossy(&list.stdout)
-            .lines()
-            .filter(|line| line.ends_with(": test"))
-            .count();
         ensure!(matching > 0, "no model or twin is called {filter:?}");
     }
-    run(&mut cargo())
+    if options.table {
+        let path = catalogue::readme(workspace);
+        let readme = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        fs::write(&path, catalogue::with_figures(&readme, &explored)?)?;
+        println!(
+            "    figures of {} models are in {}",
+            explored.len(),
+            path.display()
+        );
+    }
+    Ok(Outcome::Passed)
+}
+
+/// How many tests of a build have `filter` in their names.
+fn listed(cargo: &mut process::Command, filter: &str) -> Result<usize> {
+    let list = cargo
+        .args([filter, "--", "--list"])
+        .stderr(process::Stdio::inherit())
+        .output()
+        .context("cargo does not start")?;
+    ensure!(list.status.success(), "the models do not build: {}", list.status);
+    let names = String::from_utf8_lossy(&list.stdout);
+    Ok(names.lines().filter(|line| line.ends_with(": test")).count())
+}
+
+/// The README of the models names those that there are.
+fn check_catalogue(workspace: &Workspace) -> Result<Outcome> {
+    let path = catalogue::readme(workspace);
+    let readme = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    Catalogue::read(workspace)?.check(&readme)?;
+    Ok(Outcome::Passed)
 }
 
 /// Everything that is not a test: form, lints of both builds, documentation, and a short run of the harness.
@@ -136,6 +183,7 @@ fn ci(workspace: &Workspace, steps: &mut Steps) {
             .args(targets)
             .args(["--", "-D", "warnings"]))
     });
+    steps.run("the table of models", || check_catalogue(workspace));
     // The ledger's own tests are not written for loom, so only its library is built for it.
     for (title, targets) in [
         ("clippy, loom build: the ledger", ["--package", "epoq", "--lib"]),
@@ -154,6 +202,16 @@ fn ci(workspace: &Workspace, steps: &mut Steps) {
                 .args(["--", "-D", "warnings"]))
         });
     }
+    steps.run("clippy, loom build: the models of the collector", || {
+        if let Some(skipped) = workspace.without_component("clippy", "clippy") {
+            return Ok(skipped);
+        }
+        let mut cargo = workspace.cargo_collector(&["clippy", "--package", "epoq-loom"]);
+        for name in Catalogue::read(workspace)?.with_collector {
+            cargo.args(["--test", &name]);
+        }
+        run(cargo.args(["--", "-D", "warnings"]))
+    });
     for (title, mut cargo) in [
         (
             "documentation",
