@@ -154,12 +154,19 @@ impl fmt::Debug for MessageId {
 impl FromStr for MessageId {
     type Err = HandleError;
     fn from_str(text: &str) -> Result<Self, HandleError> {
-        let digits: Vec<u8> = text.bytes().filter(|&c| c != b'-').collect();
-        let mut bytes = [0; 16];
-        if text.len() != 36 || digits.len() != 32 {
+        let mut digits = ArrayString::<32>::new();
+        for (at, digit) in text.char_indices() {
+            // Where `Display` puts them: one id, one text.
+            let is_hyphen = matches!(at, 8 | 13 | 18 | 23);
+            if is_hyphen != (digit == '-') || !is_hyphen && digits.try_push(digit).is_err() {
+                return Err(HandleError::Malformed);
+            }
+        }
+        if !digits.is_full() {
             return Err(HandleError::Malformed);
         }
-        unhex(&digits, &mut bytes)?;
+        let mut bytes = [0; 16];
+        unhex(digits.as_bytes(), &mut bytes)?;
         Ok(Self(bytes))
     }
 }
@@ -354,6 +361,24 @@ mod tests {
                 }
             }
         }
-        assert_eq!("nonsense".parse::<MessageId>(), Err(HandleError::Malformed));
+    }
+
+    #[test]
+    fn a_message_id_has_one_text() {
+        let text = "00112233-4455-6677-8899-aabbccddeeff";
+        assert_eq!(text.parse::<MessageId>().unwrap().to_string(), text);
+        for other in [
+            "",
+            "nonsense",
+            "00112233-4455-6677-8899-aabbccddeef",
+            "00112233-4455-6677-8899-aabbccddeefff",
+            "00112233-4455-6677-8899-aabbccddeeff-",
+            "00112233445566778899aabbccddeeff",
+            "0-0112233-4455-6677-8899aabbccddeeff",
+            "00112233-4455-6677-8899-AABBCCDDEEFF",
+            "00112233-4455-6677-8899-aabbccddeeé",
+        ] {
+            assert_eq!(other.parse::<MessageId>(), Err(HandleError::Malformed), "{other}");
+        }
     }
 }
