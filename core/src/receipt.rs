@@ -31,6 +31,8 @@ const RECEIVES_SHIFT: u32 = PARTITION_SHIFT - RECEIVES_BITS;
 // The fields fit their words.
 const _: () = assert!(SERIAL_BITS + SLOT_BITS <= 64);
 const _: () = assert!(INDEX_BITS + PARTITION_BITS + RECEIVES_BITS <= 64);
+// As drawn: one beside the other, and eight bits of nothing below.
+const _: () = assert!(SLOT_SHIFT == 8 && RECEIVES_SHIFT == 8);
 
 /// Characters of a handle's text.
 const TEXT: usize = 2 * (16 + 4 + 8);
@@ -316,6 +318,7 @@ mod tests {
         fn text_round_trips(handle in any_handle()) {
             let text = seal().encode(&handle);
             prop_assert_eq!(text.len(), TEXT);
+            prop_assert_eq!(text.to_string(), text.as_str());
             prop_assert_eq!(seal().decode(QUEUE, &text), Ok(handle));
         }
 
@@ -366,7 +369,9 @@ mod tests {
     #[test]
     fn a_message_id_has_one_text() {
         let text = "00112233-4455-6677-8899-aabbccddeeff";
-        assert_eq!(text.parse::<MessageId>().unwrap().to_string(), text);
+        let id: MessageId = text.parse().unwrap();
+        assert_eq!(id.to_string(), text);
+        assert_eq!(format!("{id:?}"), format!("MessageId({text})"));
         for other in [
             "",
             "nonsense",
