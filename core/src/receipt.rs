@@ -354,16 +354,21 @@ mod tests {
     fn message_ids_are_unique_and_print_as_uuids() {
         let seal = seal();
         let mut seen = std::collections::HashSet::new();
-        for partition in 0..3 {
+        for (queue, partition) in [(1, 0), (1, 1), (1, 2), (2, 0), (3, 0)] {
             for serial in [0, 1, 255, 256, (1 << SERIAL_BITS) - 1] {
                 for slot in 0..SLOTS as u32 {
-                    let id = seal.message_id(QUEUE, partition, serial, slot);
+                    let id = seal.message_id(QueueId(queue), partition, serial, slot);
                     assert!(seen.insert(id));
                     assert_eq!(id.to_string().parse(), Ok(id));
                     assert_eq!(id.to_string().len(), 36);
                 }
             }
         }
+    }
+
+    #[test]
+    fn keys_are_not_shown() {
+        assert_eq!(format!("{:?}", seal()), "Seal(..)");
     }
 
     #[test]

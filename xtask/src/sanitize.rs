@@ -125,6 +125,16 @@ impl Sanitizer {
             "RUSTFLAGS",
             &[&format!("-Zsanitizer={}", self.name())],
         );
+        if self == Self::Thread {
+            // The standard library is not instrumented, and this one minds: what happens inside it is not seen. See
+            // `core/src/sync.rs`, and the suppressions.
+            let flags = [
+                "-Cunsafe-allow-abi-mismatch=sanitizer",
+                "--cfg",
+                "sanitize_thread",
+            ];
+            append_flags(&mut cargo, "RUSTFLAGS", &flags);
+        }
         cargo.env("RUSTC_BOOTSTRAP", "1");
         // The models take minutes without a sanitizer, and many times that with one.
         cargo.env("PROPTEST_CASES", CASES);

@@ -317,6 +317,38 @@ mod tests {
         }
     }
 
+    /// Waiting, in flight, whether there is more, arrivals.
+    fn parts(word: GroupWord) -> (Places, Places, bool, u64) {
+        (
+            word.waiting(),
+            word.in_flight(),
+            word.has_more(),
+            word.to_bits() >> 32,
+        )
+    }
+
+    #[test]
+    fn changes_change_what_they_say_and_nothing_else() {
+        for word in words() {
+            let (waiting, in_flight, more, arrivals) = parts(word);
+            assert_eq!(parts(word.arrive().0), (waiting, in_flight, true, arrivals + 1));
+            for places in (1..1 << 4).filter(|places| in_flight & places == *places) {
+                let left = in_flight & !places;
+                let back = word.come_back(places).0;
+                assert_eq!(parts(back), (waiting | places, left, more, arrivals));
+                assert_eq!(parts(word.go(places).0), (waiting, left, more, arrivals));
+            }
+            for taken in (0..1 << 4).filter(|taken| waiting & taken == *taken) {
+                for gone in (0..1 << 4).filter(|gone| taken & gone == *gone) {
+                    let leased = taken & !gone;
+                    let kept = word.keep(Done::Within { leased, gone }, !more);
+                    let expected = (waiting & !taken, in_flight | leased, !more, arrivals);
+                    assert_eq!(parts(kept), expected, "{word:?}, {leased:b}, {gone:b}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_holder_keeps_the_baton_exactly_of_what_is_deliverable() {
         for word in sound().filter(|word| word.is_out()) {
