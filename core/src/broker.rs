@@ -53,7 +53,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(crate) fn queues(&self) -> std::sync::MutexGuard<'_, HashMap<Box<str>, Queue>> {
+    pub(crate) fn queues(&self) -> sync::MutexGuard<'_, HashMap<Box<str>, Queue>> {
         self.queues
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -330,7 +330,7 @@ impl Broker {
         &self.shared
     }
 
-    fn queues(&self) -> std::sync::MutexGuard<'_, HashMap<Box<str>, Queue>> {
+    fn queues(&self) -> sync::MutexGuard<'_, HashMap<Box<str>, Queue>> {
         self.names.queues()
     }
 }

@@ -215,7 +215,7 @@ impl ManualClock {
         });
     }
 
-    fn told(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Event>>> {
+    fn told(&self) -> crate::sync::MutexGuard<'_, Vec<Weak<Event>>> {
         self.told
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -288,7 +288,95 @@ pub use std::sync::{Arc, Weak};
 
 /// Control plane only: names to queues, worker numbers (a thread's first call), the list of partitions (a queue's first
 /// send on a core, and tried, never waited for, where memory has run short).
-pub use std::sync::Mutex;
+#[cfg(not(sanitize_thread))]
+pub use std::sync::{Mutex, MutexGuard};
+#[cfg(sanitize_thread)]
+pub use told::{Mutex, MutexGuard};
+
+/// std's lock for ThreadSanitizer, which does not see into its slow path: what one who unlocks hands over to the next is said once
+/// more, by a word that is seen.
+#[cfg(sanitize_thread)]
+mod told {
+    use std::{
+        ops::{Deref, DerefMut},
+        sync::{
+            self, LockResult, PoisonError, TryLockError, TryLockResult,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
+
+    /// A lock.
+    #[derive(Debug, Default)]
+    pub struct Mutex<T> {
+        lock: sync::Mutex<T>,
+        told: AtomicBool,
+    }
+
+    /// A lock that is held.
+    #[derive(Debug)]
+    pub struct MutexGuard<'m, T> {
+        guard: sync::MutexGuard<'m, T>,
+        told: &'m AtomicBool,
+    }
+
+    impl<T> Mutex<T> {
+        /// Not held.
+        pub const fn new(value: T) -> Self {
+            Self {
+                lock: sync::Mutex::new(value),
+                told: AtomicBool::new(false),
+            }
+        }
+
+        /// Waits for it.
+        pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+            match self.lock.lock() {
+                Ok(guard) => Ok(self.hear(guard)),
+                Err(poisoned) => Err(PoisonError::new(self.hear(poisoned.into_inner()))),
+            }
+        }
+
+        /// Does not wait for it.
+        pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
+            match self.lock.try_lock() {
+                Ok(guard) => Ok(self.hear(guard)),
+                Err(TryLockError::WouldBlock) => Err(TryLockError::WouldBlock),
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    Err(PoisonError::new(self.hear(poisoned.into_inner())).into())
+                }
+            }
+        }
+
+        fn hear<'m>(&'m self, guard: sync::MutexGuard<'m, T>) -> MutexGuard<'m, T> {
+            // Acquire: pairs with the store of whoever held it before.
+            self.told.load(Ordering::Acquire);
+            MutexGuard {
+                guard,
+                told: &self.told,
+            }
+        }
+    }
+
+    impl<T> Drop for MutexGuard<'_, T> {
+        fn drop(&mut self) {
+            // Release: pairs with the load of whoever holds it next; the lock itself is let go of after this.
+            self.told.store(true, Ordering::Release);
+        }
+    }
+
+    impl<T> Deref for MutexGuard<'_, T> {
+        type Target = T;
+        fn deref(&self) -> &T {
+            &self.guard
+        }
+    }
+
+    impl<T> DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            &mut self.guard
+        }
+    }
+}
 
 /// A cell whose accesses loom tracks; outside loom a plain `std::cell::UnsafeCell`.
 #[cfg(not(loom))]

@@ -1026,5 +1026,5 @@ fn bodies_stay_whole_under_long_turns() {
     }
     deleted += drain(&queue).len() as u64;
     assert_eq!(sent, deleted);
-    assert!(sent > 10_000, "{sent} only");
+    assert!(sent > 1_000, "{sent} only");
 }

@@ -5,6 +5,8 @@ use std::env;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::figures::Effort;
+use crate::sanitize::{Sanitizer, Tests};
+use crate::{fuzz, mutants};
 
 pub(crate) const USAGE: &str = "\
 cargo xtask COMMAND
@@ -13,8 +15,15 @@ cargo xtask COMMAND
   loom [FILTER] [--bound N] [--no-fail-fast] [--table]
                                       only the models and twins, or those whose name contains FILTER; with --table their
                                       figures go into loom-tests/README.md
-  ci [--no-fail-fast]                 format, clippy of the normal and the loom build, documentation, and a short run of
-                                      each harness scenario, which must verify
+  ci [--no-fail-fast]                 format, clippy of the normal and the loom build, documentation, a short run of each
+                                      harness scenario, which must verify, and short runs of sanitizers and fuzzers
+  sanitize [address|thread] [FILTER]  the ledger's tests under AddressSanitizer and ThreadSanitizer, or those whose name contains
+                                      FILTER; skipped where the toolchain has no runtime for them
+  fuzz [TARGET] [--seconds N]         libFuzzer on receipt handles and on operations beside the naive models; TARGET is handle,
+                                      standard or fifo
+  mutants [NAME] [--shard K/N]        cargo-mutants on the ledger's state machines; NAME is state, receipt, expiry, deduplication
+                                      or group
+  verify [--mutants]                  everything there is, and one table of what ran, how long and how much; about an hour
   figures [--seconds S] [--passes N]  measures the README's table of figures and writes it there and to results/;
                                       some minutes, on a machine with nothing else to do
   help                                this text
@@ -34,6 +43,15 @@ pub(crate) enum Command {
     Loom(LoomOptions),
     Ci {
         no_fail_fast: bool,
+    },
+    Sanitize {
+        sanitizers: Vec<Sanitizer>,
+        tests: Tests,
+    },
+    Fuzz(fuzz::Options),
+    Mutants(mutants::Options),
+    Verify {
+        with_mutants: bool,
     },
     Figures(Effort),
     Help,
@@ -55,8 +73,13 @@ impl Command {
         if matches!(command.as_str(), "help" | "--help" | "-h") {
             return Ok(Self::Help);
         }
-        if command == "figures" {
-            return Self::parse_figures(arguments);
+        match command.as_str() {
+            "figures" => return Self::parse_figures(arguments),
+            "sanitize" => return Self::parse_sanitize(arguments),
+            "fuzz" => return Self::parse_fuzz(arguments),
+            "mutants" => return Self::parse_mutants(arguments),
+            "verify" => return Self::parse_verify(arguments),
+            _ => {}
         }
         let (takes_filter, takes_bound) = match command.as_str() {
             "test" => (false, true),
@@ -97,6 +120,69 @@ impl Command {
 }
 
 impl Command {
+    fn parse_sanitize(arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let (mut sanitizers, mut tests) = (Sanitizer::ALL.to_vec(), Tests::All);
+        for (at, argument) in arguments.enumerate() {
+            match (Sanitizer::named(&argument), argument.as_str()) {
+                (_, "--help" | "-h") => return Ok(Self::Help),
+                (Some(sanitizer), _) if at == 0 => sanitizers = vec![sanitizer],
+                (_, filter) if tests == Tests::All && !filter.starts_with('-') => {
+                    tests = Tests::Named(argument);
+                }
+                _ => bail!("sanitize does not take {argument:?}"),
+            }
+        }
+        Ok(Self::Sanitize { sanitizers, tests })
+    }
+
+    fn parse_fuzz(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut options = fuzz::Options {
+            target: None,
+            seconds: fuzz::SECONDS,
+        };
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--help" | "-h" => return Ok(Self::Help),
+                "--seconds" => {
+                    let seconds = arguments.next().context("--seconds needs a number")?;
+                    options.seconds = seconds.parse().context("--seconds needs a whole number")?;
+                }
+                target if options.target.is_none() && fuzz::TARGETS.contains(&target) => {
+                    options.target = Some(argument);
+                }
+                _ => bail!("fuzz does not take {argument:?}"),
+            }
+        }
+        // libFuzzer takes 0 for no limit.
+        ensure!(options.seconds > 0, "--seconds must be at least 1");
+        Ok(Self::Fuzz(options))
+    }
+
+    fn parse_mutants(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut options = mutants::Options::default();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--help" | "-h" => return Ok(Self::Help),
+                "--shard" => options.shard = Some(arguments.next().context("--shard needs K/N")?),
+                name if options.name.is_none() && !name.starts_with('-') => options.name = Some(argument),
+                _ => bail!("mutants does not take {argument:?}"),
+            }
+        }
+        Ok(Self::Mutants(options))
+    }
+
+    fn parse_verify(arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut with_mutants = false;
+        for argument in arguments {
+            match argument.as_str() {
+                "--help" | "-h" => return Ok(Self::Help),
+                "--mutants" => with_mutants = true,
+                _ => bail!("verify does not take {argument:?}"),
+            }
+        }
+        Ok(Self::Verify { with_mutants })
+    }
+
     fn parse_figures(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
         let mut effort = Effort::default();
         while let Some(argument) = arguments.next() {
@@ -178,6 +264,38 @@ mod tests {
             })
         );
         assert_eq!(parse("loom --help").unwrap(), Command::Help);
+        assert_eq!(
+            parse("sanitize").unwrap(),
+            Command::Sanitize {
+                sanitizers: vec![Sanitizer::Address, Sanitizer::Thread],
+                tests: Tests::All
+            }
+        );
+        assert_eq!(
+            parse("sanitize thread conservation").unwrap(),
+            Command::Sanitize {
+                sanitizers: vec![Sanitizer::Thread],
+                tests: Tests::Named("conservation".to_owned())
+            }
+        );
+        assert_eq!(
+            parse("fuzz fifo --seconds 600").unwrap(),
+            Command::Fuzz(fuzz::Options {
+                target: Some("fifo".to_owned()),
+                seconds: 600
+            })
+        );
+        assert_eq!(
+            parse("mutants state --shard 0/4").unwrap(),
+            Command::Mutants(mutants::Options {
+                name: Some("state".to_owned()),
+                shard: Some("0/4".to_owned())
+            })
+        );
+        assert_eq!(
+            parse("verify --mutants").unwrap(),
+            Command::Verify { with_mutants: true }
+        );
     }
 
     #[test]
@@ -191,6 +309,13 @@ mod tests {
             "loom --bound many",
             "loom one two",
             "ci --bound 3",
+            "sanitize thread one two",
+            "sanitize --quick",
+            "fuzz handles",
+            "fuzz --seconds 0",
+            "fuzz --seconds",
+            "mutants --shard",
+            "verify everything",
         ] {
             assert!(parse(line).is_err(), "{line:?}");
         }

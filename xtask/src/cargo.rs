@@ -1,9 +1,10 @@
 //! Cargo calls, with the flags and the target directory each build needs.
 
-use std::env;
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::{self, Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::{env, fmt};
 
 use anyhow::{Context, Result, ensure};
 
@@ -121,6 +122,75 @@ pub(crate) fn run(command: &mut Command) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+/// How many tests there were.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) passed: u64,
+    ignored: u64,
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} tests", self.passed)?;
+        match self.ignored {
+            0 => Ok(()),
+            ignored => write!(f, ", {ignored} ignored"),
+        }
+    }
+}
+
+impl std::ops::AddAssign for Counted {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.ignored += other.ignored;
+    }
+}
+
+impl Counted {
+    /// Adds what a test binary says in its last line; other lines say nothing.
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else {
+            return;
+        };
+        let number = |what: &str| {
+            let (before, _) = result.split_once(what)?;
+            before
+                .rsplit([' ', '.'])
+                .find(|word| !word.is_empty())?
+                .parse::<u64>()
+                .ok()
+        };
+        self.passed += number(" passed").unwrap_or(0);
+        self.ignored += number(" ignored").unwrap_or(0);
+    }
+}
+
+/// As [`run`], for `cargo test`: what it prints is passed on, and its tests are counted.
+pub(crate) fn run_counted(command: &mut Command) -> Result<Counted> {
+    run_read(command, |_| ())
+}
+
+/// As [`run_counted`], with each line shown to `read`.
+pub(crate) fn run_read(command: &mut Command, mut read: impl FnMut(&str)) -> Result<Counted> {
+    println!("    {}", shown(command));
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cargo does not start")?;
+    let mut counted = Counted::default();
+    let output = child.stdout.take().context("cargo's output is piped")?;
+    for line in BufReader::new(output).lines() {
+        let line = line.context("cargo's output")?;
+        // A closed terminal must not end the run.
+        let _ = writeln!(std::io::stdout(), "{line}");
+        counted.add(&line);
+        read(&line);
+    }
+    let status = child.wait()?;
+    ensure!(status.success(), "cargo {status}");
+    Ok(counted)
+}
+
 /// The command as one would type it.
 pub(crate) fn shown(command: &Command) -> String {
     let quoted = |text: &OsStr| {
@@ -136,7 +206,14 @@ pub(crate) fn shown(command: &Command) -> String {
         .filter(|(name, _)| *name != "CARGO_TARGET_DIR")
         .filter_map(|(name, value)| Some(format!("{}={}", name.to_string_lossy(), quoted(value?))))
         .collect();
-    words.push("cargo".to_owned());
+    let program = Path::new(command.get_program());
+    words.push(
+        program
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+    );
     words.extend(command.get_args().map(quoted));
     words.join(" ")
 }
@@ -144,6 +221,26 @@ pub(crate) fn shown(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tests_are_counted_over_all_binaries() {
+        let mut counted = Counted::default();
+        for line in [
+            "running 3 tests",
+            "test result: ok. 59 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 6.34s",
+            "test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.57s",
+        ] {
+            counted.add(line);
+        }
+        assert_eq!(
+            counted,
+            Counted {
+                passed: 60,
+                ignored: 2
+            }
+        );
+        assert_eq!(counted.to_string(), "60 tests, 2 ignored");
+    }
 
     #[test]
     fn flags_are_appended_and_not_replaced() {

@@ -6,14 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::cargo::Workspace;
-use crate::steps::Outcome;
 
 /// What the table of models begins with, and the one derived from it.
 const MODELS: &str = "| Model |";
@@ -278,7 +275,7 @@ fn grouped(number: usize) -> String {
 
 impl Explored {
     /// A line such as `model NAME: 25 executions, bound 2, 8 ms`.
-    fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         // Another test may have begun a line.
         let (_, told) = line.split_once("model ")?;
         let (name, told) = told.split_once(": ")?;
@@ -291,24 +288,6 @@ impl Explored {
             ms: told.strip_suffix(" ms")?.parse().ok()?,
         })
     }
-}
-
-/// Runs a command whose output goes to the terminal, and collects what models have explored.
-pub(crate) fn run(command: &mut Command, explored: &mut Vec<Explored>) -> Result<Outcome> {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cargo does not start")?;
-    let output = child.stdout.take().context("the output of cargo")?;
-    for line in BufReader::new(output).lines() {
-        let line = line.context("the output of cargo")?;
-        explored.extend(Explored::parse(&line));
-        // A closed terminal must not end the run.
-        let _ = writeln!(std::io::stdout(), "{line}");
-    }
-    let status = child.wait().context("cargo")?;
-    ensure!(status.success(), "cargo {status}");
-    Ok(Outcome::Passed)
 }
 
 /// Where the table is.

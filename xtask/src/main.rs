@@ -1,13 +1,16 @@
 //! The checks of the workspace: `cargo xtask help`.
 //!
-//! Needs a stable Rust toolchain and nothing else. Children print to the terminal themselves, nothing is captured but the
-//! report of the harness.
+//! Needs a stable Rust toolchain and nothing else; what needs more is skipped without it, and says so. Children print to the
+//! terminal themselves or what they print is passed on, but for the reports of the harness and of the fuzzers.
 
 mod arguments;
 mod cargo;
 mod catalogue;
 mod figures;
+mod fuzz;
 mod harness;
+mod mutants;
+mod sanitize;
 mod steps;
 
 use std::fs;
@@ -16,8 +19,9 @@ use std::process::{self, ExitCode};
 use anyhow::{Context, Result, ensure};
 
 use arguments::{Command, LoomOptions, USAGE};
-use cargo::{Workspace, run};
-use catalogue::Catalogue;
+use cargo::{Workspace, run, run_counted};
+use catalogue::{Catalogue, Explored};
+use sanitize::{Sanitizer, Tests};
 use steps::{Outcome, Steps};
 
 fn main() -> ExitCode {
@@ -56,6 +60,34 @@ fn execute(command: Command) -> Result<bool> {
             steps.run(&options.title(), || models(&workspace, &options));
             Ok(steps.finish())
         }
+        Command::Sanitize { sanitizers, tests } => {
+            let mut steps = Steps::new(false);
+            for sanitizer in sanitizers {
+                steps.run(&sanitizer.title(&tests), || sanitizer.run(&workspace, &tests));
+            }
+            Ok(steps.finish())
+        }
+        Command::Fuzz(options) => {
+            let mut steps = Steps::new(true);
+            steps.run(&options.title(), || fuzz::fuzz(&workspace, &options));
+            Ok(steps.finish())
+        }
+        Command::Mutants(options) => {
+            let mut steps = Steps::new(true);
+            steps.run("mutants", || mutants::mutants(&workspace, &options));
+            Ok(steps.finish())
+        }
+        Command::Verify { with_mutants } => {
+            let mut steps = Steps::new(false);
+            for part in VERIFIED {
+                part(&workspace, &mut steps);
+            }
+            if with_mutants {
+                let options = mutants::Options::default();
+                steps.run("mutants", || mutants::mutants(&workspace, &options));
+            }
+            Ok(steps.finish())
+        }
         Command::Figures(effort) => {
             let mut steps = Steps::new(true);
             steps.run("figures", || figures::measure(&workspace, &effort));
@@ -69,6 +101,31 @@ fn execute(command: Command) -> Result<bool> {
     }
 }
 
+/// What `verify` runs, in this order: one line each, one or more steps.
+const VERIFIED: &[fn(&Workspace, &mut Steps)] = &[
+    |workspace, steps| test(workspace, steps, None, true),
+    lints,
+    scenarios,
+    |workspace, steps| sanitizers(workspace, steps, &Tests::All),
+    |workspace, steps| fuzzers(workspace, steps, 60),
+];
+
+fn sanitizers(workspace: &Workspace, steps: &mut Steps, tests: &Tests) {
+    for sanitizer in Sanitizer::ALL {
+        steps.run(&sanitizer.title(tests), || sanitizer.run(workspace, tests));
+    }
+}
+
+fn fuzzers(workspace: &Workspace, steps: &mut Steps, seconds: u64) {
+    for &target in fuzz::TARGETS {
+        let options = fuzz::Options {
+            target: Some(target.to_owned()),
+            seconds,
+        };
+        steps.run(&options.title(), || fuzz::fuzz(workspace, &options));
+    }
+}
+
 /// All tests: unit, integration and documentation, then the models with their twins.
 fn test(workspace: &Workspace, steps: &mut Steps, bound: Option<usize>, no_fail_fast: bool) {
     steps.run("tests: unit, integration, documentation", || {
@@ -76,7 +133,7 @@ fn test(workspace: &Workspace, steps: &mut Steps, bound: Option<usize>, no_fail_
         if no_fail_fast {
             cargo.arg("--no-fail-fast");
         }
-        run(&mut cargo)
+        Ok(Outcome::Did(run_counted(&mut cargo)?.to_string()))
     });
     let options = LoomOptions {
         filter: None,
@@ -114,6 +171,7 @@ fn models(workspace: &Workspace, options: &LoomOptions) -> Result<Outcome> {
         cargo
     };
     let mut explored = Vec::new();
+    let mut counted = cargo::Counted::default();
     let mut matching = 0;
     for build in [&stand_in as &dyn Fn() -> process::Command, &collector] {
         if let Some(filter) = &options.filter {
@@ -126,8 +184,7 @@ fn models(workspace: &Workspace, options: &LoomOptions) -> Result<Outcome> {
         }
         let mut cargo = build();
         cargo.args(&options.filter);
-        println!("    {}", cargo::shown(&cargo));
-        catalogue::run(&mut cargo, &mut explored)?;
+        counted += cargo::run_read(&mut cargo, |line| explored.extend(Explored::parse(line)))?;
     }
     if let Some(filter) = &options.filter {
         ensure!(matching > 0, "no model or twin is called {filter:?}");
@@ -142,7 +199,7 @@ fn models(workspace: &Workspace, options: &LoomOptions) -> Result<Outcome> {
             path.display()
         );
     }
-    Ok(Outcome::Passed)
+    Ok(Outcome::Did(format!("{counted}: models and twins")))
 }
 
 /// How many tests of a build have `filter` in their names.
@@ -165,8 +222,16 @@ fn check_catalogue(workspace: &Workspace) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Everything that is not a test: form, lints of both builds, documentation, and a short run of the harness.
+/// Everything that is not one of all tests: form, lints of both builds, documentation, and short runs of the harness, the
+/// sanitizers and the fuzzers.
 fn ci(workspace: &Workspace, steps: &mut Steps) {
+    lints(workspace, steps);
+    scenarios(workspace, steps);
+    sanitizers(workspace, steps, &Tests::Quick);
+    fuzzers(workspace, steps, fuzz::SECONDS);
+}
+
+fn lints(workspace: &Workspace, steps: &mut Steps) {
     steps.run("format", || {
         if let Some(skipped) = workspace.without_component("fmt", "rustfmt") {
             return Ok(skipped);
@@ -226,6 +291,9 @@ fn ci(workspace: &Workspace, steps: &mut Steps) {
         cargo::append_flags(&mut cargo, "RUSTDOCFLAGS", &["-D", "warnings"]);
         steps.run(title, || run(&mut cargo));
     }
+}
+
+fn scenarios(workspace: &Workspace, steps: &mut Steps) {
     steps.run("harness: build", || run(&mut workspace.cargo(harness::BUILD)));
     steps.run("harness: each scenario, verified", || {
         harness::verify_scenarios(workspace)

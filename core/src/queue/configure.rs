@@ -168,7 +168,7 @@ impl Queue {
         self.inner.hot.settings.set_max_receives(max_receives);
     }
 
-    fn config_lock(&self) -> std::sync::MutexGuard<'_, QueueConfig> {
+    fn config_lock(&self) -> crate::sync::MutexGuard<'_, QueueConfig> {
         self.inner
             .config
             .lock()

@@ -350,7 +350,7 @@ impl Past {
             })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Eras> {
+    fn lock(&self) -> crate::sync::MutexGuard<'_, Eras> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
