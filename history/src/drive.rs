@@ -196,6 +196,7 @@ impl<'d, Q: Queue, T: Time> Driver<'d, Q, T> {
                 && purges > 0
                 && operation > 0
                 && u64::from(operation).is_multiple_of(every.max(1))
+                && u64::from(operation) <= purges * every.max(1)
             {
                 let invoke = self.time.now();
                 let outcome = self.queue.purge();

@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn leases_end_where_their_last_change_says() {
-        use Outcome::{Done, Expired, Refused, Unknown};
+        use Outcome::{Done, Expired, Refused};
         assert_eq!(end_of_lease(100, &[]), 100);
         assert_eq!(end_of_lease(100, &[change(10, 20, 200, Done)]), 210);
         assert_eq!(end_of_lease(100, &[change(10, 20, 0, Done)]), 10);
