@@ -123,7 +123,7 @@ pub enum Outcome {
     Done,
     /// Nothing: the message is not there any more.
     Gone,
-    /// Nothing: the lease was over, and the message has been received again.
+    /// Nothing: the lease was over, and the message has been received again, or is on its way to that.
     Superseded,
     /// Nothing: the lease was over.
     Expired,

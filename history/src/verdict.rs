@@ -51,8 +51,12 @@ pub struct Seen {
     pub redelivered: u64,
     /// Deletes that were done.
     pub deleted: u64,
-    /// Handles refused as superseded or expired.
+    /// Deletes refused because the lease was over.
     pub stale: u64,
+    /// Changes of visibility refused because the lease was over.
+    pub stale_changes: u64,
+    /// Messages received from dead-letter queues, counted each time.
+    pub dead: u64,
     /// Operations without an answer.
     pub unanswered: u64,
 }

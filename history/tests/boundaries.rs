@@ -56,6 +56,17 @@ fn judge(write: impl FnOnce(&mut Notes)) -> Verdict {
     judge_with(&Rules::standard(), End::Unknown, write)
 }
 
+/// Two threads send one message each, to one group, at these times; what is received is up to `write`.
+fn judge_sends(sends: [(u64, u64); 2], write: impl FnOnce(&mut Notes)) -> Verdict {
+    let mut other = Recorder::new(1, 1);
+    let mut notes = Notes(Recorder::new(0, 8));
+    notes.send(sends[0].0, sends[0].1, in_group(sent(1)));
+    other.send(sends[1].0, sends[1].1, in_group(sent(2)));
+    write(&mut notes);
+    let history = History::merge([notes.0, other], End::Unknown).expect("well formed");
+    check(&history, &Rules::fifo(1_000))
+}
+
 fn judge_fifo(write: impl FnOnce(&mut Notes)) -> Verdict {
     judge_with(&Rules::fifo(1_000), End::Unknown, write)
 }
@@ -677,9 +688,7 @@ fn behind_one_in_flight() {
 #[test]
 fn sequence_numbers() {
     let numbers = |sequences: [u128; 3], second_is_sent_at| {
-        judge_fifo(|notes| {
-            notes.send(0, 10, in_group(sent(1)));
-            notes.send(second_is_sent_at, 20, in_group(sent(2)));
+        judge_sends([(0, 10), (second_is_sent_at, 20)], |notes| {
             let [one, again, two] = sequences.map(Some);
             notes.receive(
                 30,
@@ -714,11 +723,27 @@ fn sequence_numbers() {
     convicted(&numbers([2, 2, 1], 11), Rule::Sequenced);
     // Sends that overlap may have any; but then they are received in that order.
     convicted(&numbers([2, 2, 1], 10), Rule::Ordered);
-    // They tell the order of sends that overlap.
-    let order = |numbers: [u128; 2]| {
+    // Those of one thread do not overlap, whatever its clock says.
+    let batch = |first: u128, second: u128| {
         judge_fifo(|notes| {
             notes.send(0, 10, in_group(sent(1)));
-            notes.send(10, 20, in_group(sent(2)));
+            notes.send(0, 10, in_group(sent(2)));
+            let call = notes.0.call();
+            let place = |place, sequence: u128| Received {
+                sequence: Some(sequence),
+                call,
+                place,
+                ..of_group(received(u64::from(place) + 1, 1))
+            };
+            notes.0.receive(30, 31, place(0, first));
+            notes.0.receive(30, 31, place(1, second));
+        })
+    };
+    acquitted(&batch(1, 2));
+    convicted(&batch(2, 1), Rule::Sequenced);
+    // They tell the order of sends that overlap.
+    let order = |numbers: [u128; 2]| {
+        judge_sends([(0, 10), (10, 20)], |notes| {
             let [one, two] = numbers.map(Some);
             notes.receive(
                 30,

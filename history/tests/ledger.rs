@@ -224,8 +224,10 @@ fn on_a_manual_clock() {
             );
             seen.redelivered += one.redelivered;
             seen.deleted += one.deleted;
+            seen.dead += one.dead;
         }
         assert!(seen.redelivered > 100 && seen.deleted > 1_000, "{seen:?}");
+        assert_eq!(kind.redrive, seen.dead > 10, "{seen:?}");
     }
 }
 

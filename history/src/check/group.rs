@@ -11,6 +11,8 @@ struct Member<'m, 'h> {
     id: u128,
     /// Begin and end of its send.
     sent: (u64, u64),
+    /// Whose send that was, and which.
+    by: Option<(u16, usize)>,
     claims: Vec<&'m Claim<'h>>,
     /// When it was received last: by which receive.
     last: &'m Claim<'h>,
@@ -41,6 +43,7 @@ pub(super) fn check(index: &Index<'_>, findings: &mut Findings<'_>) {
             groups.entry(place).or_default().push(Member {
                 id,
                 sent,
+                by: index.original_of(message).map(|at| (index.worker(at), at)),
                 claims,
                 last,
                 from: u128::from(sent.0),
@@ -103,6 +106,9 @@ fn sequence(members: &mut [Member<'_, '_>], lane: u8, findings: &mut Findings<'_
             is_good = false;
         }
     }
+    if lane == 0 {
+        is_good &= follows_threads(members, &numbers, findings);
+    }
     for &at in &order {
         if lane > 0 {
             break;
@@ -122,6 +128,24 @@ fn sequence(members: &mut [Member<'_, '_>], lane: u8, findings: &mut Findings<'_
     if is_good {
         for (member, number) in members.iter_mut().zip(numbers) {
             (member.from, member.to) = (number, number);
+        }
+    }
+    is_good
+}
+
+/// Each thread's sends are in the order in which it noted them: those of one batch too, and where its clock stands still.
+fn follows_threads(members: &[Member<'_, '_>], numbers: &[u128], findings: &mut Findings<'_>) -> bool {
+    let mut sends: Vec<_> = (0..members.len())
+        .filter_map(|at| Some((members[at].by?, at)))
+        .collect();
+    sends.sort_unstable();
+    let mut is_good = true;
+    for pair in sends.windows(2) {
+        let [((worker, one_at), one), ((other, next_at), next)] = [pair[0], pair[1]];
+        if worker == other && numbers[one] > numbers[next] {
+            let what = "sent by one thread, with falling sequence numbers";
+            findings.add(Rule::Sequenced, Some(members[next].id), what, &[one_at, next_at]);
+            is_good = false;
         }
     }
     is_good

@@ -13,6 +13,7 @@ use crate::{
 pub(super) struct Use {
     /// Of its event.
     pub(super) at: usize,
+    pub(super) worker: u16,
     pub(super) invoke: u64,
     pub(super) back: u64,
     pub(super) outcome: Outcome,
@@ -45,6 +46,7 @@ pub(super) struct Message<'h> {
 }
 
 pub(super) struct Index<'h> {
+    history: &'h History,
     pub(super) events: &'h [Event],
     pub(super) messages: HashMap<u128, Message<'h>>,
     /// The send of each token.
@@ -69,6 +71,7 @@ impl<'h> Index<'h> {
     pub(super) fn new(history: &'h History, rules: &Rules) -> Self {
         let events = &history.events[..];
         let mut index = Self {
+            history,
             events,
             messages: HashMap::new(),
             tokens: HashMap::new(),
@@ -91,6 +94,7 @@ impl<'h> Index<'h> {
                     if let Some(receive) = history.find(lease) {
                         uses.entry(receive).or_default().push(Use {
                             at,
+                            worker: history.name(at).worker,
                             invoke,
                             back,
                             outcome,
@@ -106,6 +110,7 @@ impl<'h> Index<'h> {
                     if let Some(receive) = history.find(lease) {
                         uses.entry(receive).or_default().push(Use {
                             at,
+                            worker: history.name(at).worker,
                             invoke,
                             back,
                             outcome,
@@ -131,7 +136,7 @@ impl<'h> Index<'h> {
                 continue;
             };
             let mut uses = uses.remove(&at).unwrap_or_default();
-            uses.sort_by_key(|one| (one.invoke, one.back));
+            uses.sort_by_key(|one| (one.invoke, one.back, one.at));
             let mut claim = Claim {
                 at,
                 worker: history.name(at).worker,
@@ -162,6 +167,17 @@ impl<'h> Index<'h> {
         index
     }
 
+    /// The send of a message, if that was answered: then it was accepted before the thread's next one.
+    pub(super) fn original_of(&self, message: &Message<'_>) -> Option<usize> {
+        let at = message.original?;
+        matches!(self.send(at)?.answer, Answer::Accepted(_)).then_some(at)
+    }
+
+    /// Whose event it is.
+    pub(super) fn worker(&self, at: usize) -> u16 {
+        self.history.name(at).worker
+    }
+
     pub(super) fn send(&self, at: usize) -> Option<&'h Sent> {
         match &self.events[at].action {
             Action::Send(send) => Some(send),
@@ -189,11 +205,20 @@ impl<'h> Index<'h> {
     }
 }
 
+impl Use {
+    /// Whether this was over when the other one began. One thread does one thing at a time, also if its clock stands still.
+    pub(super) fn is_before(&self, other: &Self) -> bool {
+        self.back < other.invoke
+            || self.back == other.invoke && self.worker == other.worker && self.at < other.at
+    }
+}
+
 /// Before when a lease did certainly not end, that would end at `end` or later if nobody used its handle.
 pub(super) fn end_of_lease(mut end: u64, uses: &[Use]) -> u64 {
     // What may come late: deletes and changes without an answer.
     let mut cap = u64::MAX;
-    let mut settled = 0;
+    // The change that came back last.
+    let mut last: Option<&Use> = None;
     for one in uses {
         let until = match (one.outcome, one.visibility) {
             (Outcome::Done | Outcome::Gone, None) => {
@@ -211,12 +236,13 @@ pub(super) fn end_of_lease(mut end: u64, uses: &[Use]) -> u64 {
             (Outcome::Superseded | Outcome::Expired | Outcome::Refused, _) => continue,
         };
         // Of two changes at a time either may be the last.
-        end = if settled < one.invoke {
-            until
-        } else {
-            end.min(until)
+        end = match last {
+            Some(last) if !last.is_before(one) => end.min(until),
+            _ => until,
         };
-        settled = settled.max(one.back);
+        if last.is_none_or(|last| last.back <= one.back) {
+            last = Some(one);
+        }
     }
     end.min(cap)
 }
@@ -228,6 +254,7 @@ mod tests {
     fn change(invoke: u64, back: u64, visibility: u64, outcome: Outcome) -> Use {
         Use {
             at: 0,
+            worker: 0,
             invoke,
             back,
             outcome,

@@ -461,14 +461,11 @@ fn honoured(
         gone = gone.min(sent.saturating_add(retention).saturating_sub(rules.tolerance));
     }
     for claim in &message.claims {
-        let mut settled = 0;
         for (place, one) in claim.uses.iter().enumerate() {
-            let is_alone = settled < one.invoke
-                && claim
-                    .uses
-                    .get(place + 1)
-                    .is_none_or(|next| one.back < next.invoke);
-            settled = settled.max(one.back);
+            let before = claim.uses[..place].iter().max_by_key(|one| one.back);
+            let next = claim.uses.get(place + 1);
+            let is_alone = before.is_none_or(|before| before.is_before(one))
+                && next.is_none_or(|next| one.is_before(next));
             if !matches!(
                 one.outcome,
                 Outcome::Superseded | Outcome::Expired | Outcome::Gone
@@ -476,17 +473,18 @@ fn honoured(
                 continue;
             }
             let is_moved = order.highest > claim.receive.lane;
-            let by_lost = index.lost_receives.partition_point(|&invoke| invoke <= one.back) > 0;
+            let by_lost = !index.lost_receives.is_empty();
             let mut add = |what: &str| findings.add(Rule::Honoured, Some(id), what, &[claim.at, one.at]);
             match one.outcome {
                 Outcome::Gone if gone > one.back && !is_moved => {
                     add("said to be gone, and nobody deleted it");
                 }
+                // It may have been on its way when that was said.
                 Outcome::Superseded
                     if gone > one.back
                         && !is_moved
                         && !by_lost
-                        && !order.may_be_superseded(claim, one.back) =>
+                        && !order.may_be_superseded(claim, u64::MAX) =>
                 {
                     add("said to be received again, and was not");
                 }

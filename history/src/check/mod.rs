@@ -60,16 +60,23 @@ fn count(action: &Action, verdict: &mut Verdict) {
             Answer::Refused => {}
             Answer::Unknown => seen.unanswered += 1,
         },
-        Action::Receive(_) => seen.received += 1,
-        Action::LostReceive => seen.unanswered += 1,
-        Action::Delete { outcome, .. } if *outcome == Outcome::Done => seen.deleted += 1,
-        Action::Delete { outcome, .. } | Action::Change { outcome, .. } | Action::Purge { outcome } => {
-            match outcome {
-                Outcome::Superseded | Outcome::Expired => seen.stale += 1,
-                Outcome::Unknown => seen.unanswered += 1,
-                _ => {}
-            }
+        Action::Receive(receive) => {
+            seen.received += 1;
+            seen.dead += u64::from(receive.lane > 0);
         }
+        Action::LostReceive => seen.unanswered += 1,
+        Action::Delete { outcome, .. } => match outcome {
+            Outcome::Done => seen.deleted += 1,
+            Outcome::Superseded | Outcome::Expired => seen.stale += 1,
+            Outcome::Unknown => seen.unanswered += 1,
+            Outcome::Gone | Outcome::Refused => {}
+        },
+        Action::Change { outcome, .. } => match outcome {
+            Outcome::Superseded | Outcome::Expired => seen.stale_changes += 1,
+            Outcome::Unknown => seen.unanswered += 1,
+            _ => {}
+        },
+        Action::Purge { outcome } => seen.unanswered += u64::from(*outcome == Outcome::Unknown),
         Action::Memory { .. } => {}
     }
 }
