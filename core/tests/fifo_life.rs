@@ -22,8 +22,8 @@ use std::{
 };
 
 use common::{
-    LONG, assert_balanced, delete, fifo, fifo_with, manual, ms, one, release, secs, send_to_groups, states,
-    texts,
+    LONG, assert_balanced, delete, fifo, fifo_with, manual, ms, on_thread, one, release, secs,
+    send_to_groups, states, texts,
 };
 use epoq::{
     Broker, Counts, Deletion, Heartbeat, ManualClock, Message, MessageState, Outgoing, PeekFilter, Queue,

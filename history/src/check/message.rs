@@ -1,6 +1,6 @@
 //! The rules about single messages.
 
-use std::collections::HashSet;
+use std::{cell::LazyCell, collections::HashSet};
 
 use super::index::{Claim, Index, Message, Purge, Use, end_of_lease};
 use crate::{
@@ -534,15 +534,18 @@ pub(super) fn check_end(
     let (mut must_be, mut may_be) = (0, 0);
     for &id in ids {
         let message = &index.messages[&id];
-        let order = Order::new(&message.claims);
+        let order = LazyCell::new(|| Order::new(&message.claims));
         let uses = || {
             message
                 .claims
                 .iter()
                 .flat_map(|claim| claim.uses.iter().map(move |one| (claim, one)))
         };
-        let ended =
-            uses().find(|(claim, one)| one.outcome == Outcome::Done && is_end(one, claim, &order, rules));
+        let ended = uses().find(|(claim, one)| {
+            one.visibility.is_none()
+                && one.outcome == Outcome::Done
+                && (rules.exact || is_end(one, claim, &order, rules))
+        });
         let may_have_ended = uses().any(|(_, one)| {
             one.visibility.is_none() && matches!(one.outcome, Outcome::Done | Outcome::Unknown)
         });
