@@ -54,10 +54,12 @@ fn main() {
     println!("recording: {best:.1} ns an event, the best of {PASSES} passes");
     let history = History::merge([recorder], End::Empty).expect("well formed");
     for (name, rules) in [("standard", Rules::standard()), ("FIFO", Rules::fifo(1_000_000))] {
-        let began = Instant::now();
-        let verdict = check(&history, &rules);
-        let ms = began.elapsed().as_millis();
-        assert!(verdict.is_acquitted() || name == "standard", "{verdict}");
-        println!("checking, {name}: {ms} ms for {} events", EVENTS * 3);
+        let mut best = f64::INFINITY;
+        for _ in 0..PASSES {
+            let began = Instant::now();
+            assert!(check(&history, &rules).is_acquitted());
+            best = best.min(began.elapsed().as_nanos() as f64 / (EVENTS * 3) as f64);
+        }
+        println!("checking, {name}: {best:.0} ns an event, the best of {PASSES} passes");
     }
 }

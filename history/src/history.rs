@@ -1,10 +1,8 @@
 //! All threads' notes together.
 
-use std::{
-    collections::{HashMap, HashSet},
-    error::Error,
-    fmt,
-};
+use std::{collections::HashMap, error::Error, fmt};
+
+use foldhash::{HashSet, HashSetExt as _};
 
 use crate::{
     event::{Action, Event, Lease},

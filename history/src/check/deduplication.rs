@@ -1,6 +1,8 @@
 //! The rules about deduplication.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use foldhash::{HashMap, HashMapExt as _};
 
 use super::index::Index;
 use crate::{

@@ -1,6 +1,6 @@
 //! A history, sorted by what it is about.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 
 use crate::{
     event::{Action, Answer, Event, Outcome, Received, Sent},
@@ -79,7 +79,8 @@ impl<'h> Index<'h> {
             lost_receives: Vec::new(),
             last: events.iter().map(|event| event.back).max().unwrap_or(0),
         };
-        let mut uses: HashMap<usize, Vec<Use>> = HashMap::new();
+        // With the receives that their handles are of.
+        let mut uses: Vec<(usize, Use)> = Vec::new();
         for (at, event) in events.iter().enumerate() {
             let &Event { invoke, back, .. } = event;
             match &event.action {
@@ -92,14 +93,17 @@ impl<'h> Index<'h> {
                 Action::LostReceive => index.lost_receives.push(invoke),
                 &Action::Delete { lease, outcome } => {
                     if let Some(receive) = history.find(lease) {
-                        uses.entry(receive).or_default().push(Use {
-                            at,
-                            worker: history.name(at).worker,
-                            invoke,
-                            back,
-                            outcome,
-                            visibility: None,
-                        });
+                        uses.push((
+                            receive,
+                            Use {
+                                at,
+                                worker: history.name(at).worker,
+                                invoke,
+                                back,
+                                outcome,
+                                visibility: None,
+                            },
+                        ));
                     }
                 }
                 &Action::Change {
@@ -108,14 +112,17 @@ impl<'h> Index<'h> {
                     outcome,
                 } => {
                     if let Some(receive) = history.find(lease) {
-                        uses.entry(receive).or_default().push(Use {
-                            at,
-                            worker: history.name(at).worker,
-                            invoke,
-                            back,
-                            outcome,
-                            visibility: Some(visibility),
-                        });
+                        uses.push((
+                            receive,
+                            Use {
+                                at,
+                                worker: history.name(at).worker,
+                                invoke,
+                                back,
+                                outcome,
+                                visibility: Some(visibility),
+                            },
+                        ));
                     }
                 }
                 Action::Purge { outcome } => match outcome {
@@ -131,12 +138,15 @@ impl<'h> Index<'h> {
             }
         }
         index.lost_receives.sort_unstable();
+        uses.sort_unstable_by_key(|(receive, one)| (*receive, one.invoke, one.back, one.at));
+        let mut all_uses = &uses[..];
         for (at, event) in events.iter().enumerate() {
             let Action::Receive(receive) = &event.action else {
                 continue;
             };
-            let mut uses = uses.remove(&at).unwrap_or_default();
-            uses.sort_by_key(|one| (one.invoke, one.back, one.at));
+            let mine = all_uses.iter().take_while(|(receive, _)| *receive == at).count();
+            let uses: Vec<_> = all_uses[..mine].iter().map(|(_, one)| *one).collect();
+            all_uses = &all_uses[mine..];
             let mut claim = Claim {
                 at,
                 worker: history.name(at).worker,

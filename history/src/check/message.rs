@@ -1,6 +1,8 @@
 //! The rules about single messages.
 
-use std::{cell::LazyCell, collections::HashSet};
+use std::cell::LazyCell;
+
+use foldhash::{HashSet, HashSetExt as _};
 
 use super::index::{Claim, Index, Message, Purge, Use, end_of_lease};
 use crate::{
