@@ -70,7 +70,7 @@ rules! {
     Moved = "dead letters stay dead",
     /// FIFO: sequence numbers grow in the order of the sends, and each message has one of its own.
     ///
-    /// Cannot see: an order among sends of one group that overlap.
+    /// Cannot see: an order among sends of several threads that overlap.
     Sequenced = "sequence numbers follow the sends",
     /// FIFO: when a message is delivered, all that were sent before it to its group are gone, or stand before it in the same
     /// answer. It is known that one was not gone if it is received later.
