@@ -22,8 +22,8 @@ use std::{
 };
 
 use common::{
-    LONG, assert_balanced, delete, fifo, fifo_with, manual, ms, on_thread, one, release, secs,
-    send_to_groups, states, texts,
+    LONG, assert_balanced, delete, fifo, fifo_with, manual, ms, one, release, secs, send_to_groups, states,
+    texts,
 };
 use epoq::{
     Broker, Counts, Deletion, Heartbeat, ManualClock, Message, MessageState, Outgoing, PeekFilter, Queue,
@@ -1033,17 +1033,4 @@ fn a_receive_of_one_finds_it_in_any_partition() {
         assert_eq!(bodies.len(), 2);
         time.advance(secs(1) + ms(1));
     }
-}
-
-/// What the thread's own list of workers holds goes when the thread does, after other thread-local values.
-#[test]
-fn the_last_reference_goes_with_its_thread() {
-    let budget = on_thread(|| {
-        let broker = Broker::new();
-        let queue = fifo(&broker, "last.fifo");
-        send_to_groups(&queue, &["a-1", "b-1"]);
-        assert_eq!(queue.receive(10, LONG).expect("valid").len(), 2);
-        broker.budget()
-    });
-    assert_eq!(budget.read().used, 0);
 }
