@@ -353,6 +353,13 @@ The end.
     }
 
     #[test]
+    fn the_readme_of_the_models_is_true() {
+        let workspace = Workspace::find().unwrap();
+        let told = fs::read_to_string(readme(&workspace)).unwrap();
+        Catalogue::read(&workspace).unwrap().check(&told).unwrap();
+    }
+
+    #[test]
     fn names_are_not_used_twice() {
         assert!(catalogue().add(SOURCE).is_err());
     }
