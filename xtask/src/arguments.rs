@@ -12,6 +12,8 @@ cargo xtask COMMAND
   test [--bound N] [--no-fail-fast]   all tests: unit, integration, documentation, loom models with their twins
   loom [FILTER] [--bound N] [--no-fail-fast]
                                       only the models and twins, or those whose name contains FILTER
+  mutate-orderings [OPTIONS]          weakens each memory ordering of the ledger in turn, which a model has to notice;
+                                      --help lists the options
   ci [--no-fail-fast]                 format, clippy of the normal and the loom build, documentation, and a short run of
                                       each harness scenario, which must verify
   figures [--seconds S] [--passes N]  measures the README's table of figures and writes it there and to results/;
@@ -35,6 +37,8 @@ pub(crate) enum Command {
         no_fail_fast: bool,
     },
     Figures(Effort),
+    /// With its own options.
+    MutateOrderings(Vec<String>),
     Help,
 }
 
@@ -54,6 +58,9 @@ impl Command {
         }
         if command == "figures" {
             return Self::parse_figures(arguments);
+        }
+        if command == "mutate-orderings" {
+            return Ok(Self::MutateOrderings(arguments.collect()));
         }
         let (takes_filter, takes_bound) = match command.as_str() {
             "test" => (false, true),
@@ -173,6 +180,10 @@ mod tests {
             })
         );
         assert_eq!(parse("loom --help").unwrap(), Command::Help);
+        assert_eq!(
+            parse("mutate-orderings --quick").unwrap(),
+            Command::MutateOrderings(vec!["--quick".to_owned()])
+        );
     }
 
     #[test]

@@ -58,6 +58,11 @@ fn execute(command: Command) -> Result<bool> {
             steps.run("figures", || figures::measure(&workspace, &effort));
             Ok(steps.finish())
         }
+        Command::MutateOrderings(options) => {
+            let mut steps = Steps::new(true);
+            steps.run("ordering mutants", || mutate_orderings(&workspace, &options));
+            Ok(steps.finish())
+        }
         Command::Ci { no_fail_fast } => {
             let mut steps = Steps::new(!no_fail_fast);
             ci(&workspace, &mut steps);
@@ -116,6 +121,12 @@ fn models(workspace: &Workspace, options: &LoomOptions) -> Result<Outcome> {
         ensure!(matching > 0, "no model or twin is called {filter:?}");
     }
     run(&mut cargo())
+}
+
+/// The mutants of the ledger's orderings, by a program of its own.
+fn mutate_orderings(workspace: &Workspace, options: &[String]) -> Result<Outcome> {
+    let mut cargo = workspace.cargo(&["run", "--quiet", "--package", "ordering-mutants", "--"]);
+    run(cargo.args(options))
 }
 
 /// Everything that is not a test: form, lints of both builds, documentation, and a short run of the harness.
