@@ -10,12 +10,17 @@ use anyhow::Result;
 
 use crate::model::{Ending, Model};
 use crate::mutant::Mutant;
-use crate::site::Site;
-use crate::state::{Sources, State, Verdict};
+use crate::site::{Kind, Site};
+use crate::state::{Measures, Sources, State, Verdict};
 
 /// A model with a mutant may have more to explore than without; it is given so many times as long, and a while.
 const PATIENCE: u32 = 8;
 const PATIENCE_AT_LEAST: Duration = Duration::from_secs(20);
+
+/// A model is slow that takes more than one part in so many of all models' time.
+const SLOW_SHARE: u32 = 30;
+/// Where fewer models reach a site, and if it is a hand-over, its mutants meet the slow ones too.
+const FEW: usize = 20;
 
 pub(crate) struct Campaign<'c> {
     pub(crate) sites: &'c [Site],
@@ -24,6 +29,8 @@ pub(crate) struct Campaign<'c> {
     pub(crate) bound: &'c str,
     pub(crate) logs: &'c Path,
     pub(crate) jobs: usize,
+    /// Whether every mutant meets the slow models too.
+    pub(crate) slow: bool,
 }
 
 /// A mutant with its verdict.
@@ -62,10 +69,28 @@ impl Kills {
     }
 }
 
-/// Measures all models, without a mutant; those tests that explore none are left out.
-pub(crate) fn measure(models: &[Model], bound: &str, logs: &Path, jobs: usize) -> Result<Vec<Model>> {
-    let measured = in_parallel(models, jobs, |model, _| model.measured(logs, bound))?;
-    Ok(measured.into_iter().flatten().collect())
+/// Measures all models, without a mutant, but for those whose measures are known; tests that explore none are left out.
+pub(crate) fn measure(
+    models: Vec<Model>,
+    measures: Measures,
+    bound: &str,
+    logs: &Path,
+    jobs: usize,
+) -> Result<Vec<Model>> {
+    let measures = Mutex::new(measures);
+    let measured = in_parallel(&models, jobs, |model, _| {
+        let known = lock(&measures).of(model);
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let measured = model.measure(logs, bound)?;
+        lock(&measures).note(model, measured.clone())?;
+        Ok(measured)
+    })?;
+    let models = models.into_iter().zip(measured);
+    Ok(models
+        .filter_map(|(model, measured)| model.with(measured))
+        .collect())
 }
 
 /// Does `work` for each item on `jobs` threads; the results are in the items' order.
@@ -126,7 +151,12 @@ impl Campaign<'_> {
             let key = mutant.key.to_string();
             let known = lock(progress)
                 .state
-                .known(&key, site, &mutant.orders, self.sources);
+                .known(&key, site, &mutant.orders, self.sources)
+                // Of fewer models than are run now.
+                .filter(|(verdict, _)| match verdict {
+                    Verdict::Survived { models } => *models >= self.reaching(mutant.site).count(),
+                    _ => true,
+                });
             let is_new = known.is_none();
             let implied = judged
                 .first()
@@ -170,13 +200,31 @@ impl Campaign<'_> {
         Ok(judged)
     }
 
-    fn judge(&self, mutant: &Mutant, progress: &Mutex<Progress>, job: usize) -> Result<Verdict> {
-        let site = &self.sites[mutant.site];
-        let mut models: Vec<&Model> = self
+    /// The models that a mutant of the site meets.
+    fn reaching(&self, site: usize) -> impl Iterator<Item = &Model> {
+        let reach = move |model: &&Model| model.reached.contains(&site);
+        let quick = self
             .models
             .iter()
-            .filter(|model| model.reached.contains(&mutant.site))
-            .collect();
+            .filter(reach)
+            .filter(|model| !self.is_slow(model))
+            .count();
+        let is_hand_over = matches!(self.sites[site].kind, Kind::HandOver { .. });
+        let meets_all = self.slow || is_hand_over || quick < FEW;
+        self.models
+            .iter()
+            .filter(reach)
+            .filter(move |model| meets_all || !self.is_slow(model))
+    }
+
+    fn is_slow(&self, model: &Model) -> bool {
+        let together: Duration = self.models.iter().map(|model| model.time).sum();
+        model.time > together / SLOW_SHARE
+    }
+
+    fn judge(&self, mutant: &Mutant, progress: &Mutex<Progress>, job: usize) -> Result<Verdict> {
+        let site = &self.sites[mutant.site];
+        let mut models: Vec<&Model> = self.reaching(mutant.site).collect();
         if models.is_empty() {
             return Ok(Verdict::Unreached);
         }

@@ -27,7 +27,7 @@ mod state;
 use std::fs;
 use std::path::{self, Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
@@ -37,7 +37,7 @@ use campaign::Campaign;
 use mutant::Mutant;
 use options::{Options, USAGE};
 use report::Report;
-use state::{Sources, State};
+use state::{Measures, Sources, State};
 
 /// Mutants in a quick run.
 const QUICK: usize = 40;
@@ -90,12 +90,17 @@ fn run(options: &Options) -> Result<bool> {
     // The loom build's own directory, for the sake of the dependencies that are built there.
     let tests = model::build(&copy, &target.join("loom"))?;
     println!("==> models without a mutant");
-    let models = campaign::measure(&tests, &options.bound, &logs, options.jobs)?;
-    let together: f64 = models.iter().map(|model| model.time.as_secs_f64()).sum();
-    println!("    {} tests with models, {together:.1} s together", models.len());
+    let sources = Sources::read(&root, &options.bound)?;
+    let measures = Measures::load(&folder.join("models.json"), options.fresh, &sources, &sites);
+    let models = campaign::measure(tests, measures, &options.bound, &logs, options.jobs)?;
+    let together: Duration = models.iter().map(|model| model.time).sum();
+    println!(
+        "    {} tests with models, {:.1} s together",
+        models.len(),
+        together.as_secs_f64()
+    );
 
     println!("==> models with mutants");
-    let sources = Sources::read(&root, &options.bound)?;
     let state = State::load(&folder.join("state.json"), options.fresh);
     let campaign = Campaign {
         sites: &sites,
@@ -104,6 +109,7 @@ fn run(options: &Options) -> Result<bool> {
         bound: &options.bound,
         logs: &logs,
         jobs: options.jobs,
+        slow: options.slow,
     };
     let judged = campaign.run(&chosen, state)?;
     let report = Report {

@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// One test that explores models.
@@ -21,6 +22,13 @@ pub(crate) struct Model {
     pub(crate) reached: BTreeSet<usize>,
     /// How long it takes without a mutant.
     pub(crate) time: Duration,
+}
+
+/// What a run without a mutant has told, or that the test explores no model.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Measured {
+    /// Sites that it reaches, and how long it takes in seconds.
+    explored: Option<(BTreeSet<usize>, f64)>,
 }
 
 /// What became of one run.
@@ -112,9 +120,8 @@ pub(crate) fn build(copy: &Path, target: &Path) -> Result<Vec<Model>> {
 }
 
 impl Model {
-    /// Runs the model without a mutant: what it reaches, and how long it takes. `None` for a test that explores none, such as a
-    /// twin.
-    pub(crate) fn measured(&self, folder: &Path, bound: &str) -> Result<Option<Self>> {
+    /// Runs the model without a mutant: what it reaches, and how long it takes.
+    pub(crate) fn measure(&self, folder: &Path, bound: &str) -> Result<Measured> {
         let reached = folder.join(format!("{}-{}.reached", self.file, self.name));
         let log = folder.join(format!("{}-{}.log", self.file, self.name));
         if reached.exists() {
@@ -123,21 +130,31 @@ impl Model {
         let start = Instant::now();
         let mut child = self.start(&log, bound, &[("EPOQ_REACHED", reached.as_os_str().to_owned())])?;
         let status = child.wait().context("the model ends")?;
-        let time = start.elapsed();
+        let seconds = start.elapsed().as_secs_f64();
         let output = fs::read_to_string(&log).with_context(|| log.display().to_string())?;
-        if !status.success() {
-            bail!("{} fails without a mutant:\n{output}", self.name);
-        }
+        ensure!(
+            status.success(),
+            "{} fails without a mutant:\n{output}",
+            self.name
+        );
         if !output.contains(EXPLORED) {
-            return Ok(None);
+            return Ok(Measured { explored: None });
         }
         let numbers = fs::read_to_string(&reached).unwrap_or_default();
         let reached = numbers.lines().map(str::parse).collect::<Result<_, _>>()?;
-        Ok(Some(Self {
+        Ok(Measured {
+            explored: Some((reached, seconds)),
+        })
+    }
+
+    /// The model with what was measured; `None` for a test that explores none, such as a twin.
+    pub(crate) fn with(self, measured: Measured) -> Option<Self> {
+        let (reached, seconds) = measured.explored?;
+        Some(Self {
             reached,
-            time,
-            ..self.clone()
-        }))
+            time: Duration::from_secs_f64(seconds),
+            ..self
+        })
     }
 
     /// Runs the model with a mutant.

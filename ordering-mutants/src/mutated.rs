@@ -10,7 +10,7 @@ use crate::site::{Access, Kind, Site};
 
 /// What is copied: what the models are built from.
 const FOLDERS: &[&str] = &["core", "loom-tests"];
-const INJECTED: &str = include_str!("injected/mutant.rs");
+pub(crate) const INJECTED: &str = include_str!("injected/mutant.rs");
 const TWIN: &str = "fn twin_within<F>";
 
 /// Writes the copy. Files that are as they should be are left alone, so that cargo builds no more than it must.

@@ -14,6 +14,7 @@ loom-tests/survivors.toml says why none can. What is known from a run before is 
   --fresh             forget what is known
   --filter TEXT       only mutants whose file, function or site contains TEXT; writes no report
   --quick             a sample of those that are to be killed, some two minutes; writes no report
+  --slow              let every mutant meet the slowest models too, which take most of the time
   --jobs N            so many models at a time; otherwise one per core
   --bound N           preemptions loom explores per execution; otherwise 2
   --list              print the mutants and run nothing";
@@ -23,6 +24,7 @@ pub(crate) struct Options {
     pub(crate) fresh: bool,
     pub(crate) filter: Option<String>,
     pub(crate) quick: bool,
+    pub(crate) slow: bool,
     pub(crate) jobs: usize,
     pub(crate) bound: String,
     pub(crate) list: bool,
@@ -35,6 +37,7 @@ impl Options {
             fresh: false,
             filter: None,
             quick: false,
+            slow: false,
             jobs: thread::available_parallelism().map_or(1, NonZeroUsize::get),
             bound: "2".to_owned(),
             list: false,
@@ -54,6 +57,7 @@ impl Options {
             match argument.as_str() {
                 "--fresh" => options.fresh = true,
                 "--quick" => options.quick = true,
+                "--slow" => options.slow = true,
                 "--list" => options.list = true,
                 "--help" | "-h" => options.help = true,
                 "--filter" => options.filter = Some(value()?),
@@ -80,7 +84,7 @@ mod tests {
         assert_eq!(options.filter.as_deref(), Some("slot.rs"));
         assert_eq!((options.jobs, options.bound.as_str()), (3, "3"));
         assert!(options.fresh && !options.quick);
-        for line in ["slot.rs", "--jobs", "--jobs 0", "--bound many", "--slow"] {
+        for line in ["slot.rs", "--jobs", "--jobs 0", "--bound many", "--all"] {
             assert!(parse(line).is_err(), "{line:?}");
         }
     }

@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::model::{Measured, Model};
+use crate::mutated::INJECTED;
 use crate::site::Site;
 
 /// What became of one mutant.
@@ -37,6 +39,17 @@ pub(crate) struct Known {
     /// Of the models: of the killer's file, or of all.
     models: String,
     pub(crate) seconds: f64,
+}
+
+/// What runs without a mutant have told.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Measures {
+    /// By the hash of what the model is made of, and its name.
+    known: BTreeMap<String, Measured>,
+    #[serde(skip)]
+    path: PathBuf,
+    #[serde(skip)]
+    by_file: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -69,7 +82,7 @@ fn hash<'t>(texts: impl IntoIterator<Item = &'t str>) -> String {
 
 impl Sources {
     pub(crate) fn read(root: &Path, bound: &str) -> Result<Self> {
-        let mut shared = vec![bound.to_owned()];
+        let mut shared = vec![bound.to_owned(), INJECTED.to_owned()];
         for file in ["src/lib.rs", "tests/stage/mod.rs", "tests/stage/fifo.rs"] {
             shared.push(read(&root.join("loom-tests").join(file))?);
         }
@@ -147,9 +160,47 @@ impl State {
             seconds,
         };
         self.known.insert(key, known);
-        let text = serde_json::to_string_pretty(self).context("the state as JSON")?;
-        let written = self.path.with_extension("new");
-        fs::write(&written, text).with_context(|| written.display().to_string())?;
-        fs::rename(&written, &self.path).with_context(|| self.path.display().to_string())
+        write(&self.path, self)
     }
+}
+
+impl Measures {
+    /// What an earlier run has left, of models made of the same `sources` and a ledger whose sites are these.
+    pub(crate) fn load(path: &Path, fresh: bool, sources: &Sources, sites: &[Site]) -> Self {
+        let read = || serde_json::from_str::<Self>(&fs::read_to_string(path).ok()?).ok();
+        let mut measures = if fresh { None } else { read() }.unwrap_or_default();
+        measures.path = path.to_owned();
+        let texts = sites
+            .iter()
+            .flat_map(|site| [site.function_text.as_str(), site.name.as_str()]);
+        let ledger = hash(texts);
+        measures.by_file = sources
+            .by_file
+            .iter()
+            .map(|(file, of_file)| (file.clone(), hash([of_file.as_str(), ledger.as_str()])))
+            .collect();
+        measures
+    }
+
+    fn key(&self, model: &Model) -> String {
+        let of_file = self.by_file.get(&model.file).map_or("", String::as_str);
+        format!("{of_file} {} {}", model.file, model.name)
+    }
+
+    pub(crate) fn of(&self, model: &Model) -> Option<Measured> {
+        self.known.get(&self.key(model)).cloned()
+    }
+
+    pub(crate) fn note(&mut self, model: &Model, measured: Measured) -> Result<()> {
+        self.known.insert(self.key(model), measured);
+        write(&self.path, self)
+    }
+}
+
+/// Writes a file so that it is whole at any time.
+fn write(path: &Path, content: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(content).context("as JSON")?;
+    let new = path.with_extension("new");
+    fs::write(&new, text).with_context(|| new.display().to_string())?;
+    fs::rename(&new, path).with_context(|| path.display().to_string())
 }

@@ -80,14 +80,11 @@ pub fn ordering(site: usize, written: Ordering) -> Ordering {
 /// The ordering of a read-modify-write.
 ///
 /// loom takes SeqCst for AcqRel; [`super::after_rmw`] is what makes it more, so it goes when the last SeqCst read-modify-write
-/// before it is weakened. An earlier one that is as written keeps its fence, in front of the weakened one.
+/// before it is weakened.
 pub fn rmw(site: usize, written: Ordering) -> Ordering {
     let change = change_at(site);
     if written == Ordering::SeqCst && !orders().changes.is_empty() {
-        let before = last_rmw(|_| Some(if change.is_some() { LastRmw::Weakened } else { LastRmw::AsWritten }));
-        if change.is_some() && before == Some(LastRmw::AsWritten) {
-            super::fence(Ordering::SeqCst);
-        }
+        last_rmw(Some(if change.is_some() { LastRmw::Weakened } else { LastRmw::AsWritten }));
     }
     match change {
         Some(Change::To(weaker)) => weaker,
@@ -107,7 +104,7 @@ pub fn fence(site: usize, written: Ordering) {
 /// [`super::after_rmw`].
 pub fn after_rmw(site: usize) {
     let is_gone = change_at(site).is_some();
-    let last = if orders().changes.is_empty() { None } else { last_rmw(|_| None) };
+    let last = if orders().changes.is_empty() { None } else { last_rmw(None) };
     if !is_gone && last != Some(LastRmw::Weakened) {
         super::after_rmw();
     }
@@ -131,8 +128,8 @@ enum LastRmw {
     Weakened,
 }
 
-/// The last SeqCst read-modify-write since the last fence, by thread of the model.
-fn last_rmw(next: impl FnOnce(Option<LastRmw>) -> Option<LastRmw>) -> Option<LastRmw> {
+/// Takes note of a SeqCst read-modify-write, or of a fence behind it: what there was before, by thread of the model.
+fn last_rmw(next: Option<LastRmw>) -> Option<LastRmw> {
     // More than a model has threads: what finished executions have left behind is forgotten by and by.
     const MOST: usize = 16;
     static LAST: Mutex<Vec<(loom::thread::ThreadId, LastRmw)>> = Mutex::new(Vec::new());
@@ -141,7 +138,7 @@ fn last_rmw(next: impl FnOnce(Option<LastRmw>) -> Option<LastRmw>) -> Option<Las
     let mut all = LAST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let at = all.iter().position(|(thread, _)| *thread == me);
     let before = at.map(|at| all.remove(at).1);
-    if let Some(next) = next(before) {
+    if let Some(next) = next {
         if all.len() == MOST {
             all.remove(0);
         }
