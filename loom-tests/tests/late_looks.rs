@@ -69,7 +69,7 @@ fn moves_on(is_drained: fn(&Partition, &Pin<'_>) -> bool) {
 
 #[test]
 fn a_message_moves_on_from_the_last_segment() {
-    model("a_message_moves_on_from_the_last_segment", 10, || {
+    model("a_message_moves_on_from_the_last_segment", 190, || {
         moves_on(|partition, pin| partition.is_drained(pin));
     });
 }
@@ -114,7 +114,7 @@ fn received_again(receive: Receive) -> &'static str {
 #[test]
 fn a_member_is_received_again() {
     let outcomes = Outcomes::new(&["once", "twice", "by the other"], &[]);
-    model("a_member_is_received_again", 10, {
+    model("a_member_is_received_again", 18, {
         let outcomes = outcomes.clone();
         move || outcomes.record(received_again(|hand, _| hand.receive_fifo(1)))
     });

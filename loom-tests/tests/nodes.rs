@@ -56,9 +56,9 @@ type Walk = fn(&Returned, &Hand) -> u64;
 
 /// One node, another one is pushed, and somebody walks along.
 fn walked(walk: Walk) -> &'static str {
-    let (_stage, hand, segment) = with_nodes(&[1]);
+    let (stage, hand, segment) = with_nodes(&[1]);
     let pusher = thread::spawn({
-        let hand = _stage.hand();
+        let hand = stage.hand();
         move || push(&hand, segment, 2)
     });
     let tokens = walk(&hand.partition.returned, &hand);
@@ -73,7 +73,7 @@ fn walked(walk: Walk) -> &'static str {
 #[test]
 fn a_walk_and_a_push() {
     let outcomes = Outcomes::new(&["one", "both"], &[]);
-    model("a_walk_and_a_push", 3, {
+    model("a_walk_and_a_push", 10, {
         let outcomes = outcomes.clone();
         move || {
             outcomes.record(walked(|returned, hand| {
@@ -91,7 +91,7 @@ fn a_walk_and_a_push() {
 /// One takes the node off that another one sees at the front, and the one behind it too.
 #[test]
 fn a_pop_that_comes_late() {
-    model("a_pop_that_comes_late", 10, || {
+    model("a_pop_that_comes_late", 63, || {
         let (stage, hand, segment) = with_nodes(&[1]);
         let other = thread::spawn({
             let hand = stage.hand();
@@ -108,7 +108,7 @@ fn a_pop_that_comes_late() {
 
 #[test]
 fn two_pops_of_two_nodes() {
-    model("two_pops_of_two_nodes", 10, || {
+    model("two_pops_of_two_nodes", 27, || {
         let (stage, hand, _) = with_nodes(&[1, 2]);
         let other = thread::spawn({
             let hand = stage.hand();
@@ -123,7 +123,7 @@ fn two_pops_of_two_nodes() {
 /// A tail that a helper has swung.
 #[test]
 fn three_pushes() {
-    model("three_pushes", 100, || {
+    model("three_pushes", 914, || {
         let (stage, hand, segment) = with_nodes(&[]);
         let pushers = [1, 2].map(|tokens| {
             let hand = stage.hand();
@@ -209,7 +209,7 @@ fn turned_and_taken(turn: fn(&Hand)) {
 #[test]
 fn two_take_what_is_named() {
     let outcomes = Outcomes::new(&["here", "there"], &[]);
-    model("two_take_what_is_named", 20, {
+    model("two_take_what_is_named", 130, {
         let outcomes = outcomes.clone();
         move || outcomes.record(two_take(TAKE_NAMED))
     });
@@ -218,7 +218,7 @@ fn two_take_what_is_named() {
 
 #[test]
 fn a_node_is_turned_and_its_message_taken() {
-    model("a_node_is_turned_and_its_message_taken", 20, || {
+    model("a_node_is_turned_and_its_message_taken", 250, || {
         turned_and_taken(|hand| hand.partition.turn_front(1, &hand.begin()));
     });
 }
@@ -226,7 +226,7 @@ fn a_node_is_turned_and_its_message_taken() {
 /// As a tidying goes on: whoever finds the names of the first node struck looks at the next one.
 #[test]
 fn a_node_is_turned_and_the_front_tidied() {
-    model("a_node_is_turned_and_the_front_tidied", 20, || {
+    model("a_node_is_turned_and_the_front_tidied", 498, || {
         let stage = Stage::new();
         let segment = passed_with_one(&stage);
         let tidier = thread::spawn({
@@ -284,7 +284,7 @@ fn brought_back_and_a_waiter(publish: fn(&Hand, &Waiters, Held, usize)) -> &'sta
 #[test]
 fn a_word_brought_back_and_a_waiter() {
     let outcomes = Outcomes::new(&["slept", "found at once"], &[]);
-    model("a_word_brought_back_and_a_waiter", 20, {
+    model("a_word_brought_back_and_a_waiter", 40, {
         let outcomes = outcomes.clone();
         move || {
             outcomes.record(brought_back_and_a_waiter(|hand, waiters, segment, slot| {

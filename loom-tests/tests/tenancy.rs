@@ -74,7 +74,7 @@ fn a_place_changes_hands() {
 /// Two bring a tenant that nobody knows, and somebody asks for it.
 #[test]
 fn a_tenant_comes_twice_and_is_asked_for() {
-    model("a_tenant_comes_twice_and_is_asked_for", 5, || {
+    model("a_tenant_comes_twice_and_is_asked_for", 691, || {
         let stage = Stage::new();
         let tenants = table(&stage, &Arc::new(Event::new()));
         let other = thread::spawn({
@@ -134,7 +134,7 @@ fn room_is_made(listens_first: bool) -> &'static str {
 #[test]
 fn room_for_a_tenant_and_a_waiter() {
     let outcomes = Outcomes::new(&["slept", "found at once"], &[]);
-    model("room_for_a_tenant_and_a_waiter", 5, {
+    model("room_for_a_tenant_and_a_waiter", 11, {
         let outcomes = outcomes.clone();
         move || outcomes.record(room_is_made(true))
     });
@@ -187,7 +187,7 @@ fn lined_up_and_a_waiter(line_up: LineUp) -> &'static str {
 #[test]
 fn a_line_and_a_waiter() {
     let outcomes = Outcomes::new(&["slept", "found at once"], &[]);
-    model("a_line_and_a_waiter", 10, {
+    model("a_line_and_a_waiter", 28, {
         let outcomes = outcomes.clone();
         move || {
             outcomes.record(lined_up_and_a_waiter(|hand, tenants, waiters, segment| {

@@ -14,8 +14,8 @@ cargo xtask COMMAND
                                       only the models and twins, or those whose name contains FILTER
   mutate-orderings [OPTIONS]          weakens each memory ordering of the ledger in turn, which a model has to notice;
                                       --help lists the options
-  ci [--no-fail-fast]                 format, clippy of the normal and the loom build, documentation, and a short run of
-                                      each harness scenario, which must verify
+  ci [--no-fail-fast]                 format, clippy of the normal and the loom build, documentation, a sample of the ordering
+                                      mutants, and a short run of each harness scenario, which must verify
   figures [--seconds S] [--passes N]  measures the README's table of figures and writes it there and to results/;
                                       some minutes, on a machine with nothing else to do
   help                                this text

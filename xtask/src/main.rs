@@ -129,7 +129,8 @@ fn mutate_orderings(workspace: &Workspace, options: &[String]) -> Result<Outcome
     run(cargo.args(options))
 }
 
-/// Everything that is not a test: form, lints of both builds, documentation, and a short run of the harness.
+/// Everything that is not a test: form, lints of both builds, documentation, a sample of the ordering mutants, and a short run of
+/// the harness.
 fn ci(workspace: &Workspace, steps: &mut Steps) {
     steps.run("format", || {
         if let Some(skipped) = workspace.without_component("fmt", "rustfmt") {
@@ -179,6 +180,9 @@ fn ci(workspace: &Workspace, steps: &mut Steps) {
         cargo::append_flags(&mut cargo, "RUSTDOCFLAGS", &["-D", "warnings"]);
         steps.run(title, || run(&mut cargo));
     }
+    steps.run("ordering mutants: a sample", || {
+        mutate_orderings(workspace, &["--quick".to_owned()])
+    });
     steps.run("harness: build", || run(&mut workspace.cargo(harness::BUILD)));
     steps.run("harness: each scenario, verified", || {
         harness::verify_scenarios(workspace)

@@ -384,8 +384,9 @@ impl Tenants {
             settle(tenant);
             tenant.name.replace(Some(Arc::new(name.into())), pin, drop);
             // Release: whoever enters, or fails to, sees the new key. What was added meanwhile is wiped out: those who added
-            // saw that the place was closed.
-            tenant.messages.store(1, Ordering::Release);
+            // saw that the place was closed. A swap where a store would do: loom lets a store come between the halves of an
+            // addition.
+            tenant.messages.swap(1, Ordering::Release);
             return Some(number);
         }
         None
