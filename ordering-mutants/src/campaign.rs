@@ -19,6 +19,8 @@ const PATIENCE_AT_LEAST: Duration = Duration::from_secs(20);
 
 /// A model is slow that takes more than one part in so many of all models' time.
 const SLOW_SHARE: u32 = 30;
+/// One that takes more than one part in so many is met with `--slow` only.
+const SLOWEST_SHARE: u32 = 8;
 /// Where fewer models reach a site, and if it is a hand-over, its mutants meet the slow ones too.
 const FEW: usize = 20;
 
@@ -207,19 +209,23 @@ impl Campaign<'_> {
             .models
             .iter()
             .filter(reach)
-            .filter(|model| !self.is_slow(model))
+            .filter(|model| !self.is_slow(model, SLOW_SHARE))
             .count();
         let is_hand_over = matches!(self.sites[site].kind, Kind::HandOver { .. });
-        let meets_all = self.slow || is_hand_over || quick < FEW;
+        let share = if is_hand_over || quick < FEW {
+            SLOWEST_SHARE
+        } else {
+            SLOW_SHARE
+        };
         self.models
             .iter()
             .filter(reach)
-            .filter(move |model| meets_all || !self.is_slow(model))
+            .filter(move |model| self.slow || !self.is_slow(model, share))
     }
 
-    fn is_slow(&self, model: &Model) -> bool {
+    fn is_slow(&self, model: &Model, share: u32) -> bool {
         let together: Duration = self.models.iter().map(|model| model.time).sum();
-        model.time > together / SLOW_SHARE
+        model.time > together / share
     }
 
     fn judge(&self, mutant: &Mutant, progress: &Mutex<Progress>, job: usize) -> Result<Verdict> {

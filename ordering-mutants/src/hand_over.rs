@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::site::{Kind, Site};
@@ -33,14 +33,33 @@ pub(crate) fn sites(root: &Path, table: &Path) -> Result<Vec<Site>> {
     let shown = table.display();
     let text = fs::read_to_string(table).with_context(|| shown.to_string())?;
     let table: Table = toml::from_str(&text).with_context(|| shown.to_string())?;
-    table
+    let sites: Vec<Site> = table
         .hand_over
         .into_iter()
         .map(|hand_over| {
             let context = format!("{shown}: {} in {}", hand_over.name, hand_over.file);
             hand_over.site(root).context(context)
         })
-        .collect()
+        .collect::<Result<_>>()?;
+    for (at, one) in sites.iter().enumerate() {
+        let crossed = sites[..at]
+            .iter()
+            .find(|other| other.file == one.file && cross(&other.span, &one.span));
+        if let Some(other) = crossed {
+            bail!("{shown}: {} and {} overlap in {}", other.name, one.name, one.file);
+        }
+    }
+    Ok(sites)
+}
+
+/// Whether two stretches overlap, and neither has the other inside.
+fn cross(one: &std::ops::Range<usize>, other: &std::ops::Range<usize>) -> bool {
+    let (first, second) = if (one.start, other.end) <= (other.start, one.end) {
+        (one, other)
+    } else {
+        (other, one)
+    };
+    second.start < first.end && second.end > first.end
 }
 
 impl HandOver {
@@ -98,6 +117,19 @@ fn find(text: &str, pattern: &str) -> Vec<std::ops::Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stretches_may_lie_in_each_other_but_not_across() {
+        for (one, other, crosses) in [
+            (0..5, 5..9, false),
+            (0..9, 3..9, false),
+            (0..9, 0..4, false),
+            (0..5, 3..9, true),
+        ] {
+            assert_eq!(cross(&one, &other), crosses, "{one:?} {other:?}");
+            assert_eq!(cross(&other, &one), crosses, "{other:?} {one:?}");
+        }
+    }
 
     #[test]
     fn white_space_does_not_matter_and_words_do() {
