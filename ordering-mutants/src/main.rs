@@ -111,7 +111,9 @@ fn run(options: &Options) -> Result<bool> {
         jobs: options.jobs,
         slow: options.slow,
     };
-    let judged = campaign.run(&chosen, state)?;
+    let mut judged = campaign.run(&chosen, state)?;
+    // Hand-overs among the orderings of their file.
+    judged.sort_by_key(|judged| (judged.mutant.key.file.clone(), judged.mutant.line));
     let report = Report {
         sites: &sites,
         judged: &judged,
