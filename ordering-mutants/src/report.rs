@@ -90,10 +90,11 @@ impl Report<'_> {
         let open = all - killed - accounted;
         format!(
             "{all} mutants: {killed} killed ({:.1} %), {survived} survived, {unreached} reached by no model, {timed_out} timed out; \
-             {accounted} accounted for, {open} open, {stale} stale; {:.0} s with {} jobs",
+             {accounted} accounted for, {open} open, {stale} stale; {:.0} s with {} jobs, {:.0} s of models in this and earlier runs",
             percent(killed, all),
             self.time.as_secs_f64(),
-            self.jobs
+            self.jobs,
+            self.judged.iter().map(|judged| judged.seconds).sum::<f64>()
         )
     }
 
