@@ -317,7 +317,7 @@ fn a_number_given_back_and_taken() {
 
 #[test]
 fn a_table_that_grows_is_walked() {
-    model("a_table_that_grows_is_walked", 2, || {
+    model("a_table_that_grows_is_walked", 6, || {
         table_walked(|table| {
             let of_chunk = |(_, elements): (usize, &[AtomicU64])| -> u64 {
                 elements

@@ -64,7 +64,7 @@ fn place_changes_hands() -> &'static str {
 #[test]
 fn a_place_changes_hands() {
     let outcomes = Outcomes::new(&["came back", "gave way"], &["neither"]);
-    model("a_place_changes_hands", 5, {
+    model("a_place_changes_hands", 46, {
         let outcomes = outcomes.clone();
         move || outcomes.record(place_changes_hands())
     });
