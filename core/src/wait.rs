@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! publisher                              waiter
-//!   set token            (RMW, SeqCst)     waiting += 1          (RMW, SeqCst)
+//!   set token            (RMW, SeqCst)     waiting += 1          (RMW)
 //!   waiting != 0 ?       (load, SeqCst)    listen, fence SeqCst
 //!     yes: notify                          look for a message    -> sleep if there is none
 //! ```
 //!
-//! Two cases. If the publisher's load comes before the waiter's addition in the order of all SeqCst operations, then so does
+//! Two cases. If the publisher's load comes before the waiter's fence in the order of all SeqCst operations, then so does
 //! the token, and the waiter's look, which comes after its fence, finds it. Otherwise the publisher sees that somebody is
 //! waiting and notifies; the waiter listened before it looked, so the notification is for it or for somebody who listened
-//! before. The publisher pays a load: its read-modify-write is there anyway. loom takes SeqCst accesses for AcqRel and knows
+//! before. The publisher pays a load: its read-modify-write is there anyway. The waiter's addition need not be SeqCst, because of
+//! the fence behind it: a SeqCst load that does not see what is in front of a SeqCst fence comes before that fence. loom takes SeqCst accesses for AcqRel and knows
 //! only fences fully, so under loom a fence stands between the publisher's two steps ([`sync::after_rmw`]). What makes the
 //! token findable (a partition made, a segment linked, a word brought back, the span raised) is a SeqCst read-modify-write too,
 //! of the publisher's or of somebody it has acquired it from: in either case it comes before the publisher's load in that order.
@@ -79,7 +80,10 @@ impl Waiters {
     pub fn wake_counted(&self, messages: usize) {
         // SeqCst: see above. The tokens came before the count.
         fence(Ordering::SeqCst);
-        self.wake(messages);
+        // Relaxed: behind the fence, which comes before or after the waiter's.
+        if self.waiting.load(Ordering::Relaxed) != 0 {
+            self.notify(messages);
+        }
     }
 
     /// `leases` have ended with their messages, which the caller has counted, and done a read-modify-write since then: the crowd
@@ -87,8 +91,8 @@ impl Waiters {
     #[inline(always)]
     pub fn wake_crowded(&self, leases: u64) {
         sync::fence_behind_rmw();
-        // SeqCst: see above.
-        if self.crowded.load(Ordering::SeqCst) != 0 {
+        // Relaxed: behind the fence, as in `wake_counted`.
+        if self.crowded.load(Ordering::Relaxed) != 0 {
             self.wake(usize::try_from(leases).unwrap_or(usize::MAX));
         }
     }
@@ -105,13 +109,13 @@ impl Waiters {
 
     /// Whether anybody waits. An old answer is corrected by whoever comes next.
     pub fn is_anyone(&self) -> bool {
-        // SeqCst: as in `wake`.
-        self.waiting.load(Ordering::SeqCst) != 0
+        // Relaxed: a hint.
+        self.waiting.load(Ordering::Relaxed) != 0
     }
 
     /// Something has changed that all of them have to look at.
     pub fn wake_all(&self) {
-        fence(Ordering::SeqCst);
+        // Notifying begins with a SeqCst fence, and listening ends with one.
         self.event.notify_additional(usize::MAX);
     }
 
@@ -130,15 +134,16 @@ impl Waiters {
 
     /// Joins the crowd; who sleeps in it joins the others too, and listens and sums up anew after both.
     pub fn join_crowd(&self) -> Crowded<'_> {
-        // SeqCst: see above.
-        self.crowded.fetch_add(1, Ordering::SeqCst);
+        // Relaxed: see above; the fence of `listen` comes between this and the sum.
+        self.crowded.fetch_add(1, Ordering::Relaxed);
         Crowded(self)
     }
 
     /// Joins them.
     pub fn enter(&self) -> Waiting<'_> {
-        // SeqCst: see above.
-        self.waiting.fetch_add(1, Ordering::SeqCst);
+        // Acquire: whoever has gone took his alarm off before, and a lessee that we are seen by does not see it any more; pairs
+        // with `drop`. For the rest see above: the fence of `listen` comes between this and the look.
+        self.waiting.fetch_add(1, Ordering::Acquire);
         Waiting {
             waiters: self,
             listener: None,
@@ -154,8 +159,8 @@ pub struct Crowded<'w>(&'w Waiters);
 
 impl Drop for Crowded<'_> {
     fn drop(&mut self) {
-        // SeqCst: keeps to the one order of this word; nothing rests on it here.
-        self.0.crowded.fetch_sub(1, Ordering::SeqCst);
+        // Relaxed: whoever is still there is counted in whatever value comes after its own addition.
+        self.0.crowded.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -188,8 +193,10 @@ impl Waiting<'_> {
     /// One look is enough: who makes something due earlier after it finds this alarm, or a later one, or none, and in each
     /// case wakes somebody who looks again.
     pub fn keep_time(&mut self, next_due: impl FnOnce() -> Option<Millis>) -> Option<Millis> {
-        // SeqCst: see above, with the hint in the token's place.
-        self.alarm = next_due().filter(|due| self.waiters.wake_by.fetch_min(due.0, Ordering::SeqCst) > due.0);
+        // Release: who takes the alarm off that we rely on knows that we are waiting; pairs with `disarm`. For the rest see above,
+        // with the hint in the token's place: what `next_due` has not seen was lowered by one who has seen that we are waiting.
+        self.alarm =
+            next_due().filter(|due| self.waiters.wake_by.fetch_min(due.0, Ordering::Release) > due.0);
         self.is_awake = false;
         self.alarm
     }
@@ -209,11 +216,12 @@ impl Waiting<'_> {
         let Some(alarm) = self.alarm.take() else {
             return false;
         };
-        // SeqCst: as in `keep_time`. A failure means that somebody has set an earlier one.
+        // Acquire: whoever relied on this alarm in `keep_time` is counted in `waiting`, when we look there. A failure means that
+        // somebody has set an earlier one.
         let _ = self.waiters.wake_by.compare_exchange(
             alarm.0,
             Millis::NEVER.0,
-            Ordering::SeqCst,
+            Ordering::Acquire,
             Ordering::Relaxed,
         );
         true
@@ -222,13 +230,13 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        // SeqCst: see above; a stale answer costs a wake that was not needed.
-        let nobody_does = || self.waiters.wake_by.load(Ordering::SeqCst) == Millis::NEVER.0;
+        // Relaxed: whoever woke us had looked before, so this is what it saw, or newer.
+        let nobody_does = || self.waiters.wake_by.load(Ordering::Relaxed) == Millis::NEVER.0;
         let kept_time = self.disarm() || self.is_awake && nobody_does();
         // Passes a notification on, if there was one.
         self.listener = None;
-        // SeqCst: keeps to the one order of this word; nothing rests on it here.
-        let others = self.waiters.waiting.fetch_sub(1, Ordering::SeqCst) > 1;
+        // Release: our alarm was taken off before; pairs with `enter`. Those who relied on it have been acquired with it.
+        let others = self.waiters.waiting.fetch_sub(1, Ordering::Release) > 1;
         if kept_time && others {
             // Somebody else has to set the alarm.
             self.waiters.notify(1);

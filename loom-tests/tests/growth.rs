@@ -47,7 +47,10 @@ fn ask_chunks(chunks: &Chunks<AtomicU64>, made: &AtomicU64) -> Address {
     let value = chunks.get_or_grow(NUMBER, |_| {
         made.fetch_add(1, Ordering::Relaxed);
     });
-    Address(std::ptr::from_ref(value.expect("room")).addr())
+    let value = value.expect("room");
+    // As for `Published`.
+    assert_eq!(value.load(Ordering::Relaxed), 0);
+    Address(std::ptr::from_ref(value).addr())
 }
 
 type Take = fn(&Pool, &Hand) -> Option<*mut Segment>;

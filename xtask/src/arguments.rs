@@ -15,8 +15,10 @@ cargo xtask COMMAND
   loom [FILTER] [--bound N] [--no-fail-fast] [--table]
                                       only the models and twins, or those whose name contains FILTER; with --table their
                                       figures go into loom-tests/README.md
-  ci [--no-fail-fast]                 format, clippy of the normal and the loom build, documentation, a short run of each
-                                      harness scenario, which must verify, and short runs of sanitizers and fuzzers
+  mutate-orderings [OPTIONS]          weakens each memory ordering of the ledger in turn, which a model has to notice;
+                                      --help lists the options
+  ci [--no-fail-fast]                 format, clippy of all builds, documentation, a sample of the ordering mutants, and short runs
+                                      of each harness scenario, which must verify, of the sanitizers and the fuzzers
   sanitize [address|thread] [FILTER]  the ledger's tests under AddressSanitizer and ThreadSanitizer, or those whose name contains
                                       FILTER; skipped where the toolchain has no runtime for them
   fuzz [TARGET] [--seconds N]         libFuzzer on receipt handles and on operations beside the naive models; TARGET is handle,
@@ -54,6 +56,8 @@ pub(crate) enum Command {
         with_mutants: bool,
     },
     Figures(Effort),
+    /// With its own options.
+    MutateOrderings(Vec<String>),
     Help,
 }
 
@@ -80,6 +84,9 @@ impl Command {
             "mutants" => return Self::parse_mutants(arguments),
             "verify" => return Self::parse_verify(arguments),
             _ => {}
+        }
+        if command == "mutate-orderings" {
+            return Ok(Self::MutateOrderings(arguments.collect()));
         }
         let (takes_filter, takes_bound) = match command.as_str() {
             "test" => (false, true),
@@ -295,6 +302,10 @@ mod tests {
         assert_eq!(
             parse("verify --mutants").unwrap(),
             Command::Verify { with_mutants: true }
+        );
+        assert_eq!(
+            parse("mutate-orderings --quick").unwrap(),
+            Command::MutateOrderings(vec!["--quick".to_owned()])
         );
     }
 

@@ -93,6 +93,11 @@ fn execute(command: Command) -> Result<bool> {
             steps.run("figures", || figures::measure(&workspace, &effort));
             Ok(steps.finish())
         }
+        Command::MutateOrderings(options) => {
+            let mut steps = Steps::new(true);
+            steps.run("ordering mutants", || mutate_orderings(&workspace, &options));
+            Ok(steps.finish())
+        }
         Command::Ci { no_fail_fast } => {
             let mut steps = Steps::new(!no_fail_fast);
             ci(&workspace, &mut steps);
@@ -202,6 +207,12 @@ fn models(workspace: &Workspace, options: &LoomOptions) -> Result<Outcome> {
     Ok(Outcome::Did(format!("{counted}: models and twins")))
 }
 
+/// The mutants of the ledger's orderings, by a program of its own.
+fn mutate_orderings(workspace: &Workspace, options: &[String]) -> Result<Outcome> {
+    let mut cargo = workspace.cargo(&["run", "--quiet", "--package", "ordering-mutants", "--"]);
+    run(cargo.args(options))
+}
+
 /// How many tests of a build have `filter` in their names.
 fn listed(cargo: &mut process::Command, filter: &str) -> Result<usize> {
     let list = cargo
@@ -291,6 +302,9 @@ fn lints(workspace: &Workspace, steps: &mut Steps) {
         cargo::append_flags(&mut cargo, "RUSTDOCFLAGS", &["-D", "warnings"]);
         steps.run(title, || run(&mut cargo));
     }
+    steps.run("ordering mutants: a sample", || {
+        mutate_orderings(workspace, &["--quick".to_owned()])
+    });
 }
 
 fn scenarios(workspace: &Workspace, steps: &mut Steps) {

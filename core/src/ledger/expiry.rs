@@ -69,8 +69,9 @@ impl Partition {
             return swept;
         }
         // While we look, others may too from the next period on, should we be stopped.
-        // AcqRel: Acquire sees the hints lowered before `sweep_at` was; Release lets later lowerings come after.
-        self.sweep_at.swap(now.after(SWEEP_PERIOD_MS).0, Ordering::AcqRel);
+        // Acquire: sees the hints lowered before `sweep_at` was. Nobody rests on what we did before.
+        self.sweep_at
+            .swap(now.after(SWEEP_PERIOD_MS).0, Ordering::Acquire);
         let mut next = Millis::NEVER;
         for (number, hint) in self.index.hints_from(0) {
             if hint.look() > now {

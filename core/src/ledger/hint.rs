@@ -22,17 +22,16 @@ impl Hint {
     /// is low enough already would lose the deadline to a sweep that has taken the hint and passed our slot. (H4)
     #[inline]
     pub fn lower(&self, due: Millis) {
-        // SeqCst: Release so that the sweep which takes this hint sees our leases; Acquire so that ours, if it comes
-        // after a sweep's `take`, keeps the order of that word (pairs with `take`); and one order with the look for
-        // somebody's alarm that follows, see `queue/wait.rs`.
+        // SeqCst: Release so that the sweep which takes this hint sees our leases; and one order with the look for
+        // somebody's alarm that follows, see `wait.rs`.
         self.0.fetch_min(due.0, Ordering::SeqCst);
     }
 
     /// Takes the hint off, before looking at the leases; what remains is put back with [`Hint::lower`].
     pub fn take(&self) -> Millis {
-        // AcqRel: Acquire sees the leases of every claimer that lowered it before; Release orders this before theirs
-        // that come later. Pairs with `lower`.
-        Millis(self.0.swap(Millis::NEVER.0, Ordering::AcqRel))
+        // Acquire: sees the leases of every claimer that lowered it before; pairs with `lower`. A claimer that lowers it later
+        // rests on nothing that we did before.
+        Millis(self.0.swap(Millis::NEVER.0, Ordering::Acquire))
     }
 
     /// The hint as it stands.

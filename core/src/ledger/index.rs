@@ -56,8 +56,7 @@ impl Index {
         if self.freed.load(Ordering::Relaxed) > 0 {
             for (first, words) in self.free.chunks() {
                 for (at, word) in words.iter().enumerate() {
-                    // Relaxed: a number carries no memory with it; its entry was nulled before it came here, whoever
-                    // still frees its object does not look at the entry, and the entry is only written again by a Release that whoever reads it acquires.
+                    // Relaxed: the CAS decides, and acquires.
                     let mut present = word.0.load(Ordering::Relaxed);
                     // Progress: a failed CAS means that another thread took or freed a number.
                     while present != 0 {
@@ -65,7 +64,9 @@ impl Index {
                         match word.0.compare_exchange_weak(
                             present,
                             without,
-                            Ordering::AcqRel,
+                            // Acquire: the last entry under the number was nulled before ours is made; pairs with
+                            // `give_number_back`, whose releases survive each other and this, all of them RMWs.
+                            Ordering::Acquire,
                             Ordering::Relaxed,
                         ) {
                             Ok(_) => {
@@ -100,8 +101,8 @@ impl Index {
     /// Gives back the number of a segment object that no longer exists.
     pub fn give_number_back(&self, number: u32) {
         if let Some(word) = self.free.get(number as usize / 64) {
-            // AcqRel: see `take_number`; the new owner comes after all the old one did.
-            word.0.fetch_or(1 << (number % 64), Ordering::AcqRel);
+            // Release: the new owner comes after all the old one did; pairs with `take_number`.
+            word.0.fetch_or(1 << (number % 64), Ordering::Release);
             // Relaxed: see `take_number`.
             self.freed.fetch_add(1, Ordering::Relaxed);
         }

@@ -73,10 +73,11 @@ impl Pool {
             let tally = unsafe { &(*segment.as_ptr()).tally };
             // Relaxed: written before the Release that we acquired.
             let next = tally.pooled_next.load(Ordering::Relaxed);
-            // AcqRel: Acquire for the failure's new top; Release keeps what lies below published to later takers.
+            // Relaxed: `top` was acquired by the load, and cannot have been put once more while we are pinned. What lies below
+            // stays published to later takers, for `put`'s releases survive RMWs. Acquire: the failure's new top.
             match self
                 .top
-                .compare_exchange_weak(top, next, Ordering::AcqRel, Ordering::Acquire)
+                .compare_exchange_weak(top, next, Ordering::Relaxed, Ordering::Acquire)
             {
                 Ok(_) => {
                     self.count.fetch_sub(1, Ordering::Relaxed);

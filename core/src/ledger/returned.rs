@@ -157,11 +157,10 @@ impl Returned {
     #[must_use = "whoever takes a node off has to drop its hold"]
     pub fn pop(&self, front: &Node, pin: &Pin<'_>) -> bool {
         let front: *mut Node = std::ptr::from_ref(front).cast_mut();
-        // Acquire: as in `peek`.
+        // Acquire: as in `peek`; it may have moved on to a dummy that we have not seen yet.
         let head = self.head.load(Ordering::Acquire);
-        // SAFETY: as in `peek`. Acquire: `front` was seen as made by `peek` already; kept for a load that guards a
-        // dereference.
-        if unsafe { (*head).next.load(Ordering::Acquire) } != front {
+        // SAFETY: as in `peek`. Relaxed: only compared; `front` was seen as made by `peek`.
+        if unsafe { (*head).next.load(Ordering::Relaxed) } != front {
             return false;
         }
         // The tail must not stay behind on a node about to be retired.

@@ -399,9 +399,11 @@ impl Segment {
 
     /// Whether every slot reserved so far is dead, and nothing but the list holds the segment.
     pub fn is_bare(&self) -> bool {
-        // Acquire: what buried the slots came before. A look at two words; they agree for good only if nobody sends.
+        // Acquire: what buried the slots came before, the link to where a message has moved included. A look at two words; they
+        // agree for good only if nobody sends.
         let live = self.tally.live.load(Ordering::Acquire) as usize;
-        self.header.next.load(Ordering::Acquire).is_null()
+        // Relaxed: only compared, after the above.
+        self.header.next.load(Ordering::Relaxed).is_null()
             && (live == 1 || live == SLOTS - self.reserved() + 1)
     }
 
@@ -597,9 +599,9 @@ impl Segment {
     /// Marks a ready word as passed; returns the tokens that were in it at that instant. The head may go past only
     /// if there were none: whoever sets one later sees the mark and brings the word back.
     pub fn pass(&self, word: usize) -> u64 {
-        // AcqRel: one order with `publish` on this word. Acquire: tokens seen here may be claimed. Release: nothing
-        // rests on it today; the passer's view of the list goes with the head's own CAS.
-        self.ready[word].fetch_or(PASSED, Ordering::AcqRel) & TOKENS
+        // Relaxed: one order with `publish`, which the word itself gives. Tokens seen here are claimed by `take`, which acquires;
+        // and the passer's view of the list goes with the head's own CAS.
+        self.ready[word].fetch_or(PASSED, Ordering::Relaxed) & TOKENS
     }
 
     /// Counts `slots` dead, or a hold dropped.

@@ -215,9 +215,9 @@ impl Tenant {
     /// Takes one of its messages in flight; `false` if it has as many as it may.
     fn begin(&self) -> bool {
         let max = self.limits().1;
-        // SeqCst: whoever finds no room here has listened before; see `end`.
+        // Relaxed, both: a count. Whoever finds no room here has listened before; see `make_room`.
         self.in_flight
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |present| {
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |present| {
                 (present < max).then_some(present + 1)
             })
             .is_ok()
@@ -278,10 +278,10 @@ impl Tenants {
     /// The tenant of a name.
     pub fn find<'p>(&'p self, name: &str, pin: &'p Pin<'_>) -> Option<&'p Tenant> {
         let hash = self.hash(name);
-        // Acquire: see the tenant as it was when it got the place.
+        // Relaxed: `get` acquires the tenant.
         let (_, place) = self
             .probes(hash)
-            .find(|(_, place)| place.key.load(Ordering::Acquire) == hash)?;
+            .find(|(_, place)| place.key.load(Ordering::Relaxed) == hash)?;
         place.tenant.get(pin)
     }
 
@@ -301,8 +301,8 @@ impl Tenants {
             let mut free = None;
             let mut found = None;
             for (number, place) in self.probes(hash) {
-                // Acquire: see the tenant as it was when it got the place.
-                match place.key.load(Ordering::Acquire) {
+                // Relaxed: the tenant is acquired by itself, and whose it is by its count.
+                match place.key.load(Ordering::Relaxed) {
                     key if key == hash => {
                         found = Some((number, place));
                         break;
@@ -316,10 +316,10 @@ impl Tenants {
                 }
             }
             if let Some((number, place)) = free {
-                // AcqRel: as in the look above; a failure means that somebody else has it now.
+                // Relaxed: as in the look above; a failure means that somebody else has it now.
                 let took = place
                     .key
-                    .compare_exchange(0, hash, Ordering::AcqRel, Ordering::Relaxed)
+                    .compare_exchange(0, hash, Ordering::Relaxed, Ordering::Relaxed)
                     .is_ok();
                 if !took {
                     continue;
@@ -331,8 +331,8 @@ impl Tenants {
             };
             let make = || Ok::<_, std::convert::Infallible>(Arc::new(Tenant::new(&self.budget)));
             let Ok(tenant) = place.tenant.get_or_try(pin, make);
-            // AcqRel: see who has the place if it has changed hands; pairs with the Release of `replace`.
-            if tenant.messages.fetch_add(1, Ordering::AcqRel) & CLOSED != 0 {
+            // Acquire: see who has the place if it has changed hands; pairs with the Release store of `replace`.
+            if tenant.messages.fetch_add(1, Ordering::Acquire) & CLOSED != 0 {
                 // It is being given away; the count is begun anew there.
                 continue;
             }
@@ -387,7 +387,8 @@ impl Tenants {
             settle(tenant);
             tenant.name.replace(Some(Arc::new(name.into())), pin, drop);
             // Release: whoever enters, or fails to, sees the new key. What was added meanwhile is wiped out: those who added
-            // saw that the place was closed. A swap where a store would do: loom misplaces stores among read-modify-writes.
+            // saw that the place was closed. A swap where a store would do: loom lets a store come between the halves of an
+            // addition.
             tenant.messages.swap(1, Ordering::Release);
             return Some(number);
         }
@@ -443,9 +444,9 @@ impl Tenants {
     }
 
     fn make_room(&self, tenant: &Tenant) {
-        // SeqCst: one order with `begin`. Who found no room there has either listened before, and is notified, or looks again
-        // after listening, and finds it.
-        let before = tenant.in_flight.fetch_sub(1, Ordering::SeqCst);
+        // Relaxed: a count. Listening and notifying have a SeqCst fence each: who found no room in `begin` has either listened
+        // before, and is notified, or looks after that, and finds it.
+        let before = tenant.in_flight.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "a lease of a tenant ended twice");
         if before >= tenant.limits().1 {
             self.event.notify_additional(1);
@@ -522,20 +523,20 @@ impl Tenants {
             return;
         };
         let bit = 1 << (at % 64);
-        // SeqCst: after the node was pushed, before it is looked who waits, see `wait.rs`; and one order with the clearing,
-        // see `call_up`.
         if has_some {
+            // SeqCst: after the node was pushed, before it is looked who waits, see `wait.rs`.
             word.fetch_or(bit, Ordering::SeqCst);
         } else {
-            word.fetch_and(!bit, Ordering::SeqCst);
+            // Acquire: the nodes whose mark is cleared; see `call_up`.
+            word.fetch_and(!bit, Ordering::Acquire);
         }
     }
 
     /// The numbers of tenants that may have messages in line.
     pub fn lined(&self) -> impl Iterator<Item = u32> {
         self.lines.iter().enumerate().flat_map(|(word, bits)| {
-            // SeqCst: a waiter's look, see `wait.rs`.
-            let mut bits = bits.load(Ordering::SeqCst);
+            // Acquire: the nodes that were marked. A waiter's look comes after its fence, see `wait.rs`.
+            let mut bits = bits.load(Ordering::Acquire);
             std::iter::from_fn(move || {
                 let at = (bits != 0).then(|| bits.trailing_zeros())?;
                 bits &= bits - 1;

@@ -147,8 +147,8 @@ impl Routes {
         }
         take_away(partition);
         let closed = closing.then(closing.mask() + 1, last, false);
-        // The mask is the same one. Release: as in `settle`.
-        self.settled.fetch_max(closed.0, Ordering::Release);
+        // The mask is the same one. Relaxed: an RMW, so the release of the `settle` that we have acquired goes on in it.
+        self.settled.fetch_max(closed.0, Ordering::Relaxed);
         let is_closed = self.change(closing, closed);
         debug_assert!(
             is_closed,
