@@ -3,13 +3,7 @@
 //! A task is plain state. It has no thread; whoever calls [`Broker::advance`] or [`MoveTask::step`] drives it, and it goes
 //! on where its last step ended.
 
-use std::{
-    collections::VecDeque,
-    error::Error,
-    fmt,
-    sync::{MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, error::Error, fmt, sync::PoisonError, time::Duration};
 
 use crate::{
     broker::{Broker, Names},
@@ -19,7 +13,7 @@ use crate::{
     },
     queue::{Queue, Relocated, Stop},
     receipt::QueueId,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak},
 };
 
 /// A message move task's identity: unique in its broker's life.

@@ -13,9 +13,7 @@
 //! gaps, no delivery after a delete, groups in order. In the end all is drained: sent = deleted, by message and by the queues' own
 //! counts; nothing is left, and no memory.
 
-mod books;
 mod crew;
-mod groups;
 mod overseer;
 mod receivers;
 mod report;
@@ -34,6 +32,7 @@ use anyhow::Result;
 use clap::Parser;
 use epoq::{Counts, Queue};
 use epoq_bench::{environment, memory};
+use epoq_judge::Broken;
 
 use crate::{
     report::{Report, Sample, Terms},
@@ -165,7 +164,7 @@ fn drain(stage: &Stage) {
             return;
         }
         if began.elapsed() > DRAIN_MAX {
-            stage.convict(books::Broken(format!(
+            stage.convict(Broken(format!(
                 "lost, or stuck: {totals:?}, {}; {:?}",
                 stage.books.some(5),
                 stage.queues().collect::<Vec<_>>(),

@@ -14,9 +14,9 @@ use epoq::{
     SequenceNumber, Turn, VisibilityChange, Worker,
 };
 
+use epoq_judge::{Broken, Delivery, Groups, Id, Lease, Moment};
+
 use crate::{
-    books::{Broken, Id, Lease},
-    groups::{Delivery, Groups},
     senders::read_body,
     stage::{Random, Stage},
 };
@@ -94,7 +94,7 @@ impl<'s> Receiver<'s> {
         timeout: Duration,
         random: &mut Random,
     ) -> bool {
-        let before = self.stage.now();
+        let before = self.stage.moment();
         worker.turn(|turn| {
             let held: Vec<_> = match turn.receive(self.queue, max, timeout) {
                 Ok(received) => received
@@ -125,7 +125,7 @@ impl<'s> Receiver<'s> {
         if random.once_in(2_000) {
             return self.hoard(random);
         }
-        let before = self.stage.now();
+        let before = self.stage.moment();
         // Where there is nothing to wait for, waiting is only tried.
         let received = match random.below(if self.is_dry { 4 } else { 500 }) {
             0 => {
@@ -149,7 +149,7 @@ impl<'s> Receiver<'s> {
     fn hoard(&mut self, random: &mut Random) -> bool {
         let mut hoard = Vec::new();
         for _ in 0..100 {
-            let (before, timeout) = (self.stage.now(), random.millis(500, 3_000));
+            let (before, timeout) = (self.stage.moment(), random.millis(500, 3_000));
             let received = self.queue.receive(10, timeout);
             let messages = received.unwrap_or_else(|error| self.receive_failed(&error));
             if messages.is_empty() {
@@ -227,19 +227,19 @@ impl<'s> Receiver<'s> {
         }
     }
 
-    fn enter(&self, held: &[Held], before: u64, timeout: Duration) {
+    fn enter(&self, held: &[Held], before: Moment, timeout: Duration) {
         if held.is_empty() {
             return;
         }
-        let after = self.stage.now();
-        let end = before + timeout.as_millis() as u64;
+        let after = self.stage.moment();
+        let end_ms = before.ms + timeout.as_millis() as u64;
         let leases: Vec<_> = held
             .iter()
             .map(|held| Lease {
                 id: held.id,
                 receives: held.receives,
-                after,
-                end,
+                after: after.ms,
+                end: end_ms,
             })
             .collect();
         self.stage.judge(self.stage.books.lease(&leases));
@@ -258,7 +258,7 @@ impl<'s> Receiver<'s> {
                 call,
                 before,
                 after,
-                end,
+                end_ms,
             };
             self.stage.judge(groups.enter(group, delivery));
         }
@@ -309,9 +309,9 @@ impl<'s> Receiver<'s> {
             return;
         }
         if let Some(groups) = self.groups {
-            let now = self.stage.now();
+            let now = self.stage.moment();
             for held in held {
-                groups.give_up(held.group.unwrap_or(0), held.id, held.receives, now);
+                groups.give_up(held.group.unwrap_or(0), held.id, held.receives, now, now.ms);
             }
         }
         let handles: Vec<_> = held.iter().map(|held| held.handle).collect();
@@ -351,11 +351,11 @@ impl<'s> Receiver<'s> {
     }
 
     fn change(&self, held: &Held, timeout: Duration) {
-        let now = self.stage.now();
-        let end = now + timeout.as_millis() as u64;
+        let now = self.stage.moment();
+        let end = now.ms + timeout.as_millis() as u64;
         self.stage.books.give_up(held.id, held.receives, end);
         if let Some(groups) = self.groups {
-            groups.give_up(held.group.unwrap_or(0), held.id, held.receives, end);
+            groups.give_up(held.group.unwrap_or(0), held.id, held.receives, now, end);
         }
         match self.queue.change_visibility(&held.handle, timeout) {
             Ok(VisibilityChange::Changed) if timeout.is_zero() => {}

@@ -5,9 +5,10 @@ use std::{fmt::Write as _, fs, path::Path};
 use anyhow::{Context, Result};
 use epoq::Counts;
 use epoq_bench::environment::Machine;
+use epoq_judge::Totals;
 use serde::Serialize;
 
-use crate::{books::Totals, stage::Stage};
+use crate::stage::Stage;
 
 /// Memory is flat if the median of the last quarter is at most so much times that of the second one …
 const FLAT_RATIO: f64 = 1.1;

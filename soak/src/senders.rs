@@ -4,10 +4,9 @@ use std::{sync::atomic::Ordering::Relaxed, thread, time::Duration};
 
 use epoq::{Outgoing, Queue, SendError};
 
-use crate::{
-    books::{Broken, Id},
-    stage::{GROUPS, Random, Stage},
-};
+use epoq_judge::{Broken, Id};
+
+use crate::stage::{GROUPS, Random, Stage};
 
 /// Longest body that is sent often; one in a few hundred is longer than what a segment's arena takes.
 const BODY_MAX: u64 = 120;

@@ -11,10 +11,7 @@ use std::{
 use anyhow::Result;
 use epoq::{Broker, FifoConfig, Queue, QueueConfig, Redrive};
 
-use crate::{
-    books::{Books, Broken},
-    groups::Groups,
-};
+use epoq_judge::{Books, Broken, Groups, Moment};
 
 /// Memory of a standard queue: some three hundred thousand messages, so that senders meet its end all the time.
 const QUEUE_BYTES: u64 = 32 << 20;
@@ -152,6 +149,14 @@ impl Stage {
 
     pub(crate) fn now(&self) -> u64 {
         self.broker.now().as_millis()
+    }
+
+    /// The same, with the machine's nanoseconds.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment {
+            ms: self.now(),
+            tick: self.began.elapsed().as_nanos() as u64,
+        }
     }
 
     pub(crate) fn elapsed(&self) -> Duration {

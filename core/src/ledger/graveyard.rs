@@ -6,7 +6,7 @@ use std::any::Any;
 
 use crate::{
     ledger::partition::Partition,
-    sync::{Arc, AtomicU64, Mutex, Ordering},
+    sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering},
 };
 
 /// Partitions that nobody can reach any more.
@@ -77,11 +77,11 @@ impl Graveyard {
         self.count.load(Ordering::Relaxed) > 0
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Partition>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Partition>>> {
         lock(&self.waiting)
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -45,7 +45,7 @@ use crate::{
         segment::Segment,
         state::{Transition, Word},
     },
-    sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell},
+    sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell, with_fault},
 };
 
 /// In the inbox: what it points to has been taken, and everything below it.
@@ -57,7 +57,7 @@ const _: () = assert!(align_of::<Link>() > TAKEN | CLOSED);
 
 /// Messages that lie in a blocked group's inbox before a sender sorts them, so that no receive has to turn a long backlog
 /// round at once.
-const SORT_AFTER: u64 = 64;
+const SORT_AFTER: u64 = if cfg!(shuttle) { 4 } else { 64 };
 
 /// A message group.
 #[derive(Debug)]
@@ -307,7 +307,8 @@ impl Group {
         let sorted = self.has_sorted();
         self.change(|word| {
             // Relaxed: the word was read before, with Acquire, and brings the push of each arrival in it; see the module.
-            let more = sorted || mark_of(self.inbox.load(Ordering::Relaxed)) == 0;
+            let arrived = || mark_of(self.inbox.load(Ordering::Relaxed)) == 0;
+            let more = sorted || with_fault!(InboxIgnored: false, arrived());
             if keep {
                 (word.keep(done, more), Duty::Baton)
             } else {

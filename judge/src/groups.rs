@@ -8,85 +8,120 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::books::{Broken, Id};
+use crate::{Broken, Id, Moment};
 
 /// Deliveries that a group remembers: more than can be under way at a time.
 const REMEMBERED: usize = 256;
 
-/// One delivery of a message of a group, in milliseconds of the broker's clock.
+/// One delivery of a message of a group.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Delivery {
-    pub(crate) id: Id,
-    pub(crate) sequence: u128,
-    pub(crate) receives: u32,
+pub struct Delivery {
+    /// The message.
+    pub id: Id,
+    /// Its number in its group's order.
+    pub sequence: u128,
+    /// Its receive count.
+    pub receives: u32,
     /// The receive it is of.
-    pub(crate) call: u64,
-    pub(crate) before: u64,
-    pub(crate) after: u64,
-    /// Its lease does not end before this.
-    pub(crate) end: u64,
+    pub call: u64,
+    /// That began then.
+    pub before: Moment,
+    /// It had returned by then.
+    pub after: Moment,
+    /// Its lease does not end before this, by the broker's clock.
+    pub end_ms: u64,
+}
+
+/// A delivery, and since when its lease may not be running because its holder began to end it.
+#[derive(Clone, Copy, Debug)]
+struct Entered {
+    delivery: Delivery,
+    given_up: u64,
 }
 
 /// The groups of one queue, by number.
 #[derive(Debug)]
-pub(crate) struct Groups(Vec<Mutex<VecDeque<Delivery>>>);
+pub struct Groups(Vec<Mutex<VecDeque<Entered>>>);
 
 impl Groups {
-    pub(crate) fn new(groups: usize) -> Self {
+    /// So many groups, of which nothing has been delivered.
+    #[must_use]
+    pub fn new(groups: usize) -> Self {
         Self((0..groups).map(|_| Mutex::default()).collect())
     }
 
     /// Enters a delivery; those of one answer in the order in which they stand there.
-    pub(crate) fn enter(&self, group: usize, delivery: Delivery) -> Result<(), Broken> {
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn enter(&self, group: usize, delivery: Delivery) -> Result<(), Broken> {
         let mut deliveries = self.0[group].lock().unwrap_or_else(PoisonError::into_inner);
+        let entered = Entered {
+            delivery,
+            given_up: u64::MAX,
+        };
         for other in &*deliveries {
-            delivery.judge(other)?;
+            entered.judge(other)?;
         }
         if deliveries.len() == REMEMBERED {
             deliveries.pop_front();
         }
-        deliveries.push_back(delivery);
+        deliveries.push_back(entered);
         Ok(())
     }
 
-    /// Its holder is about to end a lease, at `now`.
-    pub(crate) fn give_up(&self, group: usize, id: Id, receives: u32, now: u64) {
+    /// Its holder is about to end a lease, or to have it end at `end_ms` already.
+    pub fn give_up(&self, group: usize, id: Id, receives: u32, now: Moment, end_ms: u64) {
         let mut deliveries = self.0[group].lock().unwrap_or_else(PoisonError::into_inner);
-        for delivery in deliveries.iter_mut().rev() {
+        for entered in deliveries.iter_mut().rev() {
+            let delivery = &mut entered.delivery;
             if delivery.id == id && delivery.receives == receives {
-                delivery.end = delivery.end.min(now);
+                delivery.end_ms = delivery.end_ms.min(end_ms);
+                if end_ms <= now.ms {
+                    entered.given_up = entered.given_up.min(now.tick);
+                }
                 return;
             }
         }
     }
 }
 
-impl Delivery {
+impl Entered {
     /// Judges a pair; `other` was entered before.
     fn judge(&self, other: &Self) -> Result<(), Broken> {
+        let (one, two) = (&self.delivery, &other.delivery);
         let broken = |why: &str| Err(Broken(format!("{why}: {self:?}, {other:?}")));
-        if self.call == other.call {
-            return if self.sequence > other.sequence {
+        if one.call == two.call {
+            return if one.sequence > two.sequence {
                 Ok(())
             } else {
                 broken("one answer out of order")
             };
         }
-        if self.came_during(other) || other.came_during(self) {
+        if one.came_during(other) || two.came_during(self) {
             return broken("came while what is before it was in flight");
         }
-        if self.was_overtaken_by(other) || other.was_overtaken_by(self) {
+        if one.was_overtaken_by(two) || two.was_overtaken_by(one) {
             return broken("overtaken");
         }
         Ok(())
     }
+}
 
-    fn came_during(&self, lease: &Self) -> bool {
-        lease.sequence <= self.sequence && lease.after < self.before && self.after < lease.end
+impl Delivery {
+    fn came_during(&self, lease: &Entered) -> bool {
+        let Entered {
+            delivery: lease,
+            given_up,
+        } = *lease;
+        lease.sequence <= self.sequence
+            && lease.after.tick < self.before.tick
+            && self.after.tick < given_up
+            && self.after.ms < lease.end_ms
     }
 
     fn was_overtaken_by(&self, later: &Self) -> bool {
-        self.receives == 1 && self.sequence < later.sequence && later.after < self.before
+        self.receives == 1 && self.sequence < later.sequence && later.after.tick < self.before.tick
     }
 }
 
@@ -94,15 +129,19 @@ impl Delivery {
 mod tests {
     use super::*;
 
+    fn at(ms: u64) -> Moment {
+        Moment { ms, tick: ms * 10 }
+    }
+
     fn delivery(sequence: u128, receives: u32, call: u64, before: u64, end: u64) -> Delivery {
         Delivery {
             id: Id(sequence as u64),
             sequence,
             receives,
             call,
-            before,
-            after: before + 1,
-            end,
+            before: at(before),
+            after: at(before + 1),
+            end_ms: end,
         }
     }
 
@@ -152,7 +191,11 @@ mod tests {
     fn a_lease_given_up_is_over() {
         let groups = Groups::new(1);
         groups.enter(0, delivery(1, 1, 1, 10, 100)).unwrap();
-        groups.give_up(0, Id(1), 1, 12);
+        groups.give_up(0, Id(1), 1, at(12), 12);
         assert_eq!(groups.enter(0, delivery(2, 1, 2, 12, 30)), Ok(()));
+        assert!(
+            groups.enter(0, delivery(2, 2, 3, 20, 40)).is_err(),
+            "of the second one"
+        );
     }
 }

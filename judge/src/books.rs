@@ -7,14 +7,15 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    fmt,
     hash::BuildHasherDefault,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use crate::Broken;
+
 /// A message: its sender's number in the upper bits, a running number in the lower ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Id(pub(crate) u64);
+pub struct Id(pub u64);
 
 const NUMBER_BITS: u32 = 56;
 
@@ -23,7 +24,9 @@ impl Id {
         Self((sender as u64) << NUMBER_BITS | number)
     }
 
-    pub(crate) fn sender(self) -> usize {
+    /// Its sender's number.
+    #[must_use]
+    pub fn sender(self) -> usize {
         (self.0 >> NUMBER_BITS) as usize
     }
 
@@ -34,23 +37,15 @@ impl Id {
 
 /// One delivery of a message, in milliseconds of the broker's clock.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Lease {
-    pub(crate) id: Id,
-    pub(crate) receives: u32,
+pub struct Lease {
+    /// The message.
+    pub id: Id,
+    /// Its receive count.
+    pub receives: u32,
     /// The receive had returned by then.
-    pub(crate) after: u64,
+    pub after: u64,
     /// The lease does not end before this by itself.
-    pub(crate) end: u64,
-}
-
-/// A promise of the queue that was broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Broken(pub(crate) String);
-
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+    pub end: u64,
 }
 
 /// What is known of a message that is not gone, or not all of whose receives have been entered.
@@ -98,22 +93,27 @@ struct Book {
 
 /// The books of all senders.
 #[derive(Debug)]
-pub(crate) struct Books(Vec<Mutex<Book>>);
+pub struct Books(Vec<Mutex<Book>>);
 
 /// What the books add up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Totals {
-    pub(crate) accepted: u64,
-    pub(crate) deleted: u64,
-    pub(crate) leases: u64,
+pub struct Totals {
+    /// Messages sent, and not refused.
+    pub accepted: u64,
+    /// Those deleted.
+    pub deleted: u64,
+    /// Deliveries.
+    pub leases: u64,
     /// Messages that are not gone.
-    pub(crate) left: u64,
+    pub left: u64,
     /// Messages that are gone, and not all of whose receives have been entered.
-    pub(crate) owed: u64,
+    pub owed: u64,
 }
 
 impl Books {
-    pub(crate) fn new(senders: usize) -> Self {
+    /// Empty ones, for so many senders.
+    #[must_use]
+    pub fn new(senders: usize) -> Self {
         Self((0..senders).map(|_| Mutex::default()).collect())
     }
 
@@ -122,7 +122,7 @@ impl Books {
     }
 
     /// Numbers for `count` messages that are about to be sent: they may be received from now on.
-    pub(crate) fn begin(&self, sender: usize, count: usize) -> impl Iterator<Item = Id> + Clone + use<> {
+    pub fn begin(&self, sender: usize, count: usize) -> impl Iterator<Item = Id> + Clone + use<> {
         let mut book = self.book(sender);
         let first = book.next;
         book.next += count as u64;
@@ -134,7 +134,10 @@ impl Books {
     }
 
     /// The queue refused a message.
-    pub(crate) fn refused(&self, id: Id) -> Result<(), Broken> {
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn refused(&self, id: Id) -> Result<(), Broken> {
         let mut book = self.book(id.sender());
         book.accepted -= 1;
         match book.records.remove(&id.number()) {
@@ -144,7 +147,10 @@ impl Books {
     }
 
     /// Enters deliveries of one receive.
-    pub(crate) fn lease(&self, leases: &[Lease]) -> Result<(), Broken> {
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn lease(&self, leases: &[Lease]) -> Result<(), Broken> {
         for leases in leases.chunk_by(|one, other| one.id.sender() == other.id.sender()) {
             let mut book = self.book(leases[0].id.sender());
             book.leases += leases.len() as u64;
@@ -156,12 +162,12 @@ impl Books {
     }
 
     /// Its holder is about to end a lease, or to have it end at `now` already.
-    pub(crate) fn give_up(&self, id: Id, receives: u32, now: u64) {
+    pub fn give_up(&self, id: Id, receives: u32, now: u64) {
         self.change(id, receives, |record| record.end = record.end.min(now));
     }
 
     /// Its holder has extended a lease: it runs until `end` at least.
-    pub(crate) fn extend(&self, id: Id, receives: u32, end: u64) {
+    pub fn extend(&self, id: Id, receives: u32, end: u64) {
         self.change(id, receives, |record| record.end = end);
     }
 
@@ -175,7 +181,10 @@ impl Books {
     }
 
     /// Messages have been deleted, by handles of these counts.
-    pub(crate) fn deleted(&self, messages: &[(Id, u32)]) -> Result<(), Broken> {
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn deleted(&self, messages: &[(Id, u32)]) -> Result<(), Broken> {
         for messages in messages.chunk_by(|(one, _), (other, _)| one.sender() == other.sender()) {
             let mut book = self.book(messages[0].0.sender());
             for &(id, receives) in messages {
@@ -186,7 +195,10 @@ impl Books {
     }
 
     /// The queue answered that a lease, of this count, is over, or that its message is gone; it was `now` after that.
-    pub(crate) fn lost(&self, id: Id, receives: u32, now: u64) -> Result<(), Broken> {
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn lost(&self, id: Id, receives: u32, now: u64) -> Result<(), Broken> {
         let book = self.book(id.sender());
         match book.records.get(&id.number()) {
             Some(record) if record.latest == receives && now < record.end => Err(Broken(format!(
@@ -196,7 +208,9 @@ impl Books {
         }
     }
 
-    pub(crate) fn totals(&self) -> Totals {
+    /// What they add up to.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for sender in 0..self.0.len() {
             let book = self.book(sender);
@@ -211,7 +225,8 @@ impl Books {
     }
 
     /// Some messages that are in the books, for a report of what is missing.
-    pub(crate) fn some(&self, most: usize) -> String {
+    #[must_use]
+    pub fn some(&self, most: usize) -> String {
         let mut some = Vec::new();
         for sender in 0..self.0.len() {
             let book = self.book(sender);
