@@ -79,7 +79,11 @@ struct Hand<'s> {
 impl<'s> Hand<'s> {
     fn act(&mut self, random: &mut Random) {
         self.stage.operations.fetch_add(1, Relaxed);
+        let is_full = self.stage.books.totals().left >= self.stage.messages_max;
         match random.below(100) {
+            // Where there is little to do, its leases end soon.
+            0..10 if is_full => self.stage.time.advance(random.millis([1, 5, 60])),
+            10..35 if is_full => self.deal_with_one(random),
             0..20 => self.send(random),
             20..35 => self.send_fifo(random),
             35..60 => self.receive(random),
@@ -104,6 +108,14 @@ impl<'s> Hand<'s> {
             Place::DeadFifo,
         ]);
         (place, self.stage.queue(place))
+    }
+
+    fn timeout(&self, random: &mut Random) -> Duration {
+        if self.stage.messages_max < u64::MAX {
+            random.millis([1, 5, 50])
+        } else {
+            random.millis(TIMEOUTS)
+        }
     }
 
     fn send(&self, random: &mut Random) {
@@ -177,7 +189,7 @@ impl<'s> Hand<'s> {
 
     fn receive(&mut self, random: &mut Random) {
         let (place, queue) = self.queue(random);
-        let (max, timeout) = (random.of_these([1, 1, 3, 10]), random.millis(TIMEOUTS));
+        let (max, timeout) = (random.of_these([1, 1, 3, 10]), self.timeout(random));
         let before = self.stage.now();
         let turn = self
             .worker
@@ -221,9 +233,15 @@ impl<'s> Hand<'s> {
         match random.below(10) {
             // Forgotten.
             0 => {}
-            1 | 2 => self.change(&got, Duration::ZERO),
-            3 => {
-                self.change(&got, random.millis(TIMEOUTS));
+            1..4 => {
+                self.change(&got, Duration::ZERO);
+                // It may be deleted all the same.
+                if random.once_in(2) {
+                    self.held.push(got);
+                }
+            }
+            4 => {
+                self.change(&got, self.timeout(random));
                 self.held.push(got);
             }
             _ => self.delete(&got, None),

@@ -18,14 +18,25 @@ mod explorer {
         time::{Duration, Instant},
     };
 
-    const USAGE: &str = "epoq-exploration [--seeds N] [--seconds S] [--from SEED] [--replay SEED]";
+    use epoq::fault::Fault;
+
+    const USAGE: &str = "epoq-exploration [--seeds N] [--seconds S] [--from SEED] [--replay SEED] [--fault NAME]
+
+  --fault NAME   with a step of the ledger done wrong, which should be found";
 
     pub(crate) fn main() -> ExitCode {
-        let (mut seeds, mut seconds, mut from, mut replay) = (u64::MAX, u64::MAX, 0, None);
+        let (mut seeds, mut seconds, mut from) = (u64::MAX, u64::MAX, 0);
+        let (mut replay, mut fault) = (None, None);
         let mut arguments = env::args().skip(1);
         while let Some(argument) = arguments.next() {
-            let value = arguments.next().and_then(|value| value.parse().ok());
-            match (argument.as_str(), value) {
+            let value = arguments.next().unwrap_or_default();
+            if argument == "--fault" {
+                fault = Fault::ALL.into_iter().find(|fault| format!("{fault:?}") == value);
+                if fault.is_some() {
+                    continue;
+                }
+            }
+            match (argument.as_str(), value.parse().ok()) {
                 ("--seeds", Some(value)) => seeds = value,
                 ("--seconds", Some(value)) => seconds = value,
                 ("--from", Some(value)) => from = value,
@@ -44,13 +55,16 @@ mod explorer {
         let mut told = began;
         while count < seeds && began.elapsed() < Duration::from_secs(seconds) {
             let seed = from + count;
-            match epoq_exploration::explore(seed, None) {
+            match epoq_exploration::explore(seed, fault) {
                 Ok(explored) => {
                     steps += explored.steps;
                     operations += explored.operations;
                 }
                 Err(why) => {
-                    eprintln!("seed {seed} FAILED: {why}\nAgain: cargo xtask explore --replay {seed}");
+                    eprintln!("seed {seed} FAILED: {why}");
+                    if fault.is_none() {
+                        eprintln!("Again: cargo xtask explore --replay {seed}");
+                    }
                     return ExitCode::FAILURE;
                 }
             }

@@ -46,6 +46,8 @@ pub(crate) struct Stage {
     pub(crate) books: Books,
     pub(crate) groups: Groups,
     pub(crate) operations: AtomicUsize,
+    /// Nothing is sent while so many messages are there: where there are few, all workers are at the same ones.
+    pub(crate) messages_max: u64,
     calls: AtomicU64,
 }
 
@@ -63,7 +65,7 @@ pub(crate) struct Got {
 impl Stage {
     pub(crate) fn new(random: &mut Random) -> Arc<Self> {
         let time = ManualClock::new();
-        let memory = random.of_these([1 << 30, 1 << 30, 40_000, 20_000]);
+        let memory = random.of_these([1 << 30, 1 << 30, 64_000, 32_000]);
         let broker = Broker::builder()
             .clock(&time)
             .seed(random.next())
@@ -126,6 +128,7 @@ impl Stage {
             books: Books::new(WORKERS + 1),
             groups: Groups::new(GROUPS),
             operations: AtomicUsize::new(0),
+            messages_max: random.of_these([1, 3, u64::MAX, u64::MAX, u64::MAX]),
             calls: AtomicU64::new(0),
         })
     }
@@ -179,12 +182,31 @@ impl Stage {
     /// All workers are gone: everything is received and deleted, the books are closed, and nothing is left.
     pub(crate) fn close(self: Arc<Self>) {
         fault::fail_allocations(0, 0);
+        // What is there takes memory that dead letters may need.
+        self.side.purge().expect("a queue");
+        // Nor can dead letters go anywhere if all memory is taken by messages that become dead letters.
+        for queue in [&self.standard, &self.fifo] {
+            let config = QueueConfig {
+                redrive: None,
+                ..queue.config()
+            };
+            self.broker.configure(queue, config).expect("valid");
+        }
         self.drain();
         self.settle();
         let names = self.broker.queue_names();
         names.iter().for_each(|name| {
             self.broker.delete_queue(name).expect("a queue");
         });
+        // What a delete leaves to the collector goes with later ones, which bring it on by some steps each.
+        for _ in 0..100 {
+            if self.broker.memory().used > 0 {
+                self.broker
+                    .create_queue("last", QueueConfig::default())
+                    .expect("valid");
+                self.broker.delete_queue("last").expect("a queue");
+            }
+        }
         let memory = self.broker.memory();
         assert_eq!(memory.used, 0, "memory is left: {memory:?}");
         let budget = self.broker.budget();
@@ -233,6 +255,9 @@ impl Stage {
             // Leases, delays, and dead letters that were put off.
             is_dry = found == 0 && self.books.totals().left == self.lapsed();
             self.time.advance(Duration::from_secs(30));
+            // Deduplication ids are forgotten, whose memory dead letters may need.
+            self.fifo.advance(self.time.now());
+            self.dead_fifo.advance(self.time.now());
         }
     }
 
@@ -248,7 +273,12 @@ impl Stage {
         let totals = self.books.totals();
         let all = self.all();
         let sum = |of: fn(&Counts) -> u64| all.iter().map(of).sum::<u64>();
-        let story = || format!("{totals:?}, {}, {all:#?}", self.books.some(5));
+        let story = || {
+            let (some, memory) = (self.books.some(5), self.broker.memory());
+            let queues = [&self.standard, &self.dead, &self.fifo, &self.dead_fifo];
+            let insides = queues.map(|queue| (queue.name().to_owned(), queue.counts(), queue.snapshot()));
+            format!("{totals:?}, {some}, {memory:?}, {insides:?}")
+        };
         let lapsed = sum(|counts| counts.lapsed);
         assert_eq!(totals.left, lapsed, "lost: {}", story());
         assert_eq!(totals.owed, 0, "deliveries are missing: {}", story());
