@@ -28,7 +28,11 @@ const JUMPS: [u64; 8] = [1, 1, 5, 10, 60, 1_000, 5_000, 61_000];
 /// Says how many operations there were.
 pub(crate) fn play(random: &mut Random) -> usize {
     let stage = Stage::new(random);
-    let operations = random.of_these([20, 60, 150]);
+    let operations = if stage.is_crowded() {
+        random.of_these([4, 8, 8, 20, 60])
+    } else {
+        random.of_these([20, 60, 150])
+    };
     let workers: Vec<_> = (0..WORKERS)
         .map(|number| {
             let (stage, mut random) = (Arc::clone(&stage), random.branch());
@@ -99,19 +103,24 @@ impl<'s> Hand<'s> {
     }
 
     fn queue(&self, random: &mut Random) -> (Place, &'s epoq::Queue) {
+        let dead = if self.stage.is_crowded() {
+            [Place::Standard; 2]
+        } else {
+            [Place::Dead, Place::DeadFifo]
+        };
         let place = random.of_these([
             Place::Standard,
             Place::Standard,
             Place::Fifo,
             Place::Fifo,
-            Place::Dead,
-            Place::DeadFifo,
+            dead[0],
+            dead[1],
         ]);
         (place, self.stage.queue(place))
     }
 
     fn timeout(&self, random: &mut Random) -> Duration {
-        if self.stage.messages_max < u64::MAX {
+        if self.stage.is_crowded() {
             random.millis([1, 5, 50])
         } else {
             random.millis(TIMEOUTS)
@@ -235,9 +244,11 @@ impl<'s> Hand<'s> {
             0 => {}
             1..4 => {
                 self.change(&got, Duration::ZERO);
-                // It may be deleted all the same.
-                if random.once_in(2) {
-                    self.held.push(got);
+                // It may be deleted all the same, now or later.
+                match random.below(3) {
+                    0 => self.held.push(got),
+                    1 => self.delete(&got, None),
+                    _ => {}
                 }
             }
             4 => {

@@ -20,7 +20,8 @@ mod explorer {
 
     use epoq::fault::Fault;
 
-    const USAGE: &str = "epoq-exploration [--seeds N] [--seconds S] [--from SEED] [--replay SEED] [--fault NAME]
+    const USAGE: &str =
+        "epoq-exploration [--seeds N] [--seconds S] [--from SEED] [--replay SEED] [--fault NAME]
 
   --fault NAME   with a step of the ledger done wrong, which should be found";
 

@@ -133,6 +133,11 @@ impl Stage {
         })
     }
 
+    /// Whether all workers are at a few messages.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.messages_max < u64::MAX
+    }
+
     pub(crate) fn queue(&self, place: Place) -> &Queue {
         match place {
             Place::Standard => &self.standard,

@@ -8,6 +8,9 @@ use crate::{
     stage::{Random, Stage},
 };
 
+/// More messages of one sender than there can be at a time.
+const MESSAGES_MAX: usize = 800_000;
+
 /// What a thread does.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Role {
@@ -82,6 +85,9 @@ impl Role {
 pub(crate) fn run(stage: &Stage, roles: &[Role], seed: u64) {
     thread::scope(|scope| {
         for (place, &role) in roles.iter().enumerate() {
+            if matches!(role, Role::SendStandard) {
+                stage.books.make_room(place, MESSAGES_MAX);
+            }
             scope.spawn(move || {
                 let mut life = 0_u64;
                 while !role.is_over(stage) {

@@ -190,7 +190,7 @@ impl Report {
     /// The sheet, to be read.
     pub(crate) fn text(&self) -> String {
         let mut text = String::from(
-            "# Soak\n\nWritten by `cargo xtask soak`; every second sample is in [soak.json](soak.json).\n\n",
+            "# Soak\n\nWritten by `cargo xtask soak`; a sample of every tenth second is in [soak.json](soak.json).\n\n",
         );
         let mut row = |name: &str, value: String| {
             // Writing to a string cannot fail.
