@@ -269,8 +269,10 @@ impl<'r, H> Hand<'r, H> {
     #[inline(always)]
     pub(crate) fn delete<const ONE: bool, C: Calls<Handle = H>>(&mut self, calls: &mut C) {
         let done = if ONE || self.handles.len() <= 1 {
-            let Some(handle) = self.handles.pop() else { return };
-            Done(u16::from(calls.delete(handle)))
+            let Some(deleted) = calls.delete_last(&mut self.handles) else {
+                return;
+            };
+            Done(u16::from(deleted))
         } else {
             calls.delete_batch(&mut self.handles)
         };

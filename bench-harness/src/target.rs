@@ -137,6 +137,12 @@ pub trait Calls {
     /// Deletes one message; false when the handle no longer could.
     fn delete(&mut self, handle: Self::Handle) -> bool;
 
+    /// The same of the last of `handles`, if there is one; a target that deletes by a reference need not move it.
+    #[inline(always)]
+    fn delete_last(&mut self, handles: &mut Handles<Self::Handle>) -> Option<bool> {
+        handles.pop().map(|handle| self.delete(handle))
+    }
+
     /// Deletes 1 to 10 messages in one call, emptying `handles`.
     fn delete_batch(&mut self, handles: &mut Handles<Self::Handle>) -> Done;
 }

@@ -499,7 +499,10 @@ fn a_send_over_budget_leaves_no_group_and_no_memory_behind() {
     }
     queue.advance(broker.now());
     assert_eq!(queue.fifo_metrics().expect("a FIFO queue").groups, 1);
-    assert_eq!((queue.memory().used, states(&queue)), (before, (1, 0, 0)));
+    assert_eq!(states(&queue), (1, 0, 0));
+    // Less, if places for ids that were counted ahead have been given up.
+    let after = queue.memory().used;
+    assert!(after <= before, "{after} bytes after, {before} before");
     send_to_groups(&queue, &["g-two", "group-1"]);
     assert_eq!(states(&queue), (3, 0, 0));
 }

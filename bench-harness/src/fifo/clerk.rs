@@ -91,8 +91,10 @@ impl Book<'_> {
             self.order.deleting(id);
         }
         let done = if ONE || handles.len() <= 1 {
-            let Some(handle) = handles.pop() else { return };
-            Done(u16::from(calls.delete(handle)))
+            let Some(deleted) = calls.delete_last(handles) else {
+                return;
+            };
+            Done(u16::from(deleted))
         } else {
             calls.delete_batch(handles)
         };

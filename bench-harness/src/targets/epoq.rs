@@ -165,6 +165,13 @@ impl Calls for EpoqTurn<'_> {
     }
 
     #[inline(always)]
+    fn delete_last(&mut self, handles: &mut Handles<ReceiptHandle>) -> Option<bool> {
+        let deleted = self.turn.delete(self.queue, handles.last()?) == Ok(Deletion::Deleted);
+        handles.pop();
+        Some(deleted)
+    }
+
+    #[inline(always)]
     fn delete_batch(&mut self, handles: &mut Handles<ReceiptHandle>) -> Done {
         let done = outcome(&self.turn.delete_batch(self.queue, handles), is_deleted);
         handles.clear();
@@ -199,6 +206,11 @@ impl Calls for EpoqSession {
     #[inline(always)]
     fn delete(&mut self, handle: ReceiptHandle) -> bool {
         self.turn().delete(handle)
+    }
+
+    #[inline(always)]
+    fn delete_last(&mut self, handles: &mut Handles<ReceiptHandle>) -> Option<bool> {
+        self.turn().delete_last(handles)
     }
 
     #[inline(always)]

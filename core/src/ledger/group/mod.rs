@@ -32,6 +32,8 @@ pub mod word;
 
 use std::ptr::NonNull;
 
+use compact_str::CompactString;
+
 use self::{
     baton::{After, Baton},
     lease::Ended,
@@ -52,6 +54,9 @@ use crate::{
 pub const TAKEN: usize = 1;
 /// In the inbox: nothing is accepted any more.
 pub const CLOSED: usize = 2;
+// A name in place, and what a sender changes.
+const _: () =
+    assert!(std::mem::offset_of!(Group, sorted) + std::mem::offset_of!(Sorted, window) <= 64 || cfg!(loom));
 // Links are aligned to more than the marks take.
 const _: () = assert!(align_of::<Link>() > TAKEN | CLOSED);
 
@@ -59,8 +64,9 @@ const _: () = assert!(align_of::<Link>() > TAKEN | CLOSED);
 /// round at once.
 const SORT_AFTER: u64 = if cfg!(shuttle) { 4 } else { 64 };
 
-/// A message group.
+/// A message group. A sender needs no more of it than its first cache line: a name of up to 24 bytes lies in place.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Group {
     /// The group's word; see `word.rs`.
     pub word: AtomicU64,
@@ -68,12 +74,13 @@ pub struct Group {
     pub inbox: AtomicPtr<Link>,
     /// The sequence number of the newest message taken from the inbox. Written before the mark that says so.
     pub taken: AtomicU64,
+    name: CompactString,
     sorted: UnsafeCell<Sorted>,
-    name: Box<str>,
 }
 
 /// What only the baton's holder touches.
 #[derive(Debug)]
+#[repr(C)]
 struct Sorted {
     first: *mut Link,
     last: *mut Link,
@@ -121,12 +128,12 @@ impl Group {
             word: AtomicU64::new(GroupWord::default().to_bits()),
             inbox: AtomicPtr::new(marked(std::ptr::null_mut(), TAKEN)),
             taken: AtomicU64::new(sequence),
+            name: name.into(),
             sorted: UnsafeCell::new(Sorted {
                 first: std::ptr::null_mut(),
                 last: std::ptr::null_mut(),
                 window: [std::ptr::null(); WINDOW],
             }),
-            name: name.into(),
         }
     }
 

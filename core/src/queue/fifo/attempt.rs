@@ -3,9 +3,13 @@
 
 use std::time::Duration;
 
-use super::recent::{Entering, Fingerprint, Recent};
+use super::{
+    places::Places,
+    recent::{Entering, Fingerprint, Recent},
+};
 use crate::{
     attribute,
+    budget::Budget,
     clock::Millis,
     config::{ATTEMPTS_MAX, BATCH_MAX, DEDUPLICATION_INTERVAL},
     error::ReceiveError,
@@ -17,7 +21,10 @@ use crate::{
     turn::Turn,
 };
 
-/// Attempts of the last five minutes.
+/// Bytes that an attempt is reckoned to take, with the handles of ten messages.
+const BYTES: u64 = 160 + (BATCH_MAX * size_of::<(ReceiptHandle, Millis)>()) as u64;
+
+/// Attempts of the last five minutes. They are counted in the budget, but not refused for it: receives go on when memory is used up.
 #[derive(Debug)]
 pub(super) struct Attempts {
     recent: Recent<Arc<Mutex<Attempt>>>,
@@ -42,9 +49,12 @@ enum Standing<'t> {
 }
 
 impl Attempts {
-    pub(super) fn new(key: [u64; 2]) -> Self {
+    pub(super) fn new(key: [u64; 2], budget: Arc<Budget>) -> Self {
         Self {
-            recent: Recent::new(DEDUPLICATION_INTERVAL.as_millis() as u32),
+            recent: Recent::new(
+                DEDUPLICATION_INTERVAL.as_millis() as u32,
+                Places::new(budget, BYTES, true),
+            ),
             key,
         }
     }
@@ -86,18 +96,18 @@ impl Queue {
             let Ok(mut mine) = fresh.try_lock() else {
                 return Ok(Vec::new());
             };
-            let most = ATTEMPTS_MAX as u64;
-            let known = match fifo.attempts.recent.enter(
-                key,
-                turn.now(),
-                most,
-                hint,
-                || Arc::clone(&fresh),
-                Arc::clone,
-            ) {
-                Entering::Entered => None,
-                Entering::Known(before) => Some(before),
-                Entering::Full => return Err(ReceiveError::TooManyAttempts { limit: ATTEMPTS_MAX }),
+            let recent = &fifo.attempts.recent;
+            let known = match recent.place(hint, ATTEMPTS_MAX as u64, turn.now()) {
+                Ok(place) => {
+                    match recent.enter(key, turn.now(), place, || (Arc::clone(&fresh), ()), Arc::clone) {
+                        Entering::Entered(()) => None,
+                        Entering::Known(before) => Some(before),
+                    }
+                }
+                Err(_) => {
+                    let full = ReceiveError::TooManyAttempts { limit: ATTEMPTS_MAX };
+                    Some(recent.read(key, turn.now(), Arc::clone).ok_or(full)?)
+                }
             };
             if let Some(before) = known {
                 drop(mine);

@@ -10,6 +10,7 @@
 mod attempt;
 mod deduplication;
 pub(super) mod handle;
+mod places;
 mod receive;
 mod recent;
 mod relocate;
@@ -128,7 +129,7 @@ impl Fifo {
                 Arc::clone(&queue.budget),
             ),
             deduplication: Deduplication::new(key, Arc::clone(&queue.budget)),
-            attempts: Attempts::new(key),
+            attempts: Attempts::new(key, Arc::clone(&queue.budget)),
         }
     }
 }

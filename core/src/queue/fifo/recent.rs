@@ -16,10 +16,11 @@ use std::{
 use crossbeam_utils::CachePadded;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+use super::places::{NoPlace, Place, Places};
 use crate::{
     clock::Millis,
     config::TINY,
-    sync::{AtomicU64, DashMap, Entry, Mutex, Ordering},
+    sync::{DashMap, Entry, Mutex},
 };
 
 /// A key: 96 bits of a keyed hash of what it stands for. Among a thousand million of them two different ones are the same with a
@@ -87,7 +88,7 @@ impl Hasher for AsIs {
 /// Shards of the map: one sender in so many meets another one there.
 const SHARDS: usize = 64;
 /// Lists of keys.
-const LISTS: usize = if TINY { 2 } else { 8 };
+pub(super) const LISTS: usize = if TINY { 2 } else { 8 };
 /// Places that the map keeps whatever it holds.
 const KEPT: usize = 4_096;
 /// Keys that each entering checks for whether they can leave.
@@ -103,36 +104,32 @@ type Leaving = VecDeque<(Fingerprint, Entered)>;
 pub(super) struct Recent<V> {
     map: DashMap<Fingerprint, (Entered, V), BuildHasherDefault<AsIs>>,
     leaving: [CachePadded<Mutex<Leaving>>; LISTS],
-    /// Entered and not left. Lags by what is being entered.
-    count: AtomicU64,
+    places: Places,
     interval_ms: u32,
 }
 
 /// What came of entering a value.
 #[derive(Debug)]
-pub(super) enum Entering<R> {
-    /// It is remembered from now on.
-    Entered,
+pub(super) enum Entering<T, R> {
+    /// It is remembered from now on; what else came of making it.
+    Entered(T),
     /// Another one is, of this key; what was to be known of it.
     Known(R),
-    /// There is no room.
-    Full,
 }
 
 impl<V: Send + Sync> Recent<V> {
-    pub(super) fn new(interval_ms: u32) -> Self {
+    pub(super) fn new(interval_ms: u32, places: Places) -> Self {
         Self {
             map: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), SHARDS),
             leaving: std::array::from_fn(|_| CachePadded::new(Mutex::new(VecDeque::new()))),
-            count: AtomicU64::new(0),
+            places,
             interval_ms,
         }
     }
 
     /// How many values are remembered.
     pub(super) fn len(&self) -> u64 {
-        // Relaxed: a count.
-        self.count.load(Ordering::Relaxed)
+        self.places.taken()
     }
 
     fn is_over(&self, at: Entered, now: Millis) -> bool {
@@ -146,68 +143,62 @@ impl<V: Send + Sync> Recent<V> {
         (!self.is_over(*at, now)).then(|| read(value))
     }
 
-    /// Remembers the value that `make` makes, unless one of that key is remembered, or some `most` are. `make` is called with the
-    /// key's shard locked, so whoever looks for the key sees either nothing or all that `make` has done.
-    pub(super) fn enter<R>(
+    /// A place for one more value, of `most` that there may be.
+    pub(super) fn place(&self, hint: usize, most: u64, now: Millis) -> Result<Place<'_>, NoPlace> {
+        self.places.take(hint, most).or_else(|_| {
+            // Those whose time is over may be in other lists than that of whoever asks.
+            (0..LISTS).for_each(|list| self.forget(LEAVING_FULL, now, list));
+            self.places.take(hint, most)
+        })
+    }
+
+    /// Remembers the value that `make` makes, unless one of that key is remembered. `make` is called with the key's shard locked,
+    /// so whoever looks for the key sees either nothing or all that `make` has done.
+    pub(super) fn enter<T, R>(
         &self,
         key: Fingerprint,
         now: Millis,
-        most: u64,
-        hint: usize,
-        make: impl FnOnce() -> V,
-        read: impl Fn(&V) -> R,
-    ) -> Entering<R> {
-        if self.len() >= most {
-            if let Some(known) = self.read(key, now, &read) {
-                return Entering::Known(known);
-            }
-            if !self.has_room(most, now) {
-                return Entering::Full;
-            }
-        }
-        let is_more = match self.map.entry(key) {
-            Entry::Vacant(place) => {
-                place.insert((Entered::at(now), make()));
-                true
+        place: Place<'_>,
+        make: impl FnOnce() -> (V, T),
+        read: impl FnOnce(&V) -> R,
+    ) -> Entering<T, R> {
+        let mut list = place.list();
+        let made = match self.map.entry(key) {
+            Entry::Vacant(vacant) => {
+                let (value, made) = make();
+                vacant.insert((Entered::at(now), value));
+                place.fill();
+                made
             }
             #[cfg_attr(shuttle, allow(unused_mut, reason = "its stand-in is used up"))]
-            Entry::Occupied(mut place) => {
-                let (at, present) = place.get();
+            Entry::Occupied(mut occupied) => {
+                let (at, present) = occupied.get();
                 if !self.is_over(*at, now) {
                     return Entering::Known(read(present));
                 }
-                place.insert((Entered::at(now), make()));
-                false
+                // In the place of the one before.
+                let (value, made) = make();
+                occupied.insert((Entered::at(now), value));
+                made
             }
         };
         // Bounded in practice: each list is held for a few steps only, and there are eight.
-        let mut list = hint;
         loop {
             if let Some(leaving) = self.leaving.get(list % LISTS)
                 && let Ok(mut leaving) = leaving.try_lock()
             {
                 leaving.push_back((key, Entered::at(now)));
-                self.leave(&mut leaving, LEAVING, now, u64::from(is_more));
-                return Entering::Entered;
+                self.leave(&mut leaving, LEAVING, now, list);
+                return Entering::Entered(made);
             }
             list += 1;
         }
     }
 
-    /// Whether there is room for one more.
-    pub(super) fn has_room(&self, most: u64, now: Millis) -> bool {
-        if self.len() < most {
-            return true;
-        }
-        // Those whose time is over may be in other lists than that of whoever asks.
-        (0..LISTS).for_each(|list| self.forget(LEAVING_FULL, now, list));
-        self.len() < most
-    }
-
     /// Forgets what is entered under a key, whenever that was.
     pub(super) fn withdraw(&self, key: Fingerprint) {
         if self.map.remove(&key).is_some() {
-            self.count.fetch_sub(1, Ordering::Relaxed);
+            self.places.give_back(0, 1);
         }
     }
 
@@ -217,7 +208,7 @@ impl<V: Send + Sync> Recent<V> {
         if let Some(leaving) = self.leaving.get(hint % LISTS)
             && let Ok(mut leaving) = leaving.try_lock()
         {
-            self.leave(&mut leaving, most, now, 0);
+            self.leave(&mut leaving, most, now, hint);
             // Memory of a rush goes back.
             let capacity = leaving.capacity();
             if leaving.len() < capacity / 4 {
@@ -226,8 +217,8 @@ impl<V: Send + Sync> Recent<V> {
         }
     }
 
-    /// Forgets up to `most` of a list's, and counts those and `more` that have been entered.
-    fn leave(&self, leaving: &mut Leaving, most: usize, now: Millis, more: u64) {
+    /// Forgets up to `most` of a list's.
+    fn leave(&self, leaving: &mut Leaving, most: usize, now: Millis, list: usize) {
         let mut left = 0;
         for _ in 0..most {
             let Some(&(key, at)) = leaving.front() else { break };
@@ -239,9 +230,8 @@ impl<V: Send + Sync> Recent<V> {
             let is_it = |_: &Fingerprint, (entered, _): &(Entered, V)| *entered == at;
             left += u64::from(self.map.remove_if(&key, is_it).is_some());
         }
-        // Where one leaves for each that comes, nobody else's line is written. Relaxed: a count.
-        if left != more {
-            self.count.fetch_add(more.wrapping_sub(left), Ordering::Relaxed);
+        if left > 0 {
+            self.places.give_back(list, left);
         }
     }
 
@@ -251,5 +241,6 @@ impl<V: Send + Sync> Recent<V> {
         if self.map.capacity() > KEPT + 4 * self.map.len() {
             self.map.shrink_to_fit();
         }
+        self.places.reclaim();
     }
 }

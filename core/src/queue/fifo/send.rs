@@ -3,7 +3,7 @@
 use arrayvec::{ArrayString, ArrayVec};
 use sha2::{Digest, Sha256};
 
-use super::{Fifo, recent::Entering};
+use super::{Fifo, places::NoPlace, recent::Entering};
 use crate::{
     attribute,
     batch::Batch,
@@ -81,6 +81,8 @@ impl Queue {
                 Err(error) => return Err(BatchError::Entry { at, error }),
             }
         }
+        fifo.groups
+            .look_ahead(checked.iter().map(|message| message.group));
         let mut results = Batch::new();
         let mut refused = None;
         for message in &checked {
@@ -133,13 +135,22 @@ impl Queue {
         if let Some(place) = fifo.deduplication.original(id, now) {
             return Ok(Sent::at(self, place));
         }
-        let full = SendError::DeduplicationFull {
-            limit: settings.memory(),
-        };
         // Asked before a slot is used up for nothing.
-        if !fifo.deduplication.has_room(settings.memory(), now) {
-            return Err(full);
-        }
+        let hint = turn.worker().number as usize;
+        let place = match fifo.deduplication.place(hint, settings.memory(), now) {
+            Ok(place) => place,
+            Err(NoPlace::Full) => {
+                return Err(SendError::DeduplicationFull {
+                    limit: settings.memory(),
+                });
+            }
+            Err(NoPlace::OverBudget) => {
+                self.make_room(era, turn);
+                fifo.deduplication
+                    .place(hint, settings.memory(), now)
+                    .map_err(|_| self.over_budget())?
+            }
+        };
         let extras = ExtrasDraft {
             attributes: Carried::Given(checked.message.attributes),
             group: Some(group_name),
@@ -165,34 +176,24 @@ impl Queue {
                 forgo();
                 self.over_budget()
             })?;
-        let hint = turn.worker().number as usize;
-        let mut joined = None;
-        let entering = fifo.deduplication.enter(id, now, settings.memory(), hint, || {
+        let entering = fifo.deduplication.enter(id, now, place, || {
             let (group, sequence) = Self::join(fifo, group, reserved, 0, pin);
-            joined = Some((group, sequence));
-            SentPlace::new(reserved.segment, reserved.slot, sequence)
+            let sent = SentPlace::new(reserved.segment, reserved.slot, sequence);
+            (sent, (sent, group, sequence))
         });
-        let Some((group, sequence)) = joined else {
-            partition.abandon_reserved(reserved, pin);
-            forgo();
-            return match entering {
-                Ok(Entering::Known(original)) => Ok(Sent::at(self, original)),
-                Ok(Entering::Entered | Entering::Full) => Err(full),
-                Err(Full) => {
-                    // For the next one.
-                    self.make_room(era, turn);
-                    Err(self.over_budget())
-                }
-            };
+        let (sent, group, sequence) = match entering {
+            Entering::Entered(joined) => joined,
+            Entering::Known(original) => {
+                partition.abandon_reserved(reserved, pin);
+                forgo();
+                return Ok(Sent::at(self, original));
+            }
         };
         self.has_joined(era, turn, group, sequence);
         if let Some(stripe) = Self::stripe(era, turn) {
             stripe.sent.next();
         }
-        Ok(Sent::at(
-            self,
-            SentPlace::new(reserved.segment, reserved.slot, sequence),
-        ))
+        Ok(Sent::at(self, sent))
     }
 
     /// Copies a message into a slot of its own at home.
