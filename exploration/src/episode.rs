@@ -29,7 +29,7 @@ const JUMPS: [u64; 8] = [1, 1, 5, 10, 60, 1_000, 5_000, 61_000];
 pub(crate) fn play(random: &mut Random) -> usize {
     let stage = Stage::new(random);
     let operations = if stage.is_crowded() {
-        random.of_these([4, 8, 8, 20, 60])
+        random.of_these([8, 20, 60, 150])
     } else {
         random.of_these([20, 60, 150])
     };

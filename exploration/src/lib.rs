@@ -37,16 +37,18 @@ const STACK: usize = 512 * 1024;
 /// Steps after which an episode hangs: many times what one takes.
 const STEPS_MAX: usize = 20_000_000;
 
-/// What one episode came to.
+/// What the exploration of a seed came to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Explored {
+    /// Schedules: the same episode may be gone through several times, each time otherwise.
+    pub schedules: usize,
     /// Atomic steps.
     pub steps: usize,
     /// Operations of its workers.
     pub operations: usize,
 }
 
-/// Goes through the episode of a seed, with a step of the ledger done wrong or none.
+/// Goes through the episode of a seed, some times, with a step of the ledger done wrong or none.
 ///
 /// # Errors
 /// What went wrong.
@@ -69,15 +71,16 @@ pub fn explore(seed: u64, fault: Option<Fault>) -> Result<Explored, String> {
             } else {
                 episode::play(&mut random)
             };
-            counts[0].store(shuttle::current::context_switches(), Relaxed);
-            counts[1].store(operations, Relaxed);
+            counts[0].fetch_add(shuttle::current::context_switches(), Relaxed);
+            counts[1].fetch_add(operations, Relaxed);
         })
     });
     let result = panic::catch_unwind(run);
     fault::set(None);
     fault::fail_allocations(0, 0);
     match result {
-        Ok(_) => Ok(Explored {
+        Ok(schedules) => Ok(Explored {
+            schedules,
             steps: explored[0].load(Relaxed),
             operations: explored[1].load(Relaxed),
         }),

@@ -52,12 +52,13 @@ mod explorer {
             (seeds, from) = (1, seed);
         }
         let began = Instant::now();
-        let (mut count, mut steps, mut operations) = (0, 0, 0);
+        let (mut count, mut schedules, mut steps, mut operations) = (0, 0, 0, 0);
         let mut told = began;
         while count < seeds && began.elapsed() < Duration::from_secs(seconds) {
             let seed = from + count;
             match epoq_exploration::explore(seed, fault) {
                 Ok(explored) => {
+                    schedules += explored.schedules;
                     steps += explored.steps;
                     operations += explored.operations;
                 }
@@ -72,10 +73,12 @@ mod explorer {
             count += 1;
             if told.elapsed() > Duration::from_secs(10) {
                 told = Instant::now();
-                println!("    {count} seeds, {operations} operations, {steps} steps");
+                println!("    {count} seeds, {schedules} schedules, {operations} operations, {steps} steps");
             }
         }
-        println!("    {count} seeds, {operations} operations, {steps} steps: nothing found");
+        println!(
+            "    {count} seeds, {schedules} schedules, {operations} operations, {steps} steps: nothing found"
+        );
         ExitCode::SUCCESS
     }
 }

@@ -5,6 +5,9 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler, Schedule, Scheduler, Tas
 
 use crate::random::Random;
 
+/// Schedules of one seed's episode, where PCT makes them.
+const PCT: usize = 4;
+
 /// How the steps of one seed's episode interleave.
 pub(crate) struct Interleaving {
     scheduler: Box<dyn Scheduler>,
@@ -15,8 +18,8 @@ impl Interleaving {
         let mut random = Random::of(!seed);
         let scheduler: Box<dyn Scheduler> = match random.below(8) {
             0 => Box::new(RandomScheduler::new_from_seed(seed, 1)),
-            // The first of two is in turn, and tells how many steps there are.
-            1 | 2 => Box::new(PctScheduler::new_from_seed(seed, 2 + random.below(6), 2)),
+            // The first one goes in turn, and tells how many steps there are.
+            1 | 2 => Box::new(PctScheduler::new_from_seed(seed, 2 + random.below(4), PCT)),
             _ => Box::new(Stalls::new(random)),
         };
         Self { scheduler }

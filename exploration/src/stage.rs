@@ -128,7 +128,7 @@ impl Stage {
             books: Books::new(WORKERS + 1),
             groups: Groups::new(GROUPS),
             operations: AtomicUsize::new(0),
-            messages_max: random.of_these([1, 3, u64::MAX, u64::MAX, u64::MAX]),
+            messages_max: random.of_these([1, 3, u64::MAX, u64::MAX]),
             calls: AtomicU64::new(0),
         })
     }

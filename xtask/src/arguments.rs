@@ -14,6 +14,11 @@ cargo xtask COMMAND
                                       only the models and twins, or those whose name contains FILTER
   ci [--no-fail-fast]                 format, clippy of the normal and the loom build, documentation, and a short run of
                                       each harness scenario, which must verify
+  explore [--seeds N] [--seconds S] [--replay SEED]
+                                      the whole broker under shuttle: schedules of 60 seconds unless told, or that of one seed
+  soak [--minutes N] [--seed S] [--messages N] [--threads N] [--out DIR] [--stalls]
+                                      a long stress with more threads than cores, which writes results/soak.md; with --stalls
+                                      threads are held up between atomic steps
   figures [--seconds S] [--passes N]  measures the README's table of figures and writes it there and to results/;
                                       some minutes, on a machine with nothing else to do
   help                                this text
@@ -35,6 +40,10 @@ pub(crate) enum Command {
         no_fail_fast: bool,
     },
     Figures(Effort),
+    /// With the arguments of its own program.
+    Explore(Vec<String>),
+    /// The same.
+    Soak(Vec<String>),
     Help,
 }
 
@@ -51,6 +60,11 @@ impl Command {
         let command = arguments.next().context("a command is missing")?;
         if matches!(command.as_str(), "help" | "--help" | "-h") {
             return Ok(Self::Help);
+        }
+        match command.as_str() {
+            "explore" => return Ok(Self::Explore(arguments.collect())),
+            "soak" => return Ok(Self::Soak(arguments.collect())),
+            _ => {}
         }
         if command == "figures" {
             return Self::parse_figures(arguments);

@@ -58,13 +58,18 @@ impl Workspace {
         cargo
     }
 
-    /// Cargo for the loom build: its own flags, and its own target directory so that the two builds do not undo each other.
+    /// Cargo for the loom build.
     pub(crate) fn cargo_loom(&self, arguments: &[&str]) -> Command {
+        self.cargo_with("loom", LOOM_FLAGS, arguments)
+    }
+
+    /// Cargo for a build with flags of its own, and a target directory of its own so that the builds do not undo each other.
+    pub(crate) fn cargo_with(&self, directory: &str, flags: &[&str], arguments: &[&str]) -> Command {
         let mut cargo = self.cargo(arguments);
-        cargo.arg("--target-dir").arg(self.target.join("loom"));
-        append_flags(&mut cargo, "RUSTFLAGS", LOOM_FLAGS);
+        cargo.arg("--target-dir").arg(self.target.join(directory));
+        append_flags(&mut cargo, "RUSTFLAGS", flags);
         // Else the examples in the documentation of the runner would not be seen.
-        append_flags(&mut cargo, "RUSTDOCFLAGS", LOOM_FLAGS);
+        append_flags(&mut cargo, "RUSTDOCFLAGS", flags);
         cargo
     }
 

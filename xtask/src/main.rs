@@ -5,6 +5,7 @@
 
 mod arguments;
 mod cargo;
+mod endurance;
 mod figures;
 mod harness;
 mod steps;
@@ -56,6 +57,16 @@ fn execute(command: Command) -> Result<bool> {
         Command::Figures(effort) => {
             let mut steps = Steps::new(true);
             steps.run("figures", || figures::measure(&workspace, &effort));
+            Ok(steps.finish())
+        }
+        Command::Explore(arguments) => {
+            let mut steps = Steps::new(true);
+            steps.run("explorations", || endurance::explore(&workspace, &arguments));
+            Ok(steps.finish())
+        }
+        Command::Soak(arguments) => {
+            let mut steps = Steps::new(true);
+            steps.run("soak", || endurance::soak(&workspace, &arguments));
             Ok(steps.finish())
         }
         Command::Ci { no_fail_fast } => {
@@ -168,6 +179,8 @@ fn ci(workspace: &Workspace, steps: &mut Steps) {
         cargo::append_flags(&mut cargo, "RUSTDOCFLAGS", &["-D", "warnings"]);
         steps.run(title, || run(&mut cargo));
     }
+    endurance::lint(workspace, steps);
+    endurance::check(workspace, steps);
     steps.run("harness: build", || run(&mut workspace.cargo(harness::BUILD)));
     steps.run("harness: each scenario, verified", || {
         harness::verify_scenarios(workspace)

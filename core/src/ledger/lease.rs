@@ -857,7 +857,7 @@ impl Partition {
                         return Err(Refusal::ReceivedAgain);
                     }
                     // It may have been claimed and have expired again between our look and our win.
-                    return match with_fault!(JudgedOnce: state, slot.state_in_hand()).delete(receives) {
+                    return match slot.state_in_hand().delete(receives) {
                         Ok(Transition { next, .. }) => {
                             slot.store(next);
                             Ok(DeletedFrom::Visible)

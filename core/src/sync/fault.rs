@@ -18,8 +18,6 @@ pub enum Fault {
     WakeKept,
     /// A waiter looks first, and listens then.
     ListensLate,
-    /// Who deletes a visible message does not judge it again with the token in hand.
-    JudgedOnce,
     /// Who hands a group's baton back does not look into the inbox.
     InboxIgnored,
     /// A large body that is freed is not given back to the budget.
@@ -28,14 +26,13 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::TokenForgotten,
         Self::HintTakenLate,
         Self::PassedByLoad,
         Self::HoldDroppedTwice,
         Self::WakeKept,
         Self::ListensLate,
-        Self::JudgedOnce,
         Self::InboxIgnored,
         Self::BudgetForgotten,
     ];
