@@ -86,13 +86,13 @@ impl<'s> Hand<'s> {
         let is_full = self.stage.books.totals().left >= self.stage.messages_max;
         match random.below(100) {
             // Where there is little to do, its leases end soon.
-            0..10 if is_full => self.stage.time.advance(random.millis([1, 5, 60])),
+            0..10 if is_full => self.stage.jump(random.millis([1, 5, 60])),
             10..35 if is_full => self.deal_with_one(random),
             0..20 => self.send(random),
             20..35 => self.send_fifo(random),
             35..60 => self.receive(random),
             60..82 => self.deal_with_one(random),
-            82..89 => self.stage.time.advance(random.millis(JUMPS)),
+            82..89 => self.stage.jump(random.millis(JUMPS)),
             89..92 => self.wait_in_vain(random),
             92..97 => self.side(random),
             97 => {
@@ -176,8 +176,8 @@ impl<'s> Hand<'s> {
         let sent = self.stage.fifo.send_messages(&messages).expect("a valid batch");
         let results: Vec<_> = sent.into_iter().map(|sent| sent.map(drop)).collect();
         self.settle(&ids, &results);
-        if results[0].is_ok() && random.once_in(4) {
-            // Once more: nothing comes of it, unless five minutes have gone by, which no episode takes.
+        if self.stage.is_brief && results[0].is_ok() && random.once_in(4) {
+            // Once more: nothing comes of it.
             let again = self.stage.fifo.send_message(&messages[0]).map(drop);
             assert!(
                 matches!(again, Ok(()) | Err(SendError::OverBudget { .. })),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use epoq::{Broker, Counts, FifoConfig, ManualClock, Queue, QueueConfig, Redrive, fault};
+use epoq::{Broker, Counts, FifoConfig, ManualClock, Queue, QueueConfig, Redrive, fault, limits};
 use epoq_judge::{Books, Broken, Delivery, Groups, Id, Lease, Moment};
 
 use crate::random::Random;
@@ -46,6 +46,8 @@ pub(crate) struct Stage {
     pub(crate) books: Books,
     pub(crate) groups: Groups,
     pub(crate) operations: AtomicUsize,
+    /// Less than five minutes go by, until all workers are gone: what is sent again comes to nothing.
+    pub(crate) is_brief: bool,
     /// Nothing is sent while so many messages are there: where there are few, all workers are at the same ones.
     pub(crate) messages_max: u64,
     calls: AtomicU64,
@@ -128,9 +130,18 @@ impl Stage {
             books: Books::new(WORKERS + 1),
             groups: Groups::new(GROUPS),
             operations: AtomicUsize::new(0),
+            is_brief: random.once_in(2),
             messages_max: random.of_these([1, 3, u64::MAX, u64::MAX]),
             calls: AtomicU64::new(0),
         })
+    }
+
+    /// Moves the clock on.
+    pub(crate) fn jump(&self, by: Duration) {
+        let five_minutes = limits::DEDUPLICATION_INTERVAL;
+        if !self.is_brief || Duration::from_millis(self.time.now().as_millis()) + by < five_minutes {
+            self.time.advance(by);
+        }
     }
 
     /// Whether all workers are at a few messages.

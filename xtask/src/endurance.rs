@@ -40,13 +40,21 @@ pub(crate) fn explore(workspace: &Workspace, arguments: &[String]) -> Result<Out
 pub(crate) fn soak(workspace: &Workspace, arguments: &[String]) -> Result<Outcome> {
     let (stalls, arguments): (Vec<_>, Vec<_>) =
         arguments.iter().partition(|argument| *argument == "--stalls");
-    let build = ["run", "--release", "--package", "epoq-soak", "--"];
+    let build = ["run", "--release", "--package", "epoq-soak"];
     let mut cargo = if stalls.is_empty() {
         workspace.cargo(&build)
     } else {
-        workspace.cargo_with("stalls", STALLS_FLAGS, &build)
+        let mut cargo = workspace.cargo_with("stalls", STALLS_FLAGS, &build);
+        // Its speed says nothing.
+        cargo.args([
+            "--config",
+            "profile.release.lto=\"off\"",
+            "--config",
+            "profile.release.codegen-units=16",
+        ]);
+        cargo
     };
-    cargo.args(&arguments);
+    cargo.arg("--").args(&arguments);
     if !arguments.iter().any(|argument| argument.starts_with("--out")) {
         cargo.arg("--out").arg(workspace.root().join("results"));
     }
