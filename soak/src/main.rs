@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let duration = Duration::from_secs_f64(options.minutes.clamp(0.05, 100_000.0) * 60.0);
     let result = if options.alone {
-        soak(&options, duration)
+        overseer::end_with_it().and_then(|()| soak(&options, duration))
     } else {
         overseer::run(options.seed, duration)
     };

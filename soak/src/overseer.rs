@@ -30,6 +30,13 @@ pub(crate) fn run(seed: u64, duration: Duration) -> Result<bool> {
     Ok(child.wait()?.success())
 }
 
+/// Has this process, which may be stopped at that moment, end with the one above.
+pub(crate) fn end_with_it() -> Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    Ok(())
+}
+
 /// Says whether the process has ended.
 fn sleep(child: &mut Child, time: Duration) -> Result<bool> {
     let until = Instant::now() + time;

@@ -187,6 +187,15 @@ mod tests {
             })
         );
         assert_eq!(parse("loom --help").unwrap(), Command::Help);
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(
+            parse("explore --replay 7").unwrap(),
+            Command::Explore(words("--replay 7"))
+        );
+        assert_eq!(
+            parse("soak --minutes 1 --stalls").unwrap(),
+            Command::Soak(words("--minutes 1 --stalls"))
+        );
     }
 
     #[test]
