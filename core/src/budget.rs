@@ -247,3 +247,40 @@ impl Budget {
         }
     }
 }
+
+/// The budget's steps, for models: outside the crate a budget can only be read.
+#[cfg(loom)]
+pub mod steps {
+    use super::Budget;
+    use crate::{sync::Arc, wait::Waiters};
+
+    /// `Budget::of_queue`.
+    pub fn of_queue(whole: &Arc<Budget>, limit: Option<u64>) -> Budget {
+        Budget::of_queue(whole, limit)
+    }
+
+    /// `Budget::take`.
+    pub fn take(budget: &Budget, bytes: usize) -> bool {
+        budget.take(bytes)
+    }
+
+    /// `Budget::give_back`.
+    pub fn give_back(budget: &Budget, bytes: usize) {
+        budget.give_back(bytes);
+    }
+
+    /// `Budget::undo`.
+    pub fn undo(budget: &Budget, bytes: usize) {
+        budget.undo(bytes);
+    }
+
+    /// `Budget::room`.
+    pub fn room(budget: &Budget) -> &Waiters {
+        budget.room()
+    }
+
+    /// The word that counts what is used.
+    pub fn used(budget: &Budget) -> &crate::sync::AtomicU64 {
+        &budget.used
+    }
+}

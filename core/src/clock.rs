@@ -17,7 +17,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::sync::{Arc, Event, Mutex, MutexGuard, Weak};
+use crate::sync::{Arc, Event, Mutex, Weak};
 
 /// A moment: whole milliseconds since the broker's clock began.
 ///
@@ -215,7 +215,7 @@ impl ManualClock {
         });
     }
 
-    fn told(&self) -> MutexGuard<'_, Vec<Weak<Event>>> {
+    fn told(&self) -> crate::sync::MutexGuard<'_, Vec<Weak<Event>>> {
         self.told
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)

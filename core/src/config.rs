@@ -11,13 +11,20 @@ use crate::error::{ConfigError, Setting};
 /// Whether this is the build of the models or of the explorations.
 pub(crate) const TINY: bool = cfg!(any(loom, shuttle));
 
-/// Ready words of a segment.
-pub const WORDS: usize = if TINY { 2 } else { 4 };
-/// Tokens in a ready word. The top bit of the word is the partition's `PASSED` mark, so at most 63.
-pub const BITS: usize = if cfg!(loom) {
+/// Ready words of a segment. Models have two words of one token or, with the real collector, one word of two; explorations two of
+/// two.
+pub const WORDS: usize = if cfg!(crossbeam_loom) {
     1
-} else if cfg!(shuttle) {
+} else if TINY {
     2
+} else {
+    4
+};
+/// Tokens in a ready word. The top bit of the word is the partition's `PASSED` mark, so at most 63.
+pub const BITS: usize = if cfg!(any(crossbeam_loom, shuttle)) {
+    2
+} else if cfg!(loom) {
+    1
 } else {
     63
 };
@@ -42,7 +49,13 @@ pub const ARENA_FIRST: usize = if cfg!(loom) {
     1024
 };
 /// Spare segments a partition keeps for reuse; what comes back beyond that goes to the system.
-pub const POOL_MAX: u32 = if TINY { 1 } else { 16 };
+pub const POOL_MAX: u32 = if cfg!(crossbeam_loom) {
+    2
+} else if TINY {
+    1
+} else {
+    16
+};
 /// Nodes of the returned queue that a receive with something in hand looks at; one with empty hands goes on to the end.
 pub const RETURNED_VISITS: usize = 32;
 /// Nodes of the returned queue that a receive which took nothing through them clears away if they are done: more than the

@@ -31,6 +31,8 @@ const RECEIVES_SHIFT: u32 = PARTITION_SHIFT - RECEIVES_BITS;
 // The fields fit their words.
 const _: () = assert!(SERIAL_BITS + SLOT_BITS <= 64);
 const _: () = assert!(INDEX_BITS + PARTITION_BITS + RECEIVES_BITS <= 64);
+// As drawn: one beside the other, and eight bits of nothing below.
+const _: () = assert!(SLOT_SHIFT == 8 && RECEIVES_SHIFT == 8);
 
 /// Characters of a handle's text.
 const TEXT: usize = 2 * (16 + 4 + 8);
@@ -154,12 +156,19 @@ impl fmt::Debug for MessageId {
 impl FromStr for MessageId {
     type Err = HandleError;
     fn from_str(text: &str) -> Result<Self, HandleError> {
-        let digits: Vec<u8> = text.bytes().filter(|&c| c != b'-').collect();
-        let mut bytes = [0; 16];
-        if text.len() != 36 || digits.len() != 32 {
+        let mut digits = ArrayString::<32>::new();
+        for (at, digit) in text.char_indices() {
+            // Where `Display` puts them: one id, one text.
+            let is_hyphen = matches!(at, 8 | 13 | 18 | 23);
+            if is_hyphen != (digit == '-') || !is_hyphen && digits.try_push(digit).is_err() {
+                return Err(HandleError::Malformed);
+            }
+        }
+        if !digits.is_full() {
             return Err(HandleError::Malformed);
         }
-        unhex(&digits, &mut bytes)?;
+        let mut bytes = [0; 16];
+        unhex(digits.as_bytes(), &mut bytes)?;
         Ok(Self(bytes))
     }
 }
@@ -309,6 +318,7 @@ mod tests {
         fn text_round_trips(handle in any_handle()) {
             let text = seal().encode(&handle);
             prop_assert_eq!(text.len(), TEXT);
+            prop_assert_eq!(text.to_string(), text.as_str());
             prop_assert_eq!(seal().decode(QUEUE, &text), Ok(handle));
         }
 
@@ -344,16 +354,41 @@ mod tests {
     fn message_ids_are_unique_and_print_as_uuids() {
         let seal = seal();
         let mut seen = std::collections::HashSet::new();
-        for partition in 0..3 {
+        for (queue, partition) in [(1, 0), (1, 1), (1, 2), (2, 0), (3, 0)] {
             for serial in [0, 1, 255, 256, (1 << SERIAL_BITS) - 1] {
                 for slot in 0..SLOTS as u32 {
-                    let id = seal.message_id(QUEUE, partition, serial, slot);
+                    let id = seal.message_id(QueueId(queue), partition, serial, slot);
                     assert!(seen.insert(id));
                     assert_eq!(id.to_string().parse(), Ok(id));
                     assert_eq!(id.to_string().len(), 36);
                 }
             }
         }
-        assert_eq!("nonsense".parse::<MessageId>(), Err(HandleError::Malformed));
+    }
+
+    #[test]
+    fn keys_are_not_shown() {
+        assert_eq!(format!("{:?}", seal()), "Seal(..)");
+    }
+
+    #[test]
+    fn a_message_id_has_one_text() {
+        let text = "00112233-4455-6677-8899-aabbccddeeff";
+        let id: MessageId = text.parse().unwrap();
+        assert_eq!(id.to_string(), text);
+        assert_eq!(format!("{id:?}"), format!("MessageId({text})"));
+        for other in [
+            "",
+            "nonsense",
+            "00112233-4455-6677-8899-aabbccddeef",
+            "00112233-4455-6677-8899-aabbccddeefff",
+            "00112233-4455-6677-8899-aabbccddeeff-",
+            "00112233445566778899aabbccddeeff",
+            "0-0112233-4455-6677-8899aabbccddeeff",
+            "00112233-4455-6677-8899-AABBCCDDEEFF",
+            "00112233-4455-6677-8899-aabbccddeeé",
+        ] {
+            assert_eq!(other.parse::<MessageId>(), Err(HandleError::Malformed), "{other}");
+        }
     }
 }

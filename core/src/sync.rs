@@ -20,7 +20,7 @@
 #[cfg(loom)]
 pub use loom::{
     cell::UnsafeCell,
-    sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence},
+    sync::atomic::{Ordering, fence},
 };
 #[cfg(not(loom))]
 pub use std::sync::atomic::Ordering;
@@ -89,6 +89,32 @@ pub fn step() {
 #[cfg(all(stalls, not(shuttle)))]
 pub use self::stall::step;
 
+/// loom's atomics, each of whose accesses a model can make the last one of its thread; see [`stop`].
+#[cfg(loom)]
+macro_rules! atomics {
+    ($($name:ident $(<$of:ident>)? holds $value:ty;)*) => {$(
+        #[doc = concat!("`loom::sync::atomic::", stringify!($name), "`.")]
+        #[derive(Debug, Default)]
+        pub struct $name $(<$of>)? (loom::sync::atomic::$name $(<$of>)?);
+
+        impl $(<$of>)? $name $(<$of>)? {
+            /// A new atomic.
+            #[track_caller]
+            pub fn new(value: $value) -> Self {
+                Self(loom::sync::atomic::$name::new(value))
+            }
+        }
+
+        impl $(<$of>)? std::ops::Deref for $name $(<$of>)? {
+            type Target = loom::sync::atomic::$name $(<$of>)?;
+            fn deref(&self) -> &Self::Target {
+                stop::step();
+                &self.0
+            }
+        }
+    )*};
+}
+
 /// std's atomics under names of our own, so that clippy can refuse std's everywhere else, and with a point to yield at before
 /// each step.
 #[cfg(not(loom))]
@@ -116,6 +142,13 @@ macro_rules! atomics {
             )*
         }
     )*};
+}
+
+#[cfg(loom)]
+atomics! {
+    AtomicU32 holds u32;
+    AtomicU64 holds u64;
+    AtomicPtr<T> holds *mut T;
 }
 
 #[cfg(not(loom))]
@@ -170,6 +203,49 @@ atomics! {
         compare_exchange(old: *mut T, new: *mut T, success: Ordering, failure: Ordering) -> Result<*mut T, *mut T>;
         compare_exchange_weak(old: *mut T, new: *mut T, success: Ordering, failure: Ordering) -> Result<*mut T, *mut T>;
         swap(value: *mut T, order: Ordering) -> *mut T;
+    }
+}
+
+/// Threads that stop for good in the middle of an operation, in models. (I10)
+#[cfg(loom)]
+pub mod stop {
+    use std::{cell::Cell, panic};
+
+    use loom::thread::{self, ThreadId};
+
+    std::thread_local! {
+        /// Who is to stop, and after how many accesses more. loom runs all its threads on one of the system's.
+        static NEXT: Cell<Option<(ThreadId, usize)>> = const { Cell::new(None) };
+    }
+
+    /// What the stopped thread's operation unwinds with.
+    struct Stopped;
+
+    /// Runs `operation`, of which only the first `accesses` accesses to atomics are made. `None` if there were more.
+    pub fn after<R>(accesses: usize, operation: impl FnOnce() -> R) -> Option<R> {
+        NEXT.set(Some((thread::current().id(), accesses)));
+        let result = panic::catch_unwind(panic::AssertUnwindSafe(operation));
+        NEXT.set(None);
+        match result {
+            Ok(result) => Some(result),
+            Err(stopped) if stopped.is::<Stopped>() => None,
+            Err(failure) => panic::resume_unwind(failure),
+        }
+    }
+
+    /// An access is about to be made.
+    pub(super) fn step() {
+        let Some((thread, left)) = NEXT.get() else {
+            return;
+        };
+        if thread::current().id() != thread {
+            return;
+        }
+        NEXT.set(left.checked_sub(1).map(|left| (thread, left)));
+        if left == 0 {
+            // Without a message: it is no failure.
+            panic::resume_unwind(Box::new(Stopped));
+        }
     }
 }
 
@@ -342,8 +418,95 @@ pub use std::sync::{Arc, Weak};
 pub use shuttle::sync::{Mutex, MutexGuard};
 /// Control plane only: names to queues, worker numbers (a thread's first call), the list of partitions (a queue's first
 /// send on a core, and tried, never waited for, where memory has run short).
-#[cfg(not(shuttle))]
+#[cfg(not(any(sanitize_thread, shuttle)))]
 pub use std::sync::{Mutex, MutexGuard};
+#[cfg(sanitize_thread)]
+pub use told::{Mutex, MutexGuard};
+
+/// std's lock for ThreadSanitizer, which does not see into its slow path: what one who unlocks hands over to the next is said once
+/// more, by a word that is seen.
+#[cfg(sanitize_thread)]
+mod told {
+    use std::{
+        ops::{Deref, DerefMut},
+        sync::{
+            self, LockResult, PoisonError, TryLockError, TryLockResult,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
+
+    /// A lock.
+    #[derive(Debug, Default)]
+    pub struct Mutex<T> {
+        lock: sync::Mutex<T>,
+        told: AtomicBool,
+    }
+
+    /// A lock that is held.
+    #[derive(Debug)]
+    pub struct MutexGuard<'m, T> {
+        guard: sync::MutexGuard<'m, T>,
+        told: &'m AtomicBool,
+    }
+
+    impl<T> Mutex<T> {
+        /// Not held.
+        pub const fn new(value: T) -> Self {
+            Self {
+                lock: sync::Mutex::new(value),
+                told: AtomicBool::new(false),
+            }
+        }
+
+        /// Waits for it.
+        pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+            match self.lock.lock() {
+                Ok(guard) => Ok(self.hear(guard)),
+                Err(poisoned) => Err(PoisonError::new(self.hear(poisoned.into_inner()))),
+            }
+        }
+
+        /// Does not wait for it.
+        pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
+            match self.lock.try_lock() {
+                Ok(guard) => Ok(self.hear(guard)),
+                Err(TryLockError::WouldBlock) => Err(TryLockError::WouldBlock),
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    Err(PoisonError::new(self.hear(poisoned.into_inner())).into())
+                }
+            }
+        }
+
+        fn hear<'m>(&'m self, guard: sync::MutexGuard<'m, T>) -> MutexGuard<'m, T> {
+            // Acquire: pairs with the store of whoever held it before.
+            self.told.load(Ordering::Acquire);
+            MutexGuard {
+                guard,
+                told: &self.told,
+            }
+        }
+    }
+
+    impl<T> Drop for MutexGuard<'_, T> {
+        fn drop(&mut self) {
+            // Release: pairs with the load of whoever holds it next; the lock itself is let go of after this.
+            self.told.store(true, Ordering::Release);
+        }
+    }
+
+    impl<T> Deref for MutexGuard<'_, T> {
+        type Target = T;
+        fn deref(&self) -> &T {
+            &self.guard
+        }
+    }
+
+    impl<T> DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            &mut self.guard
+        }
+    }
+}
 
 #[cfg(shuttle)]
 pub use shuttle::thread_local;

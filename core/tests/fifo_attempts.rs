@@ -170,6 +170,39 @@ fn an_attempt_can_be_repeated_for_five_minutes() {
 }
 
 #[test]
+fn an_attempt_that_began_anew_can_be_repeated_for_five_minutes_again() {
+    let (time, _broker, queue) = with_messages(&["a-1", "b-1"]);
+    queue.receive_attempt("x", 1, secs(30)).expect("valid");
+    time.advance(secs(290));
+    let anew = queue.receive_attempt("x", 1, hours(1)).expect("valid");
+    time.advance(secs(300) - ms(1));
+    assert_eq!(queue.receive_attempt("x", 1, hours(1)), Ok(anew.clone()));
+    time.advance(ms(1));
+    assert_ne!(queue.receive_attempt("x", 1, hours(1)), Ok(anew));
+}
+
+#[test]
+fn attempts_count_in_the_budget_until_they_are_forgotten() {
+    let (time, broker, queue) = with_messages(&["a-1"]);
+    attempt(&queue, "first", 1);
+    let before = queue.memory().used;
+    for number in 0..1_000 {
+        attempt(&queue, &number.to_string(), 1);
+        // Refused, and not remembered.
+        let refused = queue.receive_attempt(&format!("refused-{number}"), 1, hours(13));
+        assert!(refused.is_err());
+    }
+    let used = queue.memory().used - before;
+    assert!((300_000..1_200_000).contains(&used), "{used} bytes");
+    for _ in 0..3 {
+        time.advance(secs(301));
+        queue.advance(broker.now());
+    }
+    let used = queue.memory().used;
+    assert!(used < before + 1_000, "{used} bytes, {before} before");
+}
+
+#[test]
 fn an_attempt_without_a_lease_shows_the_messages_again() {
     let (_, _broker, queue) = with_messages(&["a-1"]);
     for count in 1..4 {

@@ -11,7 +11,8 @@ mod common;
 use std::{sync::Barrier, thread};
 
 use common::{
-    LONG, assert_balanced, delete, drain, fifo, fifo_with, manual, ms, on_thread, one, secs, states, texts,
+    LONG, assert_balanced, days, delete, drain, fifo, fifo_with, manual, ms, on_thread, one, secs, states,
+    texts,
 };
 use epoq::{
     Broker, DeduplicationScope, FifoConfig, ManualClock, MessageId, Outgoing, Queue, QueueConfig, SendError,
@@ -241,6 +242,35 @@ fn a_send_after_six_minutes_with_a_duplicate_in_between_is_accepted() {
     time.advance(secs(358));
     assert_ne!(send_content(&queue, "g", "m"), first);
     assert_eq!(states(&queue), (2, 0, 0));
+}
+
+/// Whether anybody has kept house meanwhile or not.
+#[test]
+fn an_id_is_free_again_however_long_nobody_was_here() {
+    for idle in [1, 6, 11, 24, 25, 30, 49, 50, 60, 90, 400] {
+        let (time, _broker, queue) = single();
+        let first = send(&queue, "x", "m");
+        time.advance(days(idle));
+        let second = send(&queue, "x", "m");
+        assert_ne!(first, second, "after {idle} days");
+        assert_eq!(send(&queue, "x", "m"), second);
+        assert_eq!(ids(&queue), 1, "after {idle} days");
+    }
+}
+
+/// The same where others send all the time, too few to make it leave.
+#[test]
+fn an_id_is_free_again_where_few_are_sent() {
+    let (time, _broker, queue) = single();
+    let many: Vec<String> = (0..1_000).map(|n| format!("many-{n}")).collect();
+    let first: Vec<_> = many.iter().map(|id| send(&queue, id, "m")).collect();
+    for day in 0..30 {
+        time.advance(days(1));
+        send(&queue, &day.to_string(), "m");
+    }
+    for (id, first) in many.iter().zip(first) {
+        assert_ne!(send(&queue, id, "m"), first);
+    }
 }
 
 #[test]

@@ -22,8 +22,8 @@ use std::{
 };
 
 use common::{
-    LONG, assert_balanced, delete, fifo, fifo_with, manual, ms, one, release, secs, send_to_groups, states,
-    texts,
+    LONG, assert_balanced, delete, fifo, fifo_with, manual, ms, on_thread, one, release, secs,
+    send_to_groups, states, texts,
 };
 use epoq::{
     Broker, Counts, Deletion, Heartbeat, ManualClock, Message, MessageState, Outgoing, PeekFilter, Queue,
@@ -314,6 +314,30 @@ fn a_group_goes_on_when_what_blocked_it_has_lapsed() {
     time.advance(secs(31));
     queue.advance(broker.now());
     assert_eq!(texts(&receive(&queue, 1)), ["a-2"]);
+}
+
+/// A receive that comes upon a long backlog which has lapsed leaves some of it to others.
+#[test]
+fn a_receive_throws_away_only_so_many() {
+    let (time, broker, queue) = with(kept(secs(60)));
+    for number in 0..50_000 {
+        send_to_groups(&queue, &[&format!("g-{number}")]);
+    }
+    time.advance(secs(60));
+    send_to_groups(&queue, &["g-fresh"]);
+    received(&queue);
+    let (left, ..) = states(&queue);
+    assert!((40_000..50_000).contains(&left), "{left}");
+    let fresh = (0..500).find_map(|_| queue.receive(1, LONG).expect("valid").pop());
+    assert_eq!(fresh.expect("it is found").body(), b"g-fresh");
+    assert_eq!(states(&queue), (0, 1, 0));
+    // Housekeeping leaves nothing.
+    for number in 0..50_000 {
+        send_to_groups(&queue, &[&format!("h-{number}")]);
+    }
+    time.advance(secs(60));
+    queue.advance(broker.now());
+    assert_eq!(states(&queue), (0, 0, 0));
 }
 
 // Purge and end.
@@ -840,6 +864,28 @@ fn sequence_numbers_keep_growing_when_a_group_comes_again() {
     }
 }
 
+/// Groups whose delay is over and which nobody receives from lie where they are, however often house is kept.
+#[test]
+fn batons_that_nobody_picks_up_take_no_more_memory() {
+    let (time, broker, queue) = with(delayed(secs(10)));
+    for number in 0..600 {
+        send_to_groups(&queue, &[&format!("{number}-1")]);
+    }
+    for _ in 0..20 {
+        assert_eq!(queue.receive(10, secs(30)), Ok(vec![]));
+    }
+    time.advance(secs(11));
+    queue.advance(broker.now());
+    let before = queue.memory().used;
+    for _ in 0..100 {
+        time.advance(secs(1));
+        queue.advance(broker.now());
+    }
+    let used = queue.memory().used;
+    assert!(used <= before + (64 << 10), "{used} bytes, {before} before");
+    assert_eq!(received(&queue).len(), 600);
+}
+
 #[test]
 fn memory_returns_after_a_hundred_thousand_short_lived_groups() {
     let (time, broker, queue) = single();
@@ -987,4 +1033,17 @@ fn a_receive_of_one_finds_it_in_any_partition() {
         assert_eq!(bodies.len(), 2);
         time.advance(secs(1) + ms(1));
     }
+}
+
+/// What the thread's own list of workers holds goes when the thread does, after other thread-local values.
+#[test]
+fn the_last_reference_goes_with_its_thread() {
+    let budget = on_thread(|| {
+        let broker = Broker::new();
+        let queue = fifo(&broker, "last.fifo");
+        send_to_groups(&queue, &["a-1", "b-1"]);
+        assert_eq!(queue.receive(10, LONG).expect("valid").len(), 2);
+        broker.budget()
+    });
+    assert_eq!(budget.read().used, 0);
 }

@@ -15,9 +15,26 @@ use std::{
 };
 
 use common::{LONG, drain, manual_with, one, queue, secs};
-use epoq::{Broker, Deletion, Outgoing, QueueConfig, SendError};
+use epoq::{Broker, Deletion, Outgoing, Queue, QueueConfig, SendError};
 
 const SMALL: u64 = 1 << 20;
+
+/// A broker with so much memory, and a queue full of messages of so many bytes.
+fn full(limit: u64, length: usize) -> (Broker, Queue) {
+    let broker = Broker::builder()
+        .partitions(1)
+        .memory_limit(limit)
+        .build()
+        .expect("valid");
+    let queue = queue(&broker, "q");
+    fill(&queue, length);
+    (broker, queue)
+}
+
+fn fill(queue: &Queue, length: usize) {
+    let body = vec![7; length];
+    while queue.send(&body).is_ok() {}
+}
 
 #[test]
 fn a_queue_has_a_budget_of_its_own_within_the_brokers() {
@@ -56,13 +73,7 @@ fn a_queue_has_a_budget_of_its_own_within_the_brokers() {
 
 #[test]
 fn who_waits_for_room_is_told_when_it_came_too_late() {
-    let broker = Broker::builder()
-        .partitions(1)
-        .memory_limit(SMALL)
-        .build()
-        .expect("valid");
-    let queue = queue(&broker, "q");
-    while queue.send(&[7; 500]).is_ok() {}
+    let (_broker, queue) = full(SMALL, 500);
     let began = Instant::now();
     let refused = queue
         .send_wait(&Outgoing::new(&[7; 500]), Duration::from_millis(30))
@@ -83,13 +94,7 @@ fn who_waits_for_room_is_told_when_it_came_too_late() {
 
 #[test]
 fn who_waits_for_room_gets_it_when_messages_are_deleted() {
-    let broker = Broker::builder()
-        .partitions(1)
-        .memory_limit(SMALL)
-        .build()
-        .expect("valid");
-    let queue = queue(&broker, "q");
-    while queue.send(&[7; 500]).is_ok() {}
+    let (_broker, queue) = full(SMALL, 500);
     thread::scope(|scope| {
         let waiters: Vec<_> = (0..3)
             .map(|_| scope.spawn(|| queue.send_wait(&Outgoing::new(b"waited"), secs(60)).map(drop)))
@@ -108,13 +113,7 @@ fn who_waits_for_room_gets_it_when_messages_are_deleted() {
 
 #[test]
 fn a_purge_makes_room_for_who_waits() {
-    let broker = Broker::builder()
-        .partitions(1)
-        .memory_limit(SMALL)
-        .build()
-        .expect("valid");
-    let queue = queue(&broker, "q");
-    while queue.send(&[7; 500]).is_ok() {}
+    let (_broker, queue) = full(SMALL, 500);
     thread::scope(|scope| {
         let waiter = scope.spawn(|| queue.send_wait(&Outgoing::new(b"waited"), secs(60)).map(drop));
         thread::sleep(Duration::from_millis(5));
@@ -166,18 +165,12 @@ fn producers_against_a_full_ledger() {
 }
 
 /// A broker's queue, full of messages that have come back.
-fn full_of_returned(limit: u64) -> (Broker, epoq::Queue) {
-    let broker = Broker::builder()
-        .partitions(1)
-        .memory_limit(limit)
-        .build()
-        .expect("valid");
-    let queue = queue(&broker, "q");
-    while queue.send(&[7; 900]).is_ok() {}
+fn full_of_returned(limit: u64) -> (Broker, Queue) {
+    let (broker, queue) = full(limit, 900);
     for message in drain(&queue) {
         common::release(&queue, &message);
     }
-    while queue.send(&[7; 900]).is_ok() {}
+    fill(&queue, 900);
     (broker, queue)
 }
 
@@ -205,23 +198,13 @@ fn a_future_that_waits_for_room_sleeps() {
             ..QueueConfig::default()
         };
         let queue = broker.create_queue("q", config).expect("valid");
-        while queue.send(&[7; 900]).is_ok() {}
-        (broker, queue)
-    };
-    let whole = |limit| {
-        let broker = Broker::builder()
-            .partitions(1)
-            .memory_limit(limit)
-            .build()
-            .expect("valid");
-        let queue = queue(&broker, "q");
-        while queue.send(&[7; 900]).is_ok() {}
+        fill(&queue, 900);
         (broker, queue)
     };
     for ((_broker, queue), length) in [
         (own(64 * 1024), 900),
-        (whole(SMALL / 4), 900),
-        (whole(SMALL / 4), 1_100),
+        (full(SMALL / 4, 900), 900),
+        (full(SMALL / 4, 900), 1_100),
         (full_of_returned(SMALL / 4), 900),
     ] {
         let body = vec![7; length];
@@ -245,7 +228,7 @@ fn who_waits_for_room_hears_of_a_higher_limit_and_of_the_queue_s_end() {
     };
     for is_raised in [true, false] {
         let queue = broker.create_queue("q", limited(64 * 1024)).expect("valid");
-        while queue.send(&[7; 900]).is_ok() {}
+        fill(&queue, 900);
         thread::scope(|scope| {
             let waiter = scope.spawn(|| queue.send_wait(&Outgoing::new(&[7; 900]), secs(60)).map(drop));
             thread::sleep(Duration::from_millis(50));

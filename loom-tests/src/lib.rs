@@ -28,7 +28,7 @@ use std::fmt::{self, Display};
 use std::io::{self, Read, Write};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::process::{self, Command, ExitStatus};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -88,16 +88,71 @@ where
     let start = Instant::now();
     explore(bound, &counter, f);
     let executions = counter.load(Ordering::Relaxed);
-    let elapsed_ms = start.elapsed().as_millis();
+    say_explored(name, executions, bound, start.elapsed());
+    assert_explored(name, executions, min_executions, bound);
+    executions
+}
+
+/// The line that `cargo xtask loom --table` reads.
+fn say_explored(name: &str, executions: usize, bound: usize, elapsed: Duration) {
+    let elapsed_ms = elapsed.as_millis();
     say(format_args!(
         "model {name}: {executions} executions, bound {bound}, {elapsed_ms} ms"
     ));
+}
+
+fn assert_explored(name: &str, executions: usize, min_executions: usize, bound: usize) {
     assert!(
         executions >= min_executions || bound < DEFAULT_BOUND,
         "model {name}: {executions} executions at bound {bound}, fewer than the expected {min_executions}: \
          the race it is about is no longer explored"
     );
+}
+
+/// As [`model`], for a thread that stops for good in the middle of what it does: `f` is explored with each number of steps
+/// that the thread makes, from none on, until it is not stopped any more in any execution. Returns how many executions there
+/// were in all. The stop is a preemption that does not end, and so one fewer of others is explored.
+///
+/// `f` is given the number of steps and says whether the thread was stopped.
+///
+/// # Panics
+///
+/// As [`model`]; and when the thread was never stopped.
+pub fn stops<F>(name: &str, min_executions: usize, f: F) -> usize
+where
+    F: Fn(usize) -> bool + Send + Sync + 'static,
+{
+    let (bound, start) = (preemption_bound(), Instant::now());
+    let counter = Arc::new(AtomicUsize::new(0));
+    let steps = explore_stops(bound, &counter, f);
+    let executions = counter.load(Ordering::Relaxed);
+    say_explored(name, executions, bound, start.elapsed());
+    say(format_args!("model {name}: stopped after each of {steps} steps"));
+    assert!(steps > 0, "model {name}: the thread is never stopped");
+    assert_explored(name, executions, min_executions, bound);
     executions
+}
+
+/// The exploration of [`stops`], for a twin to fail in. Says how many steps the thread makes.
+fn explore_stops<F>(bound: usize, counter: &Arc<AtomicUsize>, f: F) -> usize
+where
+    F: Fn(usize) -> bool + Send + Sync + 'static,
+{
+    let f = Arc::new(f);
+    for steps in 0.. {
+        let stopped = Arc::new(AtomicBool::new(false));
+        explore(bound.saturating_sub(1), counter, {
+            let (f, stopped) = (Arc::clone(&f), Arc::clone(&stopped));
+            move || {
+                // Relaxed: as the counter.
+                stopped.fetch_or(f(steps), Ordering::Relaxed);
+            }
+        });
+        if !stopped.load(Ordering::Relaxed) {
+            return steps;
+        }
+    }
+    unreachable!("some number of steps is enough")
 }
 
 /// Runs a broken twin of a model in a child process and demands that it fails, with `expected` in the message of its first
@@ -125,6 +180,20 @@ where
     twin_within(TWIN_TIMEOUT, name, expected, f);
 }
 
+/// [`twin`] of a model of [`stops`].
+///
+/// # Panics
+///
+/// As [`twin`].
+pub fn stops_twin<F>(name: &str, expected: &str, f: F)
+where
+    F: Fn(usize) -> bool + Send + Sync + 'static,
+{
+    run_twin(TWIN_TIMEOUT, name, expected, |counter| {
+        explore_stops(preemption_bound(), counter, f);
+    });
+}
+
 /// [`twin`] with another time limit.
 ///
 /// # Panics
@@ -134,9 +203,15 @@ pub fn twin_within<F>(timeout: Duration, name: &str, expected: &str, f: F)
 where
     F: Fn() + Send + Sync + 'static,
 {
+    run_twin(timeout, name, expected, |counter| {
+        explore(preemption_bound(), counter, f);
+    });
+}
+
+fn run_twin(timeout: Duration, name: &str, expected: &str, exploration: impl FnOnce(&Arc<AtomicUsize>)) {
     assert!(!expected.is_empty(), "twin {name}: say which failure is expected");
     match env::var(TWIN_VARIABLE) {
-        Ok(wanted) if wanted == name => explore_twin(f),
+        Ok(wanted) if wanted == name => explore_twin(exploration),
         // A child on its way to another twin of the same test.
         Ok(_) => return,
         Err(_) => {}
@@ -319,10 +394,7 @@ fn current_test() -> String {
 }
 
 /// The child's half of a twin: explores it, tells the parent what became of it, and ends the process.
-fn explore_twin<F>(f: F) -> !
-where
-    F: Fn() + Send + Sync + 'static,
-{
+fn explore_twin(exploration: impl FnOnce(&Arc<AtomicUsize>)) -> ! {
     let counter = Arc::new(AtomicUsize::new(0));
     let print_panic = panic::take_hook();
     panic::set_hook(Box::new({
@@ -336,7 +408,7 @@ where
             print_panic(info);
         }
     }));
-    let explored = panic::catch_unwind(AssertUnwindSafe(|| explore(preemption_bound(), &counter, f)));
+    let explored = panic::catch_unwind(AssertUnwindSafe(|| exploration(&counter)));
     if explored.is_ok() {
         tell_parent(&Told::Survival {
             executions: counter.load(Ordering::Relaxed),

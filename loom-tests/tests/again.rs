@@ -347,7 +347,7 @@ fn claim_from_the_middle_and_the_head_and_delete() {
         &["deleted", "received in the middle", "received at the head"],
         &[],
     );
-    model("claim_from_the_middle_and_the_head_and_delete", 1799, {
+    model("claim_from_the_middle_and_the_head_and_delete", 3678, {
         let outcomes = outcomes.clone();
         move || outcomes.record(middle_head_and_old_handle(RECEIVE_FROM))
     });
@@ -370,7 +370,7 @@ fn claim_from_the_middle_publisher_and_passing() {
         &["received, passed", "passed", "received, blocked", "blocked"],
         &[],
     );
-    model("claim_from_the_middle_publisher_and_passing", 1282, {
+    model("claim_from_the_middle_publisher_and_passing", 2718, {
         let outcomes = outcomes.clone();
         move || outcomes.record(middle_publisher_and_passing(RELEASE))
     });
@@ -547,4 +547,11 @@ fn a_lease_is_made_of_an_older_state() {
             middle_and_release(|hand, _| receive_by(hand, take, true));
         },
     );
+}
+
+#[test]
+fn a_token_is_set_again_and_a_hold_forgotten() {
+    twin("a_token_is_set_again_and_a_hold_forgotten", "live", || {
+        token_set_again(|hand| tidy_by(hand, |segment, word| segment.tokens(word), |_, _, _| ()));
+    });
 }

@@ -9,6 +9,7 @@ use epoq::{
         group::{
             baton::{After, Baton, Run},
             laid::Laid,
+            word::GroupWord,
         },
         reclaim::Pin,
         segment::Reservation,
@@ -158,6 +159,105 @@ fn due_and_receive(sweep: fn(&Hand, Held)) -> &'static str {
 const SWEEP: fn(&Hand, Held) = |hand, segment| {
     hand.sweep_fifo(segment, LATER);
 };
+
+/// Puts a baton in hand off, where it was found.
+type PutOff = for<'p> fn(&Hand, Baton<'p>, &'p Pin<'_>);
+
+/// As `Queue::put_back`.
+const PUT_OFF: PutOff = |hand, baton, pin| {
+    let home = &*hand.partition;
+    if let Some(after) = baton.put_off_in_place(LATER, |_| Some(home), pin) {
+        hand.follow(after, pin);
+    }
+};
+
+/// A group's baton is found and put off for want of room elsewhere, while another message of the group is sent; a receiver.
+fn put_off_send_and_receive(put_off: PutOff) -> &'static str {
+    let mut fifo = Fifo::new();
+    let group = fifo.group(0);
+    let hand = fifo.hand();
+    let segment = hand.send_to(group, 0).segment;
+    let written = hand.write(1);
+    let holder = thread::spawn({
+        let hand = fifo.hand();
+        move || {
+            let pin = hand.begin();
+            let found = hand
+                .partition
+                .take_token(false, &pin)
+                .and_then(|(segment, at)| hand.partition.find_out(segment, at, &pin));
+            if let Some(baton) = found {
+                put_off(&hand, baton, &pin);
+                return true;
+            }
+            false
+        }
+    });
+    let sender = thread::spawn({
+        let hand = fifo.hand();
+        move || hand.join(group, written).expect("open")
+    });
+    let leases = hand.receive_fifo(1);
+    let found = holder.join().unwrap();
+    sender.join().unwrap();
+    assert!(found || !leases.is_empty(), "in neither hand");
+    if leases.is_empty() {
+        let hint = hand.partition.index.hint(segment.header.number).expect("a hint");
+        assert!(hint.look() <= LATER, "nobody is to look when it is due");
+    }
+    for lease in &leases {
+        hand.delete_fifo(lease).expect("leased");
+    }
+    fifo.assert_left(&[group], NOW, if leases.is_empty() { &[0, 1] } else { &[1] });
+    match (found, leases.is_empty()) {
+        (true, true) => "put off",
+        (true, false) => "put off, and received",
+        (false, _) => "received",
+    }
+}
+
+#[test]
+fn a_baton_put_off_in_place_a_send_and_a_receiver() {
+    let outcomes = Outcomes::new(&["put off", "put off, and received", "received"], &[]);
+    model("a_baton_put_off_in_place_a_send_and_a_receiver", 344, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(put_off_send_and_receive(PUT_OFF))
+    });
+    outcomes.assert_complete("a_baton_put_off_in_place_a_send_and_a_receiver");
+}
+
+#[test]
+fn a_baton_is_put_off_in_place_without_an_alarm() {
+    twin(
+        "a_baton_is_put_off_in_place_without_an_alarm",
+        "nobody is to look when it is due",
+        || {
+            put_off_send_and_receive(|hand, baton, pin| {
+                let member = baton.peek().expect("a message").member;
+                hand.partition.give_token_back(member.segment, member.slot, pin);
+            });
+        },
+    );
+}
+
+/// Also by the token of its next message, and by the group's word.
+#[test]
+fn a_baton_is_put_off_in_place_and_handed_back() {
+    twin(
+        "a_baton_is_put_off_in_place_and_handed_back",
+        "assertion failed: self.is_out()",
+        || {
+            put_off_send_and_receive(|hand, baton, pin| {
+                let group = baton.group();
+                let member = baton.peek().expect("a message").member;
+                hand.partition.set_alarm(member.segment, LATER);
+                hand.partition.give_token_back(member.segment, member.slot, pin);
+                let without = |word: GroupWord| (GroupWord::from_bits(word.to_bits() & !(1 << 21)), ());
+                group.change(without);
+            });
+        },
+    );
+}
 
 #[test]
 fn an_offer_and_the_head_passing() {

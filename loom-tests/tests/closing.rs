@@ -11,23 +11,21 @@ use epoq::{
         group::{
             CLOSED, Group, TAKEN,
             baton::After,
-            mark_of, marked,
+            closed, mark_of,
             word::{Done, GroupWord},
         },
         lease::Graves,
         reclaim::Pin,
+        state::Phase,
     },
     sync::Ordering,
 };
 use epoq_loom::{Outcomes, model, twin};
 use loom::thread;
 use stage::{
-    Hand, NOW,
-    fifo::{Fifo, HeldGroup, LINGERS, Written},
+    Hand, Held, NOW,
+    fifo::{Close, Fifo, HeldGroup, LINGERS, Written},
 };
-
-/// Closes a group if it is empty.
-type Close = for<'p> fn(&'p Group, &'p Pin<'_>) -> Result<(), After<'p>>;
 
 const CLOSE: Close = |group, pin| group.close(pin);
 
@@ -157,7 +155,7 @@ fn close_before_the_arrival(close: Close, is_pushed: bool) -> &'static str {
 }
 
 /// A sweep finds the reminder to close a group due, to which a message is sent.
-fn remind_and_send() -> &'static str {
+fn remind_and_send(close: Close) -> &'static str {
     let mut fifo = Fifo::new();
     let groups = [fifo.group(0), fifo.group(1)];
     let hand = fifo.hand();
@@ -171,7 +169,7 @@ fn remind_and_send() -> &'static str {
         let hand = fifo.hand();
         move || join(&hand, groups[0], groups[1], written)
     });
-    hand.sweep_fifo(segment, LINGERS);
+    hand.sweep_fifo_by(segment, LINGERS, close);
     let leases = hand.receive_fifo(1);
     let stays = sender.join().unwrap();
     for lease in &leases {
@@ -192,7 +190,7 @@ fn a_reminder_and_a_send() {
     let outcomes = Outcomes::new(&["stays", "stays, received", "closed"], &[]);
     model("a_reminder_and_a_send", 44, {
         let outcomes = outcomes.clone();
-        move || outcomes.record(remind_and_send())
+        move || outcomes.record(remind_and_send(CLOSE))
     });
     outcomes.assert_complete("a_reminder_and_a_send");
 }
@@ -241,6 +239,126 @@ fn closing_and_an_arrival_alone() {
     outcomes.assert_complete("closing_and_an_arrival_alone");
 }
 
+/// Whoever has entered a group gives up what it was to send.
+type Forgo = fn(&Hand, HeldGroup);
+
+/// As `Queue::accept`, of a message under an id that is known.
+const FORGO: Forgo = |hand, group| {
+    let pin = hand.begin();
+    hand.follow(group.forgo(&pin), &pin);
+};
+
+/// How many reminders to close a group lie somewhere.
+fn reminders(fifo: &Fifo) -> usize {
+    let mut reminders = 0;
+    fifo.partition.census(&fifo.hand().pin(), |state| {
+        reminders += usize::from(state.is(Phase::BatonLater));
+    });
+    reminders
+}
+
+/// An empty group is closed in the end, by the one reminder that there is.
+fn assert_closed_in_the_end(fifo: &Fifo, group: HeldGroup) {
+    assert_eq!(reminders(fifo), 1, "reminders of an empty group");
+    let hand = fifo.hand();
+    for number in 0..fifo.partition.index.numbers() {
+        let pin = hand.pin();
+        if let Some(segment) = fifo.partition.index.find(number, &pin) {
+            hand.sweep_fifo(Held::of(std::ptr::from_ref(segment).cast_mut()), LINGERS);
+        }
+    }
+    let is_closed = mark_of(group.inbox.load(Ordering::Acquire)) == CLOSED;
+    assert!(is_closed, "an empty group that nobody closes");
+}
+
+/// Two have entered a new group, and both give up what they were to send.
+fn two_forgo(forgo: Forgo) {
+    let mut fifo = Fifo::new();
+    let group = fifo.group(0);
+    let other = thread::spawn({
+        let hand = fifo.hand();
+        move || forgo(&hand, group)
+    });
+    forgo(&fifo.hand(), group);
+    other.join().unwrap();
+    assert_closed_in_the_end(&fifo, group);
+}
+
+/// Two have entered a new group; one of them sends.
+fn forgo_and_send(forgo: Forgo) -> &'static str {
+    let mut fifo = Fifo::new();
+    let group = fifo.group(0);
+    let hand = fifo.hand();
+    let written = hand.write(1);
+    let other = thread::spawn({
+        let hand = fifo.hand();
+        move || forgo(&hand, group)
+    });
+    hand.join(group, written).expect("nobody closes it");
+    other.join().unwrap();
+    let before = reminders(&fifo);
+    fifo.assert_left(&[group], NOW, &[1]);
+    assert_closed_in_the_end(&fifo, group);
+    ["sent before", "sent after"][before]
+}
+
+#[test]
+fn two_sends_that_come_to_nothing() {
+    model("two_sends_that_come_to_nothing", 12, || two_forgo(FORGO));
+}
+
+#[test]
+fn a_send_that_comes_to_nothing_and_another() {
+    let outcomes = Outcomes::new(&["sent before", "sent after"], &[]);
+    model("a_send_that_comes_to_nothing_and_another", 12, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(forgo_and_send(FORGO))
+    });
+    outcomes.assert_complete("a_send_that_comes_to_nothing_and_another");
+}
+
+#[test]
+fn whoever_forgoes_a_group_forgets_it() {
+    twin(
+        "whoever_forgoes_a_group_forgets_it",
+        "reminders of an empty group",
+        || {
+            two_forgo(|_, _| ());
+        },
+    );
+}
+
+/// As `Group::forgo`.
+fn forgo_by_a_store(hand: &Hand, group: HeldGroup) {
+    let pin = hand.begin();
+    let (next, duty) = GroupWord::from_bits(group.word.load(Ordering::Acquire)).settle();
+    // A store in effect; loom would misplace one among read-modify-writes.
+    group.word.swap(next.to_bits(), Ordering::AcqRel);
+    hand.follow(group.after(duty, &pin), &pin);
+}
+
+#[test]
+fn a_group_is_forgone_twice_by_a_store() {
+    twin(
+        "a_group_is_forgone_twice_by_a_store",
+        "reminders of an empty group",
+        || {
+            two_forgo(forgo_by_a_store);
+        },
+    );
+}
+
+#[test]
+fn a_group_is_forgone_by_a_store() {
+    twin(
+        "a_group_is_forgone_by_a_store",
+        "batons that lie somewhere",
+        || {
+            forgo_and_send(forgo_by_a_store);
+        },
+    );
+}
+
 /// How a handwritten closing differs from `Group::close`.
 #[derive(PartialEq)]
 enum Wrong {
@@ -269,7 +387,7 @@ fn close_wrongly<'p>(group: &'p Group, pin: &'p Pin<'_>, wrong: Wrong) -> Result
         return Err(After::Nothing);
     }
     let top = group.inbox.load(Ordering::Acquire);
-    let closed = marked(std::ptr::null_mut(), CLOSED);
+    let closed = closed();
     if mark_of(top) == TAKEN {
         let won = if wrong == Wrong::Stores {
             // A store in effect; loom would misplace one among read-modify-writes.
@@ -328,6 +446,29 @@ fn a_group_is_closed_without_its_baton() {
         "a closed group is to be closed again",
         || {
             close_before_the_arrival(|group, pin| close_wrongly(group, pin, Wrong::HasNoBaton), true);
+        },
+    );
+}
+
+#[test]
+fn a_group_is_closed_by_a_store_when_reminded() {
+    twin(
+        "a_group_is_closed_by_a_store_when_reminded",
+        "closed exactly if the message is elsewhere",
+        || {
+            remind_and_send(|group, pin| close_wrongly(group, pin, Wrong::Stores));
+        },
+    );
+}
+
+/// As [`a_baton_is_forgotten_where_a_message_has_come`], of a message whose arrival is noted later.
+#[test]
+fn a_baton_is_forgotten_before_an_arrival() {
+    twin(
+        "a_baton_is_forgotten_before_an_arrival",
+        "batons that lie somewhere",
+        || {
+            close_before_the_arrival(|group, pin| close_wrongly(group, pin, Wrong::ForgetsBaton), false);
         },
     );
 }

@@ -173,7 +173,7 @@ fn release_expiry_and_claim() {
 #[test]
 fn two_sweeps_and_a_claim() {
     let outcomes = Outcomes::new(&["one found", "both found", "found by neither"], &[]);
-    model("two_sweeps_and_a_claim", 490, {
+    model("two_sweeps_and_a_claim", 934, {
         let outcomes = outcomes.clone();
         move || {
             outcomes.record(sweeps(|hand, segment| {

@@ -8,11 +8,11 @@ mod stage;
 
 use epoq::ledger::{
     group::{
-        CLOSED, TAKEN,
+        CLOSED, Group, TAKEN,
         baton::{After, Baton, Run},
         link::Link,
         mark_of,
-        word::{Done, GroupWord},
+        word::{Done, Duty, GroupWord},
     },
     reclaim::Pin,
 };
@@ -154,8 +154,11 @@ fn sort_and_delete(sort: Sort) -> &'static str {
     if is_lent { "lent" } else { "offered before" }
 }
 
+/// Takes the baton of a blocked group.
+type Borrow = for<'p> fn(&'p Group, &'p Pin<'_>) -> Option<Baton<'p>>;
+
 /// Two senders sort the inbox of a blocked group, and another message is pushed, whose arrival is noted late.
-fn two_sort() -> &'static str {
+fn two_sort(borrow: Borrow) -> &'static str {
     let mut fifo = Fifo::new();
     let group = fifo.group(0);
     let hand = fifo.hand();
@@ -164,7 +167,7 @@ fn two_sort() -> &'static str {
     hand.send_to(group, 1);
     let sort = move |hand: &Hand| {
         let pin = hand.begin();
-        let borrowed = group.borrow(&pin);
+        let borrowed = borrow(&group, &pin);
         let is_lent = borrowed.is_some();
         if let Some(baton) = borrowed {
             hand.follow(baton.sort_and_hand_back(&pin), &pin);
@@ -198,6 +201,63 @@ fn two_sort() -> &'static str {
         (false, true) => "there",
         (false, false) => panic!("lent to nobody"),
     }
+}
+
+/// The slot of the message that was taken last is used again, for a message of the same group, while another one is sent: once it
+/// has been taken too the inbox must not look as it did before; with `by_address` it does.
+fn a_slot_again(by_address: bool) -> &'static str {
+    let mut fifo = Fifo::new();
+    let group = fifo.group(0);
+    let hand = fifo.hand();
+    let first = hand.write(0);
+    {
+        let pin = hand.begin();
+        assert_eq!(group.push(&first.reserved(), 0, &pin), Ok(1));
+        let mut serving = group.borrow(&pin).expect("nobody has it").serve();
+        let next = serving.next().expect("pushed");
+        hand.partition.discard_next(&mut serving, next, &pin);
+        // Nobody comes to close it.
+        assert!(matches!(serving.hand_back(true, &pin).0, After::Closing(_)));
+    }
+    let mark_by_address = {
+        let link = first.segment.link(first.slot as u32).expect("links");
+        let marked = std::ptr::from_ref(link).cast_mut().map_addr(|addr| addr | TAKEN);
+        move |group: &HeldGroup| {
+            let present = group.inbox.load(Ordering::Relaxed);
+            if by_address && mark_of(present) == TAKEN {
+                // Where another one has been pushed already, the mark is gone.
+                let _ = group
+                    .inbox
+                    .compare_exchange(present, marked, Ordering::Release, Ordering::Relaxed);
+            }
+        }
+    };
+    mark_by_address(&group);
+    let second = hand.write(1);
+    let sender = thread::spawn({
+        let hand = fifo.hand();
+        move || {
+            let pin = hand.begin();
+            group.push(&second.reserved(), 0, &pin).expect("open")
+        }
+    });
+    let here = {
+        let pin = hand.begin();
+        let here = group.push(&first.reserved(), 0, &pin).expect("open");
+        let After::Baton(baton) = group.arrive(&pin) else {
+            panic!("nobody had it");
+        };
+        let mut serving = baton.serve();
+        let next = serving.next().expect("pushed");
+        mark_by_address(&group);
+        serving.take(next);
+        assert!(matches!(serving.hand_back(true, &pin).0, After::Nothing));
+        here
+    };
+    let there = sender.join().unwrap();
+    assert_eq!(here.min(there), 2, "the messages are numbered {here} and {there}");
+    assert_eq!(here.max(there), 3, "the messages are numbered {here} and {there}");
+    if here == 2 { "here first" } else { "there first" }
 }
 
 /// Receives one message without a lease. How often it has been received.
@@ -326,9 +386,26 @@ fn two_senders_that_sort() {
     let outcomes = Outcomes::new(&["both", "here", "there"], &[]);
     model("two_senders_that_sort", 678, {
         let outcomes = outcomes.clone();
-        move || outcomes.record(two_sort())
+        move || outcomes.record(two_sort(|group, pin| group.borrow(pin)))
     });
     outcomes.assert_complete("two_senders_that_sort");
+}
+
+#[test]
+fn a_slot_used_again_for_the_same_group() {
+    let outcomes = Outcomes::new(&["here first", "there first"], &[]);
+    model("a_slot_used_again_for_the_same_group", 72, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(a_slot_again(false))
+    });
+    outcomes.assert_complete("a_slot_used_again_for_the_same_group");
+}
+
+#[test]
+fn a_mark_that_is_an_address() {
+    twin("a_mark_that_is_an_address", "are numbered 2 and 2", || {
+        a_slot_again(true);
+    });
 }
 
 #[test]
@@ -604,6 +681,26 @@ fn a_slot_that_lost_its_id_is_forgotten() {
         "a slot is kept for ever",
         || {
             one_id(ENTER, false);
+        },
+    );
+}
+
+/// As `Group::borrow`.
+#[test]
+fn a_baton_is_borrowed_by_load_and_store() {
+    twin(
+        "a_baton_is_borrowed_by_load_and_store",
+        "Causality violation",
+        || {
+            two_sort(|group, pin| {
+                let next = GroupWord::from_bits(group.word.load(Ordering::Acquire)).borrow()?;
+                // A store in effect; loom would misplace one among read-modify-writes.
+                group.word.swap(next.to_bits(), Ordering::AcqRel);
+                match group.after(Duty::Baton, pin) {
+                    After::Baton(baton) => Some(baton),
+                    other => panic!("{other:?}"),
+                }
+            });
         },
     );
 }

@@ -435,7 +435,7 @@ fn no_room(put_off: PutOff) -> &'static str {
 #[test]
 fn dead_letter_delete_and_claim() {
     let outcomes = Outcomes::new(&["deleted", "moved", "moved, received meanwhile"], &[]);
-    model("dead_letter_delete_and_claim", 478, {
+    model("dead_letter_delete_and_claim", 901, {
         let outcomes = outcomes.clone();
         move || outcomes.record(dead_letter(BURY))
     });

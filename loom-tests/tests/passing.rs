@@ -211,7 +211,7 @@ fn turning_and_receiving() {
 
 #[test]
 fn turning_and_turning() {
-    model("turning_and_turning", 30000, || two_turn(TURN));
+    model("turning_and_turning", 56418, || two_turn(TURN));
 }
 
 /// A passing written out: which of the tokens it finds it names, and whether it does so before it moves the head.
@@ -326,5 +326,23 @@ fn a_node_leaves_the_front_before_it_is_at_the_back() {
 fn a_node_at_the_back_keeps_the_hold_of_the_front() {
     twin("a_node_at_the_back_keeps_the_hold_of_the_front", "live", || {
         turning_and_a_receiver(|hand| turn_by(hand, true, false))
+    });
+}
+
+#[test]
+fn tokens_found_are_not_named_while_another_comes_back() {
+    twin(
+        "tokens_found_are_not_named_while_another_comes_back",
+        "message 1 was lost",
+        || {
+            passing_release_and_claim(|hand, segment, pin| pass_by(hand, segment, pin, |_| 0, false));
+        },
+    );
+}
+
+#[test]
+fn two_turn_and_keep_the_holds_of_the_front() {
+    twin("two_turn_and_keep_the_holds_of_the_front", "live", || {
+        two_turn(|hand| turn_by(hand, true, false));
     });
 }

@@ -195,3 +195,19 @@ fn a_value_is_replaced_by_a_store() {
         );
     });
 }
+
+#[test]
+fn a_value_is_taken_away_at_once() {
+    twin("a_value_is_taken_away_at_once", "Causality violation", || {
+        get_and_two_replacements(
+            |place, value, _, freed| {
+                let swap = |place: &Published<Value>, new| place.0.swap(new, Ordering::AcqRel);
+                replace_by(place, value, swap, |old| {
+                    std::mem::forget(Arc::clone(&old));
+                    free(freed)(old);
+                });
+            },
+            None,
+        );
+    });
+}

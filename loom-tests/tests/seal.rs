@@ -178,7 +178,7 @@ fn two_senders_cross_the_end() {
 
 #[test]
 fn two_sends_beyond_the_arena() {
-    model("two_sends_beyond_the_arena", 352, || {
+    model("two_sends_beyond_the_arena", 929, || {
         sends_beyond_the_arena(Hand::send_long);
     });
 }

@@ -159,7 +159,7 @@ fn claim_beyond_the_head() {
         ],
         &[],
     );
-    model("claim_beyond_the_head", 5379, {
+    model("claim_beyond_the_head", 12924, {
         let outcomes = outcomes.clone();
         move || outcomes.record(beyond_the_head(|hand, _| hand.receive_new()))
     });
@@ -187,7 +187,7 @@ fn two_growing_and_passing() {
         ],
         &[],
     );
-    model("two_growing_and_passing", 2753, {
+    model("two_growing_and_passing", 5724, {
         let outcomes = outcomes.clone();
         move || outcomes.record(growing::<2>(Hand::receive_head))
     });
@@ -197,7 +197,7 @@ fn two_growing_and_passing() {
 #[test]
 fn two_installers() {
     let outcomes = Outcomes::new(&["one made", "two made"], &[]);
-    model("two_installers", 156, {
+    model("two_installers", 393, {
         let outcomes = outcomes.clone();
         move || outcomes.record(installing(Hand::send))
     });

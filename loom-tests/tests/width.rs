@@ -733,3 +733,18 @@ fn a_route_is_settled_by_a_store() {
         });
     });
 }
+
+/// A look at what was ever sent there, instead of at what is there.
+#[test]
+fn a_partition_that_was_used_is_never_drained() {
+    twin(
+        "a_partition_that_was_used_is_never_drained",
+        "kept for ever",
+        || {
+            closing_and_a_delete(|party| {
+                let is_drained: IsDrained = |partition, pin| partition.first(pin).reserved() == 0;
+                Close { is_drained, ..STEPS }.run(party)
+            });
+        },
+    );
+}

@@ -5,20 +5,30 @@ use std::env;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::figures::Effort;
+use crate::sanitize::{Sanitizer, Tests};
+use crate::{fuzz, mutants};
 
 pub(crate) const USAGE: &str = "\
 cargo xtask COMMAND
 
   test [--bound N] [--no-fail-fast]   all tests: unit, integration, documentation, loom models with their twins
-  loom [FILTER] [--bound N] [--no-fail-fast]
-                                      only the models and twins, or those whose name contains FILTER
-  ci [--no-fail-fast]                 format, clippy of the normal and the loom build, documentation, and a short run of
-                                      each harness scenario, which must verify
+  loom [FILTER] [--bound N] [--no-fail-fast] [--table]
+                                      only the models and twins, or those whose name contains FILTER; with --table their
+                                      figures go into loom-tests/README.md
+  ci [--no-fail-fast]                 format, clippy of the normal and the loom build, documentation, a short run of each
+                                      harness scenario, which must verify, and short runs of sanitizers and fuzzers
+  sanitize [address|thread] [FILTER]  the ledger's tests under AddressSanitizer and ThreadSanitizer, or those whose name contains
+                                      FILTER; skipped where the toolchain has no runtime for them
+  fuzz [TARGET] [--seconds N]         libFuzzer on receipt handles and on operations beside the naive models; TARGET is handle,
+                                      standard or fifo
+  mutants [NAME] [--shard K/N]        cargo-mutants on the ledger's state machines; NAME is state, receipt, expiry, deduplication
+                                      or group
   explore [--seeds N] [--seconds S] [--replay SEED]
                                       the whole broker under shuttle: schedules of 60 seconds unless told, or that of one seed
   soak [--minutes N] [--seed S] [--messages N] [--threads N] [--out DIR] [--stalls]
                                       a long stress with more threads than cores, which writes results/soak.md; with --stalls
                                       threads are held up between atomic steps
+  verify [--mutants]                  everything there is, and one table of what ran, how long and how much; about an hour
   figures [--seconds S] [--passes N]  measures the README's table of figures and writes it there and to results/;
                                       some minutes, on a machine with nothing else to do
   help                                this text
@@ -39,6 +49,15 @@ pub(crate) enum Command {
     Ci {
         no_fail_fast: bool,
     },
+    Sanitize {
+        sanitizers: Vec<Sanitizer>,
+        tests: Tests,
+    },
+    Fuzz(fuzz::Options),
+    Mutants(mutants::Options),
+    Verify {
+        with_mutants: bool,
+    },
     Figures(Effort),
     /// With the arguments of its own program.
     Explore(Vec<String>),
@@ -52,6 +71,8 @@ pub(crate) struct LoomOptions {
     pub(crate) filter: Option<String>,
     pub(crate) bound: Option<usize>,
     pub(crate) no_fail_fast: bool,
+    /// Whether the figures go into the README.
+    pub(crate) table: bool,
 }
 
 impl Command {
@@ -62,12 +83,14 @@ impl Command {
             return Ok(Self::Help);
         }
         match command.as_str() {
+            "figures" => return Self::parse_figures(arguments),
+            "sanitize" => return Self::parse_sanitize(arguments),
+            "fuzz" => return Self::parse_fuzz(arguments),
+            "mutants" => return Self::parse_mutants(arguments),
+            "verify" => return Self::parse_verify(arguments),
             "explore" => return Ok(Self::Explore(arguments.collect())),
             "soak" => return Ok(Self::Soak(arguments.collect())),
             _ => {}
-        }
-        if command == "figures" {
-            return Self::parse_figures(arguments);
         }
         let (takes_filter, takes_bound) = match command.as_str() {
             "test" => (false, true),
@@ -81,6 +104,7 @@ impl Command {
             match argument.as_str() {
                 "--help" | "-h" => return Ok(Self::Help),
                 "--no-fail-fast" => options.no_fail_fast = true,
+                "--table" if takes_filter => options.table = true,
                 "--bound" if takes_bound => {
                     let bound = arguments.next().context("--bound needs a number")?;
                     options.bound = Some(parse_bound(&bound)?);
@@ -107,6 +131,69 @@ impl Command {
 }
 
 impl Command {
+    fn parse_sanitize(arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let (mut sanitizers, mut tests) = (Sanitizer::ALL.to_vec(), Tests::All);
+        for (at, argument) in arguments.enumerate() {
+            match (Sanitizer::named(&argument), argument.as_str()) {
+                (_, "--help" | "-h") => return Ok(Self::Help),
+                (Some(sanitizer), _) if at == 0 => sanitizers = vec![sanitizer],
+                (_, filter) if tests == Tests::All && !filter.starts_with('-') => {
+                    tests = Tests::Named(argument);
+                }
+                _ => bail!("sanitize does not take {argument:?}"),
+            }
+        }
+        Ok(Self::Sanitize { sanitizers, tests })
+    }
+
+    fn parse_fuzz(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut options = fuzz::Options {
+            target: None,
+            seconds: fuzz::SECONDS,
+        };
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--help" | "-h" => return Ok(Self::Help),
+                "--seconds" => {
+                    let seconds = arguments.next().context("--seconds needs a number")?;
+                    options.seconds = seconds.parse().context("--seconds needs a whole number")?;
+                }
+                target if options.target.is_none() && fuzz::TARGETS.contains(&target) => {
+                    options.target = Some(argument);
+                }
+                _ => bail!("fuzz does not take {argument:?}"),
+            }
+        }
+        // libFuzzer takes 0 for no limit.
+        ensure!(options.seconds > 0, "--seconds must be at least 1");
+        Ok(Self::Fuzz(options))
+    }
+
+    fn parse_mutants(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut options = mutants::Options::default();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--help" | "-h" => return Ok(Self::Help),
+                "--shard" => options.shard = Some(arguments.next().context("--shard needs K/N")?),
+                name if options.name.is_none() && !name.starts_with('-') => options.name = Some(argument),
+                _ => bail!("mutants does not take {argument:?}"),
+            }
+        }
+        Ok(Self::Mutants(options))
+    }
+
+    fn parse_verify(arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut with_mutants = false;
+        for argument in arguments {
+            match argument.as_str() {
+                "--help" | "-h" => return Ok(Self::Help),
+                "--mutants" => with_mutants = true,
+                _ => bail!("verify does not take {argument:?}"),
+            }
+        }
+        Ok(Self::Verify { with_mutants })
+    }
+
     fn parse_figures(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
         let mut effort = Effort::default();
         while let Some(argument) = arguments.next() {
@@ -179,11 +266,12 @@ mod tests {
             Command::Ci { no_fail_fast: true }
         );
         assert_eq!(
-            parse("loom publish --bound=3").unwrap(),
+            parse("loom publish --bound=3 --table").unwrap(),
             Command::Loom(LoomOptions {
                 filter: Some("publish".to_owned()),
                 bound: Some(3),
-                no_fail_fast: false
+                no_fail_fast: false,
+                table: true
             })
         );
         assert_eq!(parse("loom --help").unwrap(), Command::Help);
@@ -196,6 +284,38 @@ mod tests {
             parse("soak --minutes 1 --stalls").unwrap(),
             Command::Soak(words("--minutes 1 --stalls"))
         );
+        assert_eq!(
+            parse("sanitize").unwrap(),
+            Command::Sanitize {
+                sanitizers: vec![Sanitizer::Address, Sanitizer::Thread],
+                tests: Tests::All
+            }
+        );
+        assert_eq!(
+            parse("sanitize thread conservation").unwrap(),
+            Command::Sanitize {
+                sanitizers: vec![Sanitizer::Thread],
+                tests: Tests::Named("conservation".to_owned())
+            }
+        );
+        assert_eq!(
+            parse("fuzz fifo --seconds 600").unwrap(),
+            Command::Fuzz(fuzz::Options {
+                target: Some("fifo".to_owned()),
+                seconds: 600
+            })
+        );
+        assert_eq!(
+            parse("mutants state --shard 0/4").unwrap(),
+            Command::Mutants(mutants::Options {
+                name: Some("state".to_owned()),
+                shard: Some("0/4".to_owned())
+            })
+        );
+        assert_eq!(
+            parse("verify --mutants").unwrap(),
+            Command::Verify { with_mutants: true }
+        );
     }
 
     #[test]
@@ -204,10 +324,18 @@ mod tests {
             "",
             "tests",
             "test publish",
+            "test --table",
             "test --bound",
             "loom --bound many",
             "loom one two",
             "ci --bound 3",
+            "sanitize thread one two",
+            "sanitize --quick",
+            "fuzz handles",
+            "fuzz --seconds 0",
+            "fuzz --seconds",
+            "mutants --shard",
+            "verify everything",
         ] {
             assert!(parse(line).is_err(), "{line:?}");
         }

@@ -1,17 +1,19 @@
 //! Cargo calls, with the flags and the target directory each build needs.
 
-use std::env;
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::{self, Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::{env, fmt};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::steps::Outcome;
 
-/// Flags of the loom build. Models that run the collector itself need `--cfg crossbeam_loom` here, together with
-/// crossbeam-epoch's `loom` feature in the ledger's manifest; either of the two alone does not work.
+/// Flags of the loom build.
 const LOOM_FLAGS: &[&str] = &["--cfg", "loom"];
+/// Flags of the loom build with the collector itself. They turn on crossbeam-epoch's `loom` feature in the ledger's manifest.
+const COLLECTOR_FLAGS: &[&str] = &["--cfg", "loom", "--cfg", "crossbeam_loom"];
 
 #[derive(Debug)]
 pub(crate) struct Workspace {
@@ -60,13 +62,18 @@ impl Workspace {
 
     /// Cargo for the loom build.
     pub(crate) fn cargo_loom(&self, arguments: &[&str]) -> Command {
-        self.cargo_with("loom", LOOM_FLAGS, arguments)
+        self.cargo_with(LOOM_FLAGS, "loom", arguments)
+    }
+
+    /// The same for the models that run the collector itself.
+    pub(crate) fn cargo_collector(&self, arguments: &[&str]) -> Command {
+        self.cargo_with(COLLECTOR_FLAGS, "loom-epoch", arguments)
     }
 
     /// Cargo for a build with flags of its own, and a target directory of its own so that the builds do not undo each other.
-    pub(crate) fn cargo_with(&self, directory: &str, flags: &[&str], arguments: &[&str]) -> Command {
+    pub(crate) fn cargo_with(&self, flags: &[&str], target: &str, arguments: &[&str]) -> Command {
         let mut cargo = self.cargo(arguments);
-        cargo.arg("--target-dir").arg(self.target.join(directory));
+        cargo.arg("--target-dir").arg(self.target.join(target));
         append_flags(&mut cargo, "RUSTFLAGS", flags);
         // Else the examples in the documentation of the runner would not be seen.
         append_flags(&mut cargo, "RUSTDOCFLAGS", flags);
@@ -116,8 +123,77 @@ pub(crate) fn run(command: &mut Command) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+/// How many tests there were.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) passed: u64,
+    ignored: u64,
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} tests", self.passed)?;
+        match self.ignored {
+            0 => Ok(()),
+            ignored => write!(f, ", {ignored} ignored"),
+        }
+    }
+}
+
+impl std::ops::AddAssign for Counted {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.ignored += other.ignored;
+    }
+}
+
+impl Counted {
+    /// Adds what a test binary says in its last line; other lines say nothing.
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else {
+            return;
+        };
+        let number = |what: &str| {
+            let (before, _) = result.split_once(what)?;
+            before
+                .rsplit([' ', '.'])
+                .find(|word| !word.is_empty())?
+                .parse::<u64>()
+                .ok()
+        };
+        self.passed += number(" passed").unwrap_or(0);
+        self.ignored += number(" ignored").unwrap_or(0);
+    }
+}
+
+/// As [`run`], for `cargo test`: what it prints is passed on, and its tests are counted.
+pub(crate) fn run_counted(command: &mut Command) -> Result<Counted> {
+    run_read(command, |_| ())
+}
+
+/// As [`run_counted`], with each line shown to `read`.
+pub(crate) fn run_read(command: &mut Command, mut read: impl FnMut(&str)) -> Result<Counted> {
+    println!("    {}", shown(command));
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cargo does not start")?;
+    let mut counted = Counted::default();
+    let output = child.stdout.take().context("cargo's output is piped")?;
+    for line in BufReader::new(output).lines() {
+        let line = line.context("cargo's output")?;
+        // A closed terminal must not end the run.
+        let _ = writeln!(std::io::stdout(), "{line}");
+        counted.add(&line);
+        read(&line);
+    }
+    let status = child.wait()?;
+    ensure!(status.success(), "cargo {status}");
+    Ok(counted)
+}
+
 /// The command as one would type it.
-fn shown(command: &Command) -> String {
+pub(crate) fn shown(command: &Command) -> String {
     let quoted = |text: &OsStr| {
         let text = text.to_string_lossy();
         if text.contains([' ', '"']) {
@@ -131,7 +207,14 @@ fn shown(command: &Command) -> String {
         .filter(|(name, _)| *name != "CARGO_TARGET_DIR")
         .filter_map(|(name, value)| Some(format!("{}={}", name.to_string_lossy(), quoted(value?))))
         .collect();
-    words.push("cargo".to_owned());
+    let program = Path::new(command.get_program());
+    words.push(
+        program
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+    );
     words.extend(command.get_args().map(quoted));
     words.join(" ")
 }
@@ -139,6 +222,26 @@ fn shown(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tests_are_counted_over_all_binaries() {
+        let mut counted = Counted::default();
+        for line in [
+            "running 3 tests",
+            "test result: ok. 59 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 6.34s",
+            "test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.57s",
+        ] {
+            counted.add(line);
+        }
+        assert_eq!(
+            counted,
+            Counted {
+                passed: 60,
+                ignored: 2
+            }
+        );
+        assert_eq!(counted.to_string(), "60 tests, 2 ignored");
+    }
 
     #[test]
     fn flags_are_appended_and_not_replaced() {

@@ -25,8 +25,8 @@ const SHUTTLE_PROFILE: &[&str] = &[
 /// Explores with the arguments of `epoq-exploration`.
 pub(crate) fn explore(workspace: &Workspace, arguments: &[String]) -> Result<Outcome> {
     let mut cargo = workspace.cargo_with(
-        "shuttle",
         SHUTTLE_FLAGS,
+        "shuttle",
         &["run", "--package", "epoq-exploration"],
     );
     cargo.args(SHUTTLE_PROFILE).arg("--").args(arguments);
@@ -44,7 +44,7 @@ pub(crate) fn soak(workspace: &Workspace, arguments: &[String]) -> Result<Outcom
     let mut cargo = if stalls.is_empty() {
         workspace.cargo(&build)
     } else {
-        let mut cargo = workspace.cargo_with("stalls", STALLS_FLAGS, &build);
+        let mut cargo = workspace.cargo_with(STALLS_FLAGS, "stalls", &build);
         // Its speed says nothing.
         cargo.args([
             "--config",
@@ -65,8 +65,8 @@ pub(crate) fn soak(workspace: &Workspace, arguments: &[String]) -> Result<Outcom
 pub(crate) fn check(workspace: &Workspace, steps: &mut Steps) {
     steps.run("explorations: steps done wrong are found", || {
         let mut cargo = workspace.cargo_with(
-            "shuttle",
             SHUTTLE_FLAGS,
+            "shuttle",
             &["test", "--package", "epoq-exploration"],
         );
         run(cargo.args(SHUTTLE_PROFILE))
@@ -113,7 +113,7 @@ pub(crate) fn lint(workspace: &Workspace, steps: &mut Steps) {
             if let Some(skipped) = workspace.without_component("clippy", "clippy") {
                 return Ok(skipped);
             }
-            let mut cargo = workspace.cargo_with(directory, flags, &["clippy"]);
+            let mut cargo = workspace.cargo_with(flags, directory, &["clippy"]);
             run(cargo.args(targets).args(["--", "-D", "warnings"]))
         });
     }

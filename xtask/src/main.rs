@@ -1,21 +1,28 @@
 //! The checks of the workspace: `cargo xtask help`.
 //!
-//! Needs a stable Rust toolchain and nothing else. Children print to the terminal themselves, nothing is captured but the
-//! report of the harness.
+//! Needs a stable Rust toolchain and nothing else; what needs more is skipped without it, and says so. Children print to the
+//! terminal themselves or what they print is passed on, but for the reports of the harness and of the fuzzers.
 
 mod arguments;
 mod cargo;
+mod catalogue;
 mod endurance;
 mod figures;
+mod fuzz;
 mod harness;
+mod mutants;
+mod sanitize;
 mod steps;
 
-use std::process::ExitCode;
+use std::fs;
+use std::process::{self, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 
 use arguments::{Command, LoomOptions, USAGE};
-use cargo::{Workspace, run};
+use cargo::{Workspace, run, run_counted};
+use catalogue::{Catalogue, Explored};
+use sanitize::{Sanitizer, Tests};
 use steps::{Outcome, Steps};
 
 fn main() -> ExitCode {
@@ -54,6 +61,34 @@ fn execute(command: Command) -> Result<bool> {
             steps.run(&options.title(), || models(&workspace, &options));
             Ok(steps.finish())
         }
+        Command::Sanitize { sanitizers, tests } => {
+            let mut steps = Steps::new(false);
+            for sanitizer in sanitizers {
+                steps.run(&sanitizer.title(&tests), || sanitizer.run(&workspace, &tests));
+            }
+            Ok(steps.finish())
+        }
+        Command::Fuzz(options) => {
+            let mut steps = Steps::new(true);
+            steps.run(&options.title(), || fuzz::fuzz(&workspace, &options));
+            Ok(steps.finish())
+        }
+        Command::Mutants(options) => {
+            let mut steps = Steps::new(true);
+            steps.run("mutants", || mutants::mutants(&workspace, &options));
+            Ok(steps.finish())
+        }
+        Command::Verify { with_mutants } => {
+            let mut steps = Steps::new(false);
+            for part in VERIFIED {
+                part(&workspace, &mut steps);
+            }
+            if with_mutants {
+                let options = mutants::Options::default();
+                steps.run("mutants", || mutants::mutants(&workspace, &options));
+            }
+            Ok(steps.finish())
+        }
         Command::Figures(effort) => {
             let mut steps = Steps::new(true);
             steps.run("figures", || figures::measure(&workspace, &effort));
@@ -77,6 +112,31 @@ fn execute(command: Command) -> Result<bool> {
     }
 }
 
+/// What `verify` runs, in this order: one line each, one or more steps.
+const VERIFIED: &[fn(&Workspace, &mut Steps)] = &[
+    |workspace, steps| test(workspace, steps, None, true),
+    lints,
+    scenarios,
+    |workspace, steps| sanitizers(workspace, steps, &Tests::All),
+    |workspace, steps| fuzzers(workspace, steps, 60),
+];
+
+fn sanitizers(workspace: &Workspace, steps: &mut Steps, tests: &Tests) {
+    for sanitizer in Sanitizer::ALL {
+        steps.run(&sanitizer.title(tests), || sanitizer.run(workspace, tests));
+    }
+}
+
+fn fuzzers(workspace: &Workspace, steps: &mut Steps, seconds: u64) {
+    for &target in fuzz::TARGETS {
+        let options = fuzz::Options {
+            target: Some(target.to_owned()),
+            seconds,
+        };
+        steps.run(&options.title(), || fuzz::fuzz(workspace, &options));
+    }
+}
+
 /// All tests: unit, integration and documentation, then the models with their twins.
 fn test(workspace: &Workspace, steps: &mut Steps, bound: Option<usize>, no_fail_fast: bool) {
     steps.run("tests: unit, integration, documentation", || {
@@ -84,20 +144,21 @@ fn test(workspace: &Workspace, steps: &mut Steps, bound: Option<usize>, no_fail_
         if no_fail_fast {
             cargo.arg("--no-fail-fast");
         }
-        run(&mut cargo)
+        Ok(Outcome::Did(run_counted(&mut cargo)?.to_string()))
     });
     let options = LoomOptions {
         filter: None,
         bound,
         no_fail_fast,
+        table: false,
     };
     steps.run(&options.title(), || models(workspace, &options));
 }
 
-/// The loom models, optimised and with debug assertions.
+/// The loom models, optimised and with debug assertions: those with a stand-in for the collector, then those with it.
 fn models(workspace: &Workspace, options: &LoomOptions) -> Result<Outcome> {
-    let cargo = || {
-        let mut cargo = workspace.cargo_loom(&["test", "--package", "epoq-loom"]);
+    let catalogue = Catalogue::read(workspace)?;
+    let arguments = |mut cargo: process::Command| {
         // Release, but with the assertions on, which are half of what a model checks; and without link-time optimisation,
         // which each of the many test binaries would pay for anew.
         cargo.args(["--release", "--config", "profile.release.debug-assertions=true"]);
@@ -109,28 +170,80 @@ fn models(workspace: &Workspace, options: &LoomOptions) -> Result<Outcome> {
         ]);
         cargo.env("LOOM_MAX_PREEMPTIONS", options.bound_in_force());
         cargo.args(options.no_fail_fast.then_some("--no-fail-fast"));
-        cargo.args(&options.filter);
         cargo
     };
+    let test = ["test", "--package", "epoq-loom"];
+    let stand_in = || arguments(workspace.cargo_loom(&test));
+    let collector = || {
+        let mut cargo = arguments(workspace.cargo_collector(&test));
+        for name in &catalogue.with_collector {
+            cargo.args(["--test", name]);
+        }
+        cargo
+    };
+    let mut explored = Vec::new();
+    let mut counted = cargo::Counted::default();
+    let mut matching = 0;
+    for build in [&stand_in as &dyn Fn() -> process::Command, &collector] {
+        if let Some(filter) = &options.filter {
+            // Without this, a misspelt name runs nothing and passes.
+            let found = listed(&mut build(), filter)?;
+            matching += found;
+            if found == 0 {
+                continue;
+            }
+        }
+        let mut cargo = build();
+        cargo.args(&options.filter);
+        counted += cargo::run_read(&mut cargo, |line| explored.extend(Explored::parse(line)))?;
+    }
     if let Some(filter) = &options.filter {
-        // Without this, a misspelt name runs nothing and passes.
-        let list = cargo()
-            .args(["--", "--list"])
-            .stderr(std::process::Stdio::inherit())
-            .output();
-        let list = list.context("cargo does not start")?;
-        ensure!(list.status.success(), "the models do not build: {}", list.status);
-        let matching = String::from_utf8_lossy(&list.stdout)
-            .lines()
-            .filter(|line| line.ends_with(": test"))
-            .count();
         ensure!(matching > 0, "no model or twin is called {filter:?}");
     }
-    run(&mut cargo())
+    if options.table {
+        let path = catalogue::readme(workspace);
+        let readme = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        fs::write(&path, catalogue::with_figures(&readme, &explored)?)?;
+        println!(
+            "    figures of {} models are in {}",
+            explored.len(),
+            path.display()
+        );
+    }
+    Ok(Outcome::Did(format!("{counted}: models and twins")))
 }
 
-/// Everything that is not a test: form, lints of both builds, documentation, and a short run of the harness.
+/// How many tests of a build have `filter` in their names.
+fn listed(cargo: &mut process::Command, filter: &str) -> Result<usize> {
+    let list = cargo
+        .args([filter, "--", "--list"])
+        .stderr(process::Stdio::inherit())
+        .output()
+        .context("cargo does not start")?;
+    ensure!(list.status.success(), "the models do not build: {}", list.status);
+    let names = String::from_utf8_lossy(&list.stdout);
+    Ok(names.lines().filter(|line| line.ends_with(": test")).count())
+}
+
+/// The README of the models names those that there are.
+fn check_catalogue(workspace: &Workspace) -> Result<Outcome> {
+    let path = catalogue::readme(workspace);
+    let readme = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    Catalogue::read(workspace)?.check(&readme)?;
+    Ok(Outcome::Passed)
+}
+
+/// Everything that is not one of all tests: form, lints of both builds, documentation, and short runs of the harness, the
+/// sanitizers and the fuzzers.
 fn ci(workspace: &Workspace, steps: &mut Steps) {
+    lints(workspace, steps);
+    scenarios(workspace, steps);
+    endurance::check(workspace, steps);
+    sanitizers(workspace, steps, &Tests::Quick);
+    fuzzers(workspace, steps, fuzz::SECONDS);
+}
+
+fn lints(workspace: &Workspace, steps: &mut Steps) {
     steps.run("format", || {
         if let Some(skipped) = workspace.without_component("fmt", "rustfmt") {
             return Ok(skipped);
@@ -147,6 +260,7 @@ fn ci(workspace: &Workspace, steps: &mut Steps) {
             .args(targets)
             .args(["--", "-D", "warnings"]))
     });
+    steps.run("the table of models", || check_catalogue(workspace));
     // The ledger's own tests are not written for loom, so only its library is built for it.
     for (title, targets) in [
         ("clippy, loom build: the ledger", ["--package", "epoq", "--lib"]),
@@ -165,6 +279,16 @@ fn ci(workspace: &Workspace, steps: &mut Steps) {
                 .args(["--", "-D", "warnings"]))
         });
     }
+    steps.run("clippy, loom build: the models of the collector", || {
+        if let Some(skipped) = workspace.without_component("clippy", "clippy") {
+            return Ok(skipped);
+        }
+        let mut cargo = workspace.cargo_collector(&["clippy", "--package", "epoq-loom"]);
+        for name in Catalogue::read(workspace)?.with_collector {
+            cargo.args(["--test", &name]);
+        }
+        run(cargo.args(["--", "-D", "warnings"]))
+    });
     for (title, mut cargo) in [
         (
             "documentation",
@@ -180,7 +304,9 @@ fn ci(workspace: &Workspace, steps: &mut Steps) {
         steps.run(title, || run(&mut cargo));
     }
     endurance::lint(workspace, steps);
-    endurance::check(workspace, steps);
+}
+
+fn scenarios(workspace: &Workspace, steps: &mut Steps) {
     steps.run("harness: build", || run(&mut workspace.cargo(harness::BUILD)));
     steps.run("harness: each scenario, verified", || {
         harness::verify_scenarios(workspace)

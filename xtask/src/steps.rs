@@ -8,13 +8,15 @@ use anyhow::Result;
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Passed,
+    /// Passed, and how much was done: tests, executions.
+    Did(String),
     /// Could not be run here; the reason is shown in the summary.
     Skipped(String),
 }
 
 #[derive(Debug)]
 enum Ending {
-    Passed,
+    Passed(String),
     Skipped(String),
     Failed,
     NotRun,
@@ -47,7 +49,8 @@ impl Steps {
         println!("\n==> {title}");
         let start = Instant::now();
         let ending = match step() {
-            Ok(Outcome::Passed) => Ending::Passed,
+            Ok(Outcome::Passed) => Ending::Passed(String::new()),
+            Ok(Outcome::Did(what)) => Ending::Passed(what),
             Ok(Outcome::Skipped(reason)) => {
                 println!("    skipped: {reason}");
                 Ending::Skipped(reason)
@@ -61,7 +64,7 @@ impl Steps {
         self.finished.push((title.to_owned(), ending, start.elapsed()));
     }
 
-    /// Prints the summary; whether no step failed.
+    /// Prints the summary, a table of what ran, how long and how much; whether no step failed.
     pub(crate) fn finish(self) -> bool {
         println!("\n==> summary");
         let width = self
@@ -72,13 +75,14 @@ impl Steps {
             .unwrap_or(0);
         for (title, ending, time) in &self.finished {
             let seconds = time.as_secs_f64();
-            let (word, reason) = match ending {
-                Ending::Passed => ("passed", String::new()),
-                Ending::Skipped(reason) => ("skipped", format!("  {reason}")),
-                Ending::Failed => ("FAILED", String::new()),
-                Ending::NotRun => ("not run", String::new()),
+            let (word, detail) = match ending {
+                Ending::Passed(what) => ("passed", what.as_str()),
+                Ending::Skipped(reason) => ("skipped", reason.as_str()),
+                Ending::Failed => ("FAILED", ""),
+                Ending::NotRun => ("not run", ""),
             };
-            println!("    {title:width$}  {word:7}  {seconds:6.1} s{reason}");
+            let line = format!("    {title:width$}  {word:7}  {seconds:6.1} s  {detail}");
+            println!("{}", line.trim_end());
         }
         let total: Duration = self.finished.iter().map(|(_, _, time)| *time).sum();
         let verdict = if self.failed { "FAILED" } else { "passed" };

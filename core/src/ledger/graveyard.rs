@@ -6,7 +6,7 @@ use std::any::Any;
 
 use crate::{
     ledger::partition::Partition,
-    sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering},
+    sync::{Arc, AtomicU64, Mutex, Ordering},
 };
 
 /// Partitions that nobody can reach any more.
@@ -77,11 +77,11 @@ impl Graveyard {
         self.count.load(Ordering::Relaxed) > 0
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Partition>>> {
+    fn lock(&self) -> crate::sync::MutexGuard<'_, Vec<Arc<Partition>>> {
         lock(&self.waiting)
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> crate::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -16,7 +16,8 @@ use crate::{
 pub struct Index {
     segments: Chunks<Place>,
     hints: Chunks<Hint>,
-    free: Chunks<FreeNumbers>,
+    /// Numbers to be used again.
+    pub free: Chunks<FreeNumbers>,
     freed: AtomicU32,
     next: AtomicU32,
     /// Up to where `drain` has come.
@@ -26,8 +27,9 @@ pub struct Index {
 #[derive(Debug)]
 struct Place(AtomicPtr<Segment>);
 
+/// A bit per number that nothing has any more.
 #[derive(Debug, Default)]
-struct FreeNumbers(AtomicU64);
+pub struct FreeNumbers(pub AtomicU64);
 
 impl Default for Place {
     fn default() -> Self {

@@ -5,9 +5,10 @@
 //! reused once every thread pinned at that time has unpinned. (I6)
 //!
 //! Under loom the collector is a graveyard: it frees nothing before the model is over. The hand-overs that decide
-//! *when* something is retired are what the models explore; reclamation itself is the epoch crate's.
+//! *when* something is retired are what most models explore. With `--cfg crossbeam_loom` besides, it is the real one, for those
+//! that are about what happens to it then.
 
-#[cfg(not(loom))]
+#[cfg(any(not(loom), crossbeam_loom))]
 mod imp {
     use std::cell::Cell;
 
@@ -132,7 +133,7 @@ mod imp {
     }
 }
 
-#[cfg(loom)]
+#[cfg(all(loom, not(crossbeam_loom)))]
 mod imp {
     use std::{fmt, marker::PhantomData};
 

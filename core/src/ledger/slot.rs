@@ -67,7 +67,7 @@ impl Entry {
         }
     }
 
-    /// What was laid in the slot, if no message is in it: a group and what of it; see `group/mod.rs`.
+    /// What was laid in the slot, if no message is in it: a group, and a note; see `group/laid.rs`.
     ///
     /// # Safety
     /// The state says that something was laid, and the caller may read the entry.

@@ -880,6 +880,22 @@ mod tests {
     }
 
     #[test]
+    fn words_are_shown_by_name() {
+        let shown = |word: Word| format!("{word:?}");
+        let word = |phase| Word::new(phase, 0, LATER);
+        assert_eq!(shown(Word::EMPTY), "Empty");
+        assert_eq!(shown(Word::DEAD), "Dead");
+        assert_eq!(shown(word(Phase::Baton)), "Baton");
+        assert_eq!(shown(word(Phase::BatonLater)), format!("BatonLater(due {LATER})"));
+        assert_eq!(shown(word(Phase::Visible)), "Visible(receives 0)");
+        assert_eq!(shown(word(Phase::InLine)), "InLine(receives 0)");
+        let leased = Word::new(Phase::InFlight, 2, LATER);
+        assert_eq!(shown(leased), format!("InFlight(receives 2, due {LATER})"));
+        let delayed = Word::new(Phase::Delayed, 1, NOW);
+        assert_eq!(shown(delayed), format!("Delayed(receives 1, due {NOW})"));
+    }
+
+    #[test]
     fn fields_round_trip() {
         for word in words() {
             assert_eq!(

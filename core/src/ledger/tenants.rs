@@ -41,7 +41,8 @@ const NOISY_SHARE: u64 = 10;
 /// The tenants of an era.
 #[derive(Debug)]
 pub struct Tenants {
-    places: Box<[Place]>,
+    /// Tenants have numbers from 1 on: the first place's is 1.
+    pub places: Box<[Place]>,
     /// A bit per place: its line may have something in it. Set after a node was pushed; see [`Tenants::call_up`].
     lines: [AtomicU64; LINE_WORDS],
     usage: CachePadded<Usage>,
@@ -67,18 +68,20 @@ struct Usage {
     seen: AtomicU64,
 }
 
+/// A place of the table.
 #[derive(Debug)]
-struct Place {
+pub struct Place {
     /// The hash of the tenant's name; 0 while nobody has ever had the place.
-    key: AtomicU64,
-    tenant: Published<Tenant>,
+    pub key: AtomicU64,
+    /// Whoever has it.
+    pub tenant: Published<Tenant>,
 }
 
 /// One tenant.
 #[derive(Debug)]
 pub struct Tenant {
     /// Its messages, in whatever state; `CLOSED` while its place changes hands.
-    messages: AtomicU64,
+    pub messages: AtomicU64,
     in_flight: AtomicU64,
     last_sent: AtomicU64,
     /// Milliseconds that its leases lasted which have ended lately.
@@ -253,7 +256,7 @@ impl Tenants {
     }
 
     /// The hash of a name; never 0.
-    fn hash(&self, name: &str) -> u64 {
+    pub fn hash(&self, name: &str) -> u64 {
         SipHasher13::new_with_keys(self.key[0], self.key[1])
             .hash(name.as_bytes())
             .max(1)
@@ -328,7 +331,7 @@ impl Tenants {
             };
             let make = || Ok::<_, std::convert::Infallible>(Arc::new(Tenant::new(&self.budget)));
             let Ok(tenant) = place.tenant.get_or_try(pin, make);
-            // AcqRel: see who has the place if it has changed hands; pairs with the Release store of `replace`.
+            // AcqRel: see who has the place if it has changed hands; pairs with the Release of `replace`.
             if tenant.messages.fetch_add(1, Ordering::AcqRel) & CLOSED != 0 {
                 // It is being given away; the count is begun anew there.
                 continue;
@@ -384,8 +387,8 @@ impl Tenants {
             settle(tenant);
             tenant.name.replace(Some(Arc::new(name.into())), pin, drop);
             // Release: whoever enters, or fails to, sees the new key. What was added meanwhile is wiped out: those who added
-            // saw that the place was closed.
-            tenant.messages.store(1, Ordering::Release);
+            // saw that the place was closed. A swap where a store would do: loom misplaces stores among read-modify-writes.
+            tenant.messages.swap(1, Ordering::Release);
             return Some(number);
         }
         None

@@ -12,7 +12,7 @@ use crate::{
     config::{BITS, SLOTS, VISIBILITY_MAX},
     extras::{Carried, Extras, ExtrasDraft, Moved},
     ledger::{
-        group::Heard,
+        group::{Heard, laid::Laid},
         partition::{Draft, Entrance, Partition, Reserved},
         reclaim::Pin,
         segment::Segment,
@@ -142,7 +142,8 @@ impl Partition {
     }
 
     /// Looks after a segment of a FIFO queue: messages in flight that have lapsed are done away with here. What waits in its
-    /// group only the baton's holder can touch; of those found at the front, and of batons laid down, the token is taken.
+    /// group only the baton's holder can touch; of those found at the front, and of batons laid down for such, the token is
+    /// taken.
     fn tend_linked<'p>(
         &'p self,
         segment: &'p Segment,
@@ -157,7 +158,12 @@ impl Partition {
             let state = slot.state();
             let at = at as u32;
             if state.is(Phase::Baton) {
-                if segment.take_one(at as usize) {
+                // Only once what it leads to has lapsed: a token taken and given back behind the head leaves a node.
+                // SAFETY: `state`, which says that something was laid, was read with Acquire.
+                let laid = unsafe { slot.entry() };
+                // SAFETY: as above.
+                let front = Laid::front(unsafe { laid.laid() }.1, laid.sent());
+                if front.0.saturating_add(chores.retention_ms) <= now.0 && segment.take_one(at as usize) {
                     hear(Heard::Token(segment, at));
                 }
                 continue;

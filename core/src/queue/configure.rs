@@ -6,7 +6,7 @@ use super::{Queue, dead_letter::DeadLetters};
 use crate::{
     clock,
     config::{ARENA_BODY_MAX, QueueConfig},
-    sync::{Arc, AtomicU32, AtomicU64, MutexGuard, Ordering, fence},
+    sync::{Arc, AtomicU32, AtomicU64, Ordering, fence},
 };
 
 /// The configuration in the form in which operations read it, field by field.
@@ -168,7 +168,7 @@ impl Queue {
         self.inner.hot.settings.set_max_receives(max_receives);
     }
 
-    fn config_lock(&self) -> MutexGuard<'_, QueueConfig> {
+    fn config_lock(&self) -> crate::sync::MutexGuard<'_, QueueConfig> {
         self.inner
             .config
             .lock()

@@ -41,12 +41,7 @@ impl Queue {
         max: usize,
         visibility_timeout: Option<Duration>,
     ) -> Result<Received<'t>, ReceiveError> {
-        if !(1..=BATCH_MAX).contains(&max) {
-            return Err(ReceiveError::Max {
-                given: max,
-                limit: BATCH_MAX,
-            });
-        }
+        Self::check_max(max)?;
         let era = self.admit(turn, ReceiveError::QueueDeleted, ReceiveError::ForeignTurn)?;
         let stripe = Self::stripe(era, turn);
         let terms = self.terms(stripe, turn, visibility_timeout)?;
@@ -162,17 +157,8 @@ impl Queue {
         visibility_timeout: Option<Duration>,
     ) -> Result<Terms<'t>, ReceiveError> {
         let settings = &self.inner.hot.settings;
-        let visibility_ms = match visibility_timeout {
-            Some(given) => clock::ceil_ms(given)
-                .filter(|&ms| ms <= VISIBILITY_MAX.as_millis() as u64)
-                .ok_or(ReceiveError::VisibilityTimeout {
-                    given,
-                    limit: VISIBILITY_MAX,
-                })?,
-            None => settings.visibility_ms(),
-        };
         Ok(Terms {
-            visibility_ms,
+            visibility_ms: self.visibility_ms(visibility_timeout)?,
             retention_ms: settings.retention_ms(),
             max_receives: settings.max_receives(),
             // Counted per worker and queue: what is done every second or seventh time must not fall in step with how a
@@ -180,6 +166,31 @@ impl Queue {
             round: stripe.map_or(1, |stripe| stripe.rounds.next() as u32),
             reading: turn.reading(),
         })
+    }
+
+    #[inline(always)]
+    pub(super) fn check_max(max: usize) -> Result<(), ReceiveError> {
+        if (1..=BATCH_MAX).contains(&max) {
+            return Ok(());
+        }
+        Err(ReceiveError::Max {
+            given: max,
+            limit: BATCH_MAX,
+        })
+    }
+
+    /// How long a receive is to lease: for as long as was asked for, or as the queue says.
+    #[inline(always)]
+    pub(super) fn visibility_ms(&self, visibility_timeout: Option<Duration>) -> Result<u64, ReceiveError> {
+        match visibility_timeout {
+            Some(given) => clock::ceil_ms(given)
+                .filter(|&ms| ms <= VISIBILITY_MAX.as_millis() as u64)
+                .ok_or(ReceiveError::VisibilityTimeout {
+                    given,
+                    limit: VISIBILITY_MAX,
+                }),
+            None => Ok(self.inner.hot.settings.visibility_ms()),
+        }
     }
 
     /// How many messages the worker may lease now, of `max` it asks for.
@@ -320,7 +331,7 @@ impl Queue {
         let mut all = Vec::new();
         let swept = partition.sweep(now, enough, turn.pin(), &mut |heard| all.push(heard));
         #[cfg(not(loom))]
-        self.hear(era, turn, partition, all);
+        self.hear(era, turn, partition, all, 0);
         if let Some(stripe) = Self::stripe(era, turn) {
             stripe.expired.add(u64::from(swept.expired));
             stripe.ripened.add(u64::from(swept.ripe));
@@ -359,7 +370,7 @@ impl Queue {
         let mut all = Vec::new();
         let tended = partition.tend(most, &chores, now, turn.pin(), &mut |heard| all.push(heard));
         #[cfg(not(loom))]
-        self.hear(era, turn, partition, all);
+        self.hear(era, turn, partition, all, (most as usize).saturating_mul(SLOTS));
         // As many as there may be messages in the segments looked after.
         era.tidy_lines((most as usize).saturating_mul(SLOTS), turn.pin());
         if let Some(stripe) = Self::stripe(era, turn) {

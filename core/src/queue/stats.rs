@@ -9,7 +9,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::{
     ledger::chunks::Chunks,
-    sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering},
+    sync::{Arc, AtomicU64, Mutex, Ordering},
 };
 
 /// What a worker did to a queue, and how often. Two lines per worker, so nobody else writes here.
@@ -350,7 +350,7 @@ impl Past {
             })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Eras> {
+    fn lock(&self) -> crate::sync::MutexGuard<'_, Eras> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -25,8 +25,11 @@ pub enum Entry<'m, K, V, S> {
     /// It has a value.
     Occupied(Place<'m, K, V, S>),
     /// It has none.
-    Vacant(Place<'m, K, V, S>),
+    Vacant(Vacant<'m, K, V, S>),
 }
+
+/// A place without a value.
+pub struct Vacant<'m, K, V, S>(Place<'m, K, V, S>);
 
 /// A key's place, with its shard locked.
 pub struct Place<'m, K, V, S> {
@@ -55,7 +58,7 @@ impl<K: Hash + Eq + Copy, V, S: BuildHasher + Clone> DashMap<K, V, S> {
         if is_there {
             Entry::Occupied(place)
         } else {
-            Entry::Vacant(place)
+            Entry::Vacant(Vacant(place))
         }
     }
 
@@ -65,6 +68,11 @@ impl<K: Hash + Eq + Copy, V, S: BuildHasher + Clone> DashMap<K, V, S> {
             Entry::Occupied(place) => Some(place),
             Entry::Vacant(_) => None,
         }
+    }
+
+    /// The same.
+    pub fn get_mut(&self, key: &K) -> Option<Place<'_, K, V, S>> {
+        self.get(key)
     }
 
     /// Takes a key out.
@@ -99,20 +107,43 @@ impl<K: Hash + Eq + Copy, V, S: BuildHasher + Clone> DashMap<K, V, S> {
     }
 }
 
+impl<K: Hash + Eq + Copy, V, S: BuildHasher> Vacant<'_, K, V, S> {
+    /// Puts a value there.
+    pub fn insert(mut self, value: V) {
+        self.0.insert(value);
+    }
+}
+
 impl<K: Hash + Eq + Copy, V, S: BuildHasher> Place<'_, K, V, S> {
-    /// The value. Of a place that has one.
+    /// The value.
     pub fn value(&self) -> &V {
         &self.shard[&self.key]
     }
 
-    /// The value. Of a place that has one.
+    /// The value.
     pub fn get(&self) -> &V {
         self.value()
     }
 
     /// Puts a value there.
-    pub fn insert(mut self, value: V) {
+    pub fn insert(&mut self, value: V) {
         self.shard.insert(self.key, value);
+    }
+}
+
+impl<K: Hash + Eq, V, S: BuildHasher> std::ops::Deref for Place<'_, K, V, S> {
+    type Target = V;
+    fn deref(&self) -> &V {
+        &self.shard[&self.key]
+    }
+}
+
+impl<K: Hash + Eq, V, S: BuildHasher> std::ops::DerefMut for Place<'_, K, V, S> {
+    fn deref_mut(&mut self) -> &mut V {
+        match self.shard.get_mut(&self.key) {
+            Some(value) => value,
+            None => unreachable!("it was there, and the shard has been locked since"),
+        }
     }
 }
 

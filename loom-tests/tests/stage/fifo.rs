@@ -65,6 +65,9 @@ impl Written {
     }
 }
 
+/// Closes a group if it is empty.
+pub type Close = for<'p> fn(&'p Group, &'p Pin<'_>) -> Result<(), After<'p>>;
+
 /// How a delivery ends.
 pub type HandBack = for<'p> fn(&Hand, Serving<'p>, &'p Pin<'_>) -> (After<'p>, Run<'p>);
 
@@ -352,6 +355,11 @@ impl Hand {
 
     /// A sweep of one segment when the time is `now`, and `Queue::hear`. How many leases it has ended.
     pub fn sweep_fifo(&self, segment: Held, now: Millis) -> u32 {
+        self.sweep_fifo_by(segment, now, |group, pin| group.close(pin))
+    }
+
+    /// The same, with how a group is closed.
+    pub fn sweep_fifo_by(&self, segment: Held, now: Millis, close: Close) -> u32 {
         let pin = self.begin();
         let mut swept = epoq::ledger::expiry::Swept::default();
         let mut all: Option<Ended<'_>> = None;
@@ -368,7 +376,7 @@ impl Hand {
                     });
                 }
                 Heard::Closing(group) => {
-                    if let Err(after) = group.close(&pin) {
+                    if let Err(after) = close(group, &pin) {
                         self.follow(after, &pin);
                     }
                 }

@@ -7,6 +7,7 @@
     unreachable_pub,
     reason = "each test binary has its own copy, and uses its part of it"
 )]
+#![allow(clippy::modulo_one, reason = "words of one token")]
 
 pub mod fifo;
 
@@ -15,7 +16,7 @@ use std::ops::Deref;
 use epoq::{
     budget::Budget,
     clock::{Clock, ManualClock, Millis, Reading},
-    config::{SLOTS, WORDS},
+    config::{BITS, SLOTS, WORDS},
     ledger::{
         expiry::Swept,
         lease::{Claim, DeletedFrom, Graves, One, Place, Terms},
@@ -63,6 +64,10 @@ pub struct Hand {
     local: Local,
     clock: Clock,
 }
+
+// SAFETY: a hand is used by one thread at a time, and what it has of the epoch crate keeps nothing of the thread that made it.
+#[cfg(crossbeam_loom)]
+unsafe impl Send for Hand {}
 
 /// A claimed message, as a receipt handle names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,8 +229,16 @@ impl Hand {
 
     /// Sends bodies that all begin with `body` and have these lengths, as one batch.
     pub fn send_batch(&self, body: u8, lengths: &[usize]) {
-        let bodies: Vec<Vec<u8>> = lengths.iter().map(|&length| vec![body; length]).collect();
-        let lengths: Vec<u32> = lengths.iter().map(|&length| length as u32).collect();
+        self.send_all(lengths.iter().map(|&length| vec![body; length]).collect());
+    }
+
+    /// Sends bodies of one byte each, as one batch.
+    pub fn send_bodies(&self, bodies: &[u8]) {
+        self.send_all(bodies.iter().map(|&body| vec![body]).collect());
+    }
+
+    fn send_all(&self, bodies: Vec<Vec<u8>>) {
+        let lengths: Vec<u32> = bodies.iter().map(|body| body.len() as u32).collect();
         let draft = |at: usize| Draft::Inline(&bodies[at]);
         self.partition
             .append(&lengths, draft, SENT, &self.begin(), |_, _| ())
@@ -250,9 +263,10 @@ impl Hand {
         first
     }
 
-    /// The second half of a send, and of whatever else makes a slot's message visible. A slot's word has its token alone.
+    /// The second half of a send, and of whatever else makes a slot's message visible.
     pub fn publish(&self, segment: Held, slot: usize) {
-        self.partition.publish(&segment, slot, 1, &self.begin());
+        self.partition
+            .publish(&segment, slot / BITS, 1 << (slot % BITS), &self.begin());
     }
 
     /// Installs the segment after a sealed one.
@@ -300,6 +314,12 @@ impl Hand {
     /// Clears the front of `returned` away, as a receive does that took nothing through it.
     pub fn tidy(&self, visits: usize) {
         self.partition.tidy_returned(visits, &self.begin());
+    }
+
+    /// Goes on by an epoch, if others let it, and frees what is ripe. What an operation has retired, and handed to the collector
+    /// while it was pinned, is ripe then unless somebody was pinned before.
+    pub fn flush(&self) {
+        self.pin().flush();
     }
 
     fn receive_by(&self, claim: impl for<'p> FnOnce(&mut One<'p>, &Terms<'_>, &'p Pin<'p>)) -> Option<Lease> {

@@ -126,7 +126,9 @@ impl<'p> Baton<'p> {
                 return None;
             }
         }
-        if home.is_some_and(|home| home.lay(group, Laid::Baton, None, now, pin).is_ok()) {
+        let sent = member.sent();
+        let lay = |home: &Partition| home.lay_noting(group, Laid::Baton, sent, None, now, pin);
+        if home.is_some_and(|home| lay(home).is_ok()) {
             return None;
         }
         // No room: by the message's own token after all, which takes none.
@@ -145,7 +147,9 @@ impl<'p> Baton<'p> {
         now: Millis,
         pin: &Pin<'_>,
     ) -> Result<(), Self> {
-        if home.is_some_and(|home| home.lay(self.0, Laid::Baton, Some(due), now, pin).is_ok()) {
+        let sent = self.peek().map_or(now, |next| next.member.sent());
+        let lay = |home: &Partition| home.lay_noting(self.0, Laid::Baton, sent, Some(due), now, pin);
+        if home.is_some_and(|home| lay(home).is_ok()) {
             Ok(())
         } else {
             Err(self)

@@ -24,6 +24,30 @@ pub enum Laid {
     Closing,
 }
 
+/// Unit of the age that is noted with what is laid, in milliseconds; it takes what `what` leaves of a length.
+const AGE_UNIT_MS: u64 = 2_000;
+const AGE_MAX: u64 = (1 << 20) - 1;
+// The longest retention fits.
+const _: () = assert!(crate::config::RETENTION_MAX.as_millis() as u64 / AGE_UNIT_MS < AGE_MAX);
+
+/// What is noted with the group: what it is, and how long ago `front` was, or longer.
+fn note(what: Laid, front: Millis, now: Millis) -> usize {
+    let age = now.as_millis().saturating_sub(front.as_millis());
+    what as usize | (age.div_ceil(AGE_UNIT_MS).min(AGE_MAX) as usize) << 1
+}
+
+impl Laid {
+    /// Whether it is a reminder, by the note.
+    pub(in crate::ledger) const fn is_reminder(note: usize) -> bool {
+        note & 1 == Self::Closing as usize
+    }
+
+    /// When the group's first message was sent, or up to two seconds before that, by the note and when it was laid.
+    pub(in crate::ledger) const fn front(note: usize, laid: Millis) -> Millis {
+        Millis::new(laid.as_millis().saturating_sub((note as u64 >> 1) * AGE_UNIT_MS))
+    }
+}
+
 impl Partition {
     /// Lays a baton down in a slot of its own, at the tail, to be picked up at once or from `due` on; or a reminder to close
     /// the group.
@@ -34,6 +58,19 @@ impl Partition {
         &self,
         group: &Group,
         what: Laid,
+        due: Option<Millis>,
+        now: Millis,
+        pin: &Pin<'_>,
+    ) -> Result<(), Full> {
+        self.lay_noting(group, what, now, due, now, pin)
+    }
+
+    /// The same of the baton of a group whose first message was sent at `front`: nobody has to look before that has lapsed.
+    pub(super) fn lay_noting(
+        &self,
+        group: &Group,
+        what: Laid,
+        front: Millis,
         due: Option<Millis>,
         now: Millis,
         pin: &Pin<'_>,
@@ -54,7 +91,7 @@ impl Partition {
                     let address = std::ptr::from_ref(group).cast::<u8>();
                     // SAFETY: reserved by us, published below. It is no body: nobody reads it as one, for the state says
                     // that there is no message.
-                    unsafe { slot.write(Entry::new(address, what as usize, false, now)) };
+                    unsafe { slot.write(Entry::new(address, note(what, front, now), false, now)) };
                     slot.store(transition.next);
                     match due {
                         Some(due) => self.set_alarm(segment, due),
@@ -145,7 +182,7 @@ impl Partition {
         let slot = segment.slot(at);
         // SAFETY: the state, which says that something was laid, was read with Acquire.
         let (group, what) = unsafe { slot.entry().laid() };
-        if what != Laid::Closing as usize {
+        if !Laid::is_reminder(what) {
             return None;
         }
         let Transition { next, .. } = state.remind(now).ok()?;

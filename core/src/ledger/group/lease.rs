@@ -180,7 +180,7 @@ impl Partition {
 
     fn is_reminder(slot: &Slot) -> bool {
         // SAFETY: the caller has read a state with Acquire that says that something was laid.
-        unsafe { slot.entry().laid() }.1 == Laid::Closing as usize
+        Laid::is_reminder(unsafe { slot.entry().laid() }.1)
     }
 
     /// Ends a lease that was found to be over.

@@ -50,13 +50,15 @@ use crate::{
     sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell, with_fault},
 };
 
-/// In the inbox: what it points to has been taken, and everything below it.
+/// In the inbox: all that was sent has been taken, up to the message of the number that stands above the mark.
 pub const TAKEN: usize = 1;
 /// In the inbox: nothing is accepted any more.
 pub const CLOSED: usize = 2;
 // A name in place, and what a sender changes.
 const _: () =
     assert!(std::mem::offset_of!(Group, sorted) + std::mem::offset_of!(Sorted, window) <= 64 || cfg!(loom));
+/// Width of the marks.
+const MARK_BITS: u32 = 2;
 // Links are aligned to more than the marks take.
 const _: () = assert!(align_of::<Link>() > TAKEN | CLOSED);
 
@@ -115,10 +117,17 @@ pub fn mark_of(link: *mut Link) -> usize {
     link.addr() & (TAKEN | CLOSED)
 }
 
-/// What an inbox held, with a mark.
+/// What an inbox holds that nothing is accepted in any more.
+pub const fn closed() -> *mut Link {
+    std::ptr::without_provenance_mut(CLOSED)
+}
+
+/// What an inbox holds whose newest message, of this number, has been taken. By its number and not by its address: a message in
+/// the slot that it has left may be of the same group, and after that is taken the inbox must not look as it did before.
 #[inline]
-pub fn marked(link: *mut Link, mark: usize) -> *mut Link {
-    link.map_addr(|addr| addr | mark)
+pub const fn taken_up_to(sequence: u64) -> *mut Link {
+    // On 32 bits: the lowest ones of the number, enough to tell it from those before.
+    std::ptr::without_provenance_mut((sequence as usize) << MARK_BITS | TAKEN)
 }
 
 impl Group {
@@ -126,7 +135,7 @@ impl Group {
     pub fn new(name: &str, sequence: u64) -> Self {
         Self {
             word: AtomicU64::new(GroupWord::default().to_bits()),
-            inbox: AtomicPtr::new(marked(std::ptr::null_mut(), TAKEN)),
+            inbox: AtomicPtr::new(taken_up_to(sequence)),
             taken: AtomicU64::new(sequence),
             name: name.into(),
             sorted: UnsafeCell::new(Sorted {
@@ -210,7 +219,8 @@ impl Group {
             let (below, before) = match mark_of(top) {
                 // SAFETY: it was in the inbox when we looked, so its message was alive, and we are pinned.
                 0 => (top, unsafe { (*top).sequence() }),
-                // Relaxed: written before the mark that we have acquired. Should it be of a later taking, the CAS fails.
+                // Relaxed: written before the mark that we have acquired. Should it be of a later taking, the CAS fails: each
+                // taking leaves another mark.
                 TAKEN => (std::ptr::null_mut(), self.taken.load(Ordering::Relaxed)),
                 _ => {
                     slot.store(Word::DEAD);
@@ -220,8 +230,8 @@ impl Group {
             link.set_sequence(before + 1);
             link.set_next(below);
             // Release: the message, with what is below it, to whoever takes the inbox. RMWs only, so that one sender's
-            // release survives another's. Acquired already: `top` cannot come back, for a message is pushed once in its
-            // life, and its slot is not used again before our pin has ended.
+            // release survives another's. Acquired already: `top` cannot come back. A message is pushed once in its life, and
+            // its slot is not used again before our pin has ended; and no number is taken twice.
             match self
                 .inbox
                 .compare_exchange_weak(top, mine, Ordering::Release, Ordering::Acquire)
@@ -295,12 +305,7 @@ impl Group {
         if mark_of(top) == TAKEN
             && self
                 .inbox
-                .compare_exchange(
-                    top,
-                    marked(std::ptr::null_mut(), CLOSED),
-                    Ordering::Release,
-                    Ordering::Relaxed,
-                )
+                .compare_exchange(top, closed(), Ordering::Release, Ordering::Relaxed)
                 .is_ok()
         {
             return Ok(());
@@ -340,11 +345,12 @@ impl Group {
                 return;
             }
             // SAFETY: in the inbox: alive, because only a holder of the baton makes its messages dead.
-            self.taken.store(unsafe { (*top).sequence() }, Ordering::Relaxed);
+            let sequence = unsafe { (*top).sequence() };
+            self.taken.store(sequence, Ordering::Relaxed);
             // Release tells of `taken`. Acquired already: `top` cannot come back, as in `push`.
             match self.inbox.compare_exchange_weak(
                 top,
-                marked(top, TAKEN),
+                taken_up_to(sequence),
                 Ordering::Release,
                 Ordering::Acquire,
             ) {

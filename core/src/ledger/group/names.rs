@@ -133,7 +133,13 @@ impl Groups {
 
 impl Drop for Groups {
     fn drop(&mut self) {
-        let all = self.map.pin().values().map(|group| bytes(group.name())).sum();
+        // Owned: the last reference may go with its thread, when the thread-local half of a plain guard is gone already.
+        let all = self
+            .map
+            .pin_owned()
+            .values()
+            .map(|group| bytes(group.name()))
+            .sum();
         self.budget.give_back(all);
     }
 }

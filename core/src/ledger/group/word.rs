@@ -240,8 +240,8 @@ mod tests {
         })
     }
 
-    /// SQS's rule, on a list of the group's messages: true for in flight.
-    fn rule(word: GroupWord) -> bool {
+    /// The group's messages in their order: true for in flight.
+    fn messages(word: GroupWord) -> Vec<bool> {
         let mut messages = Vec::new();
         for place in 0..WINDOW {
             if word.waiting() >> place & 1 == 1 {
@@ -254,7 +254,19 @@ mod tests {
         if word.has_more() {
             messages.push(false);
         }
-        messages.first().is_some_and(|&in_flight| !in_flight)
+        messages
+    }
+
+    /// SQS's rule.
+    fn rule(word: GroupWord) -> bool {
+        messages(word).first().is_some_and(|&in_flight| !in_flight)
+    }
+
+    #[test]
+    fn empty_is_what_has_no_messages() {
+        for word in words() {
+            assert_eq!(word.is_empty(), messages(word).is_empty(), "{word:?}");
+        }
     }
 
     #[test]
@@ -296,6 +308,43 @@ mod tests {
                     !word.lingers() && next.lingers(),
                     "{word:?} -> {next:?}"
                 );
+                assert!(
+                    next.is_out() || next.lingers() || !messages(next).is_empty(),
+                    "{word:?} -> {next:?}"
+                );
+                assert!(!word.lingers() || next.lingers(), "{word:?} -> {next:?}");
+            }
+        }
+    }
+
+    /// Waiting, in flight, whether there is more, arrivals.
+    fn parts(word: GroupWord) -> (Places, Places, bool, u64) {
+        (
+            word.waiting(),
+            word.in_flight(),
+            word.has_more(),
+            word.to_bits() >> 32,
+        )
+    }
+
+    #[test]
+    fn changes_change_what_they_say_and_nothing_else() {
+        for word in words() {
+            let (waiting, in_flight, more, arrivals) = parts(word);
+            assert_eq!(parts(word.arrive().0), (waiting, in_flight, true, arrivals + 1));
+            for places in (1..1 << 4).filter(|places| in_flight & places == *places) {
+                let left = in_flight & !places;
+                let back = word.come_back(places).0;
+                assert_eq!(parts(back), (waiting | places, left, more, arrivals));
+                assert_eq!(parts(word.go(places).0), (waiting, left, more, arrivals));
+            }
+            for taken in (0..1 << 4).filter(|taken| waiting & taken == *taken) {
+                for gone in (0..1 << 4).filter(|gone| taken & gone == *gone) {
+                    let leased = taken & !gone;
+                    let kept = word.keep(Done::Within { leased, gone }, !more);
+                    let expected = (waiting & !taken, in_flight | leased, !more, arrivals);
+                    assert_eq!(parts(kept), expected, "{word:?}, {leased:b}, {gone:b}");
+                }
             }
         }
     }
@@ -338,6 +387,32 @@ mod tests {
             assert_eq!(next.is_out(), mine || word.is_out());
             assert!(!mine || !next.come_to_close().1);
         }
+    }
+
+    #[test]
+    fn the_baton_is_lent_only_if_it_is_not_out() {
+        for word in words() {
+            let lent = word.borrow();
+            assert_eq!(lent.is_none(), word.is_out());
+            assert!(lent.is_none_or(|lent| lent == GroupWord(word.to_bits() | OUT)));
+        }
+    }
+
+    #[test]
+    fn a_word_is_stored_and_shown() {
+        for word in words() {
+            assert_eq!(GroupWord::from_bits(word.to_bits()), word);
+        }
+        let word = GroupWord(0b101 | 0b10 << FLIGHT_SHIFT | 7 << 32);
+        assert_eq!(
+            format!("{word:?}"),
+            "Group(waiting 101, in flight 10, arrivals 7)"
+        );
+        let word = GroupWord(MORE | OUT | LINGERS);
+        assert_eq!(
+            format!("{word:?}"),
+            "Group(waiting 0, in flight 0, more, baton out, lingers, arrivals 0)"
+        );
     }
 
     #[test]

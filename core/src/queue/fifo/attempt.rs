@@ -32,7 +32,7 @@ pub(super) struct Attempts {
 }
 
 /// What one attempt received.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Attempt {
     /// With the end that the lease has been given.
     leases: Vec<(ReceiptHandle, Millis)>,
@@ -88,6 +88,9 @@ impl Queue {
         }
         self.in_turn(|turn| {
             let era = self.admit(turn, ReceiveError::QueueDeleted, ReceiveError::ForeignTurn)?;
+            // All that can be refused, before it is entered.
+            Self::check_max(max)?;
+            let visibility_ms = self.visibility_ms(visibility_timeout)?;
             let fifo = era.fifo().ok_or(ReceiveError::QueueDeleted)?;
             let key = Fingerprint::of(fifo.attempts.key, &[attempt]);
             let hint = turn.worker().number as usize;
@@ -115,17 +118,16 @@ impl Queue {
                 let Ok(mut before) = before.try_lock() else {
                     return Ok(Vec::new());
                 };
-                match self.repeat(era, turn, &mut before, visibility_timeout)? {
+                match self.repeat(era, turn, &mut before, visibility_ms)? {
                     Some(again) => Ok(again),
-                    // Over: it begins anew, under the same id.
-                    None => self.attempt(turn, &mut before, max, visibility_timeout),
+                    // Over: it begins anew, under the same id, and can be repeated for as long again.
+                    None => {
+                        fifo.attempts.recent.renew(key, turn.now());
+                        self.attempt(turn, &mut before, max, visibility_timeout)
+                    }
                 }
             } else {
-                let received = self.attempt(turn, &mut mine, max, visibility_timeout);
-                if received.is_err() {
-                    fifo.attempts.recent.withdraw(key);
-                }
-                received
+                self.attempt(turn, &mut mine, max, visibility_timeout)
             }
         })
     }
@@ -151,9 +153,8 @@ impl Queue {
         era: &Era,
         turn: &Turn<'_>,
         attempt: &mut Attempt,
-        visibility_timeout: Option<Duration>,
+        visibility_ms: u64,
     ) -> Result<Option<Vec<Message>>, ReceiveError> {
-        let terms = self.terms(Self::stripe(era, turn), turn, visibility_timeout)?;
         let mut claims = arrayvec::ArrayVec::<Claim<'_>, BATCH_MAX>::new();
         let mut over = 0;
         for (handle, due) in &attempt.leases {
@@ -171,7 +172,7 @@ impl Queue {
         }
         let mut messages = Vec::with_capacity(claims.len());
         for (claim, (handle, due)) in claims.iter().zip(&mut attempt.leases) {
-            if terms.visibility_ms > 0 {
+            if visibility_ms > 0 {
                 let partition = era
                     .partition(handle.partition(), turn.pin())
                     .ok_or(ReceiveError::AttemptNotValid)?;
@@ -179,7 +180,7 @@ impl Queue {
                     let (reading, pin) = (turn.reading(), turn.pin());
                     partition.change_visibility(handle.place(), handle.receives(), ms, reading, pin)
                 };
-                *due = match lease(terms.visibility_ms) {
+                *due = match lease(visibility_ms) {
                     // What is left of its 12 hours.
                     Err(Refusal::TooLong(latest)) => {
                         lease(latest.as_millis().saturating_sub(turn.now().as_millis() + 1))

@@ -216,6 +216,7 @@ impl Queue {
         partition: &'t Partition,
         segment: &'t Segment,
         at: u32,
+        most: &mut usize,
     ) {
         let pin = turn.pin();
         // Where it lies is its place in the order: there it stays, unless what comes first has lapsed.
@@ -228,7 +229,7 @@ impl Queue {
             return self.wake(1);
         }
         if let Some(baton) = partition.find_out(segment, at, pin) {
-            let baton = self.clear_front(era, turn, baton);
+            let baton = self.clear_front(era, turn, baton, most);
             self.follow(era, turn, After::Baton(baton));
         }
     }
@@ -293,14 +294,21 @@ impl Queue {
         }
     }
 
-    /// Does away with what has lapsed at the front of a group.
-    fn clear_front<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>, baton: Baton<'t>) -> Baton<'t> {
+    /// Does away with what has lapsed at the front of a group, up to `most` messages. What is left has its turn later: whoever comes
+    /// upon it goes on.
+    fn clear_front<'t>(
+        &'t self,
+        era: &'t Era,
+        turn: &'t Turn<'_>,
+        baton: Baton<'t>,
+        most: &mut usize,
+    ) -> Baton<'t> {
         let mut serving = baton.serve();
-        // Bounded by what is in the group.
-        while let Some(next) = serving.next() {
-            if !self.has_lapsed(next.member.sent(), turn.now()) {
-                break;
-            }
+        while *most > 0
+            && let Some(next) = serving.next()
+            && self.has_lapsed(next.member.sent(), turn.now())
+        {
+            *most -= 1;
             self.discard(era, turn, &mut serving, next);
             if let Some(stripe) = Self::stripe(era, turn) {
                 stripe.lapsed_visible.add(1);
@@ -319,13 +327,15 @@ impl Queue {
     }
 
     /// Deals with what a sweep or housekeeping has come upon. Groups are told of the leases that are over, those of one group at
-    /// once: so that messages which come back together can be received together. O(n log n).
+    /// once: so that messages which come back together can be received together. O(n log n), and what has lapsed at the front of
+    /// groups, up to `most` messages.
     pub(super) fn hear<'t>(
         &'t self,
         era: &'t Era,
         turn: &'t Turn<'_>,
         partition: &'t Partition,
         all: Vec<Heard<'t>>,
+        mut most: usize,
     ) {
         let pin = turn.pin();
         let mut came_back = Vec::new();
@@ -335,13 +345,15 @@ impl Queue {
                 Heard::Went(ended) => {
                     let after = match ended.group.go(ended.places, pin) {
                         // It has lapsed, and so may have those that waited behind it.
-                        After::Baton(baton) => After::Baton(self.clear_front(era, turn, baton)),
+                        After::Baton(baton) => After::Baton(self.clear_front(era, turn, baton, &mut most)),
                         after => after,
                     };
                     self.follow(era, turn, after);
                 }
                 Heard::Closing(group) => self.close(era, turn, group),
-                Heard::Token(segment, at) => self.attend(era, turn, partition, segment, at),
+                Heard::Token(segment, at) => {
+                    self.attend(era, turn, partition, segment, at, &mut most);
+                }
             }
         }
         // Those of one group side by side, and together; then the groups as they came.

@@ -241,8 +241,11 @@ impl<'t> FifoReceive<'_, 't, '_> {
         let delay_ms = self.queue.inner.hot.settings.delay_ms();
         let mut serving = baton.serve();
         self.found += 1;
+        // A group of which some are left goes to the back: only one that has very many to throw away.
+        let most = self.in_vain + DECISIONS_MAX;
         let mut put_off = None;
         while serving.run().len() < self.room()
+            && self.in_vain < most
             && let Some(next) = serving.next()
         {
             let member = next.member;

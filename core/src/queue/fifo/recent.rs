@@ -20,7 +20,7 @@ use super::places::{NoPlace, Place, Places};
 use crate::{
     clock::Millis,
     config::TINY,
-    sync::{DashMap, Entry, Mutex},
+    sync::{AtomicU64, DashMap, Entry, Mutex, Ordering},
 };
 
 /// A key: 96 bits of a keyed hash of what it stands for. Among a thousand million of them two different ones are the same with a
@@ -28,7 +28,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint([u32; 3]);
 
-/// When something was entered: the lowest bits of the moment. Moments five minutes apart are told apart for 49 days.
+/// When something was entered: the lowest bits of the moment, which tell moments apart that are less than 24 days apart. Nothing
+/// stays for as long; see `Recent::catch_up`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entered(u32);
 
@@ -96,7 +97,13 @@ const LEAVING: usize = 2;
 /// The same, of every list, if there is no room.
 const LEAVING_FULL: usize = 64;
 
-/// Keys in the order in which they were entered, and when.
+/// Time after which all lists are looked through, in milliseconds: five days, whoever else has looked after them.
+const CATCH_UP_MS: u64 = 5 * 24 * 60 * 60 * 1_000;
+
+/// Keys in the order in which they were entered, or nearly so, and when.
+///
+/// Each key in the map is in one list, once: one that is entered anew stays where it is, and goes to the back once its turn to
+/// leave has come.
 type Leaving = VecDeque<(Fingerprint, Entered)>;
 
 /// Values that are remembered for a while.
@@ -105,6 +112,10 @@ pub(super) struct Recent<V> {
     map: DashMap<Fingerprint, (Entered, V), BuildHasherDefault<AsIs>>,
     leaving: [CachePadded<Mutex<Leaving>>; LISTS],
     places: Places,
+    /// When all lists were looked through last.
+    caught_up: AtomicU64,
+    /// Of whoever does that.
+    catching_up: Mutex<()>,
     interval_ms: u32,
 }
 
@@ -123,6 +134,8 @@ impl<V: Send + Sync> Recent<V> {
             map: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), SHARDS),
             leaving: std::array::from_fn(|_| CachePadded::new(Mutex::new(VecDeque::new()))),
             places,
+            caught_up: AtomicU64::new(0),
+            catching_up: Mutex::new(()),
             interval_ms,
         }
     }
@@ -136,8 +149,47 @@ impl<V: Send + Sync> Recent<V> {
         at.is_over(now, self.interval_ms)
     }
 
+    /// Sees to it that nothing stays for so long that its moment could be taken for one to come, where nobody keeps house and few
+    /// enter. To be done before moments are compared.
+    #[inline]
+    fn catch_up(&self, now: Millis) {
+        // Acquire: what was cleared away; pairs with the Release in `clear_away`.
+        let caught_up = self.caught_up.load(Ordering::Acquire);
+        if now.as_millis().saturating_sub(caught_up) >= CATCH_UP_MS {
+            self.clear_away(now);
+        }
+    }
+
+    #[cold]
+    fn clear_away(&self, now: Millis) {
+        // Once in five days. Who comes meanwhile waits: what it enters must not be taken for old. A poisoned lock guards nothing.
+        let _alone = self.catching_up.lock();
+        // Relaxed: written under the lock.
+        let ms = now
+            .as_millis()
+            .saturating_sub(self.caught_up.load(Ordering::Relaxed));
+        if ms < CATCH_UP_MS {
+            return;
+        }
+        // Nobody was here for five days or more: all there is is over, however its moment looks.
+        let is_all_over = ms >= 2 * CATCH_UP_MS;
+        for (list, leaving) in self.leaving.iter().enumerate() {
+            let Ok(mut leaving) = leaving.lock() else { continue };
+            if is_all_over {
+                let keys = leaving.drain(..);
+                let left = keys.filter(|(key, _)| self.map.remove(key).is_some()).count();
+                self.places.give_back(list, left as u64);
+            } else {
+                self.leave(&mut leaving, usize::MAX, now, list);
+            }
+        }
+        // Release: see `catch_up`.
+        self.caught_up.store(now.as_millis(), Ordering::Release);
+    }
+
     /// Reads the value of a key.
     pub(super) fn read<R>(&self, key: Fingerprint, now: Millis, read: impl FnOnce(&V) -> R) -> Option<R> {
+        self.catch_up(now);
         let found = self.map.get(&key)?;
         let (at, value) = found.value();
         (!self.is_over(*at, now)).then(|| read(value))
@@ -162,6 +214,7 @@ impl<V: Send + Sync> Recent<V> {
         make: impl FnOnce() -> (V, T),
         read: impl FnOnce(&V) -> R,
     ) -> Entering<T, R> {
+        self.catch_up(now);
         let mut list = place.list();
         let made = match self.map.entry(key) {
             Entry::Vacant(vacant) => {
@@ -170,16 +223,17 @@ impl<V: Send + Sync> Recent<V> {
                 place.fill();
                 made
             }
-            #[cfg_attr(shuttle, allow(unused_mut, reason = "its stand-in is used up"))]
             Entry::Occupied(mut occupied) => {
                 let (at, present) = occupied.get();
                 if !self.is_over(*at, now) {
                     return Entering::Known(read(present));
                 }
-                // In the place of the one before.
+                // It is in a list still, and has a place.
                 let (value, made) = make();
                 occupied.insert((Entered::at(now), value));
-                made
+                drop(occupied);
+                self.forget(LEAVING, now, list);
+                return Entering::Entered(made);
             }
         };
         // Bounded in practice: each list is held for a few steps only, and there are eight.
@@ -195,10 +249,10 @@ impl<V: Send + Sync> Recent<V> {
         }
     }
 
-    /// Forgets what is entered under a key, whenever that was.
-    pub(super) fn withdraw(&self, key: Fingerprint) {
-        if self.map.remove(&key).is_some() {
-            self.places.give_back(0, 1);
+    /// The five minutes of a value begin anew.
+    pub(super) fn renew(&self, key: Fingerprint, now: Millis) {
+        if let Some(mut place) = self.map.get_mut(&key) {
+            place.0 = Entered::at(now);
         }
     }
 
@@ -226,9 +280,13 @@ impl<V: Send + Sync> Recent<V> {
                 break;
             }
             leaving.pop_front();
-            // If it is of another time, it has been entered anew.
-            let is_it = |_: &Fingerprint, (entered, _): &(Entered, V)| *entered == at;
-            left += u64::from(self.map.remove_if(&key, is_it).is_some());
+            let is_over = |_: &Fingerprint, (entered, _): &(Entered, V)| self.is_over(*entered, now);
+            if self.map.remove_if(&key, is_over).is_some() {
+                left += 1;
+            } else if let Some(place) = self.map.get(&key) {
+                // It has been entered anew, or renewed.
+                leaving.push_back((key, place.0));
+            }
         }
         if left > 0 {
             self.places.give_back(list, left);
@@ -237,6 +295,7 @@ impl<V: Send + Sync> Recent<V> {
 
     /// Forgets all whose time is over.
     pub(super) fn forget_all(&self, now: Millis) {
+        self.catch_up(now);
         (0..LISTS).for_each(|list| self.forget(usize::MAX, now, list));
         if self.map.capacity() > KEPT + 4 * self.map.len() {
             self.map.shrink_to_fit();

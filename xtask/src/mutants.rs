@@ -1,0 +1,138 @@
+//! Mutation testing with cargo-mutants: each file with the tests that are meant to notice.
+
+use std::fs;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cargo::{Workspace, run};
+use crate::steps::Outcome;
+
+/// Files, and the tests that judge them.
+struct Judged {
+    name: &'static str,
+    files: &'static [&'static str],
+    /// Test targets; none: the unit tests.
+    targets: &'static [&'static str],
+    /// Of the tests, those whose name contains this.
+    filter: &'static str,
+}
+
+const FIFO: &[&str] = &[
+    "fifo_life",
+    "fifo_order",
+    "fifo_handles",
+    "fifo_attempts",
+    "fifo_dead_letter",
+    "fifo_deduplication",
+    "fifo_sending",
+];
+
+const JUDGED: &[Judged] = &[
+    Judged {
+        name: "state",
+        files: &["core/src/ledger/state.rs"],
+        targets: &[],
+        filter: "state::",
+    },
+    Judged {
+        name: "receipt",
+        files: &["core/src/receipt.rs"],
+        targets: &[],
+        filter: "receipt::",
+    },
+    Judged {
+        name: "expiry",
+        files: &["core/src/ledger/expiry.rs"],
+        targets: &["semantics", "delay", "counts", "retention", "housekeeping"],
+        filter: "",
+    },
+    Judged {
+        name: "deduplication",
+        files: &[
+            "core/src/queue/fifo/recent.rs",
+            "core/src/queue/fifo/deduplication.rs",
+        ],
+        targets: &["fifo_deduplication", "fifo_sending"],
+        filter: "",
+    },
+    Judged {
+        name: "group",
+        files: &["core/src/ledger/group/*.rs"],
+        targets: FIFO,
+        filter: "",
+    },
+];
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// One of the names; all of them if there is none.
+    pub(crate) name: Option<String>,
+    /// `k/n`: only that part of the mutants.
+    pub(crate) shard: Option<String>,
+}
+
+/// Mutates, and lists what no test noticed. Survivors are no failure of the step: they are to be read, and
+/// `results/mutants.md` says what was read in them.
+pub(crate) fn mutants(workspace: &Workspace, options: &Options) -> Result<Outcome> {
+    let version = workspace
+        .cargo(&["mutants", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !version.is_ok_and(|status| status.success()) {
+        return Ok(Outcome::Skipped(
+            "cargo-mutants is not installed (cargo install cargo-mutants --locked)".to_owned(),
+        ));
+    }
+    let asked = |judged: &&Judged| options.name.as_deref().is_none_or(|name| name == judged.name);
+    let (mut caught, mut missed) = (0, 0);
+    let mut any = false;
+    for judged in JUDGED.iter().filter(asked) {
+        any = true;
+        let folder = workspace.target().join("mutants").join(judged.name);
+        fs::create_dir_all(&folder)?;
+        let mut cargo = workspace.cargo(&["mutants", "--package", "epoq", "--no-shuffle", "--output"]);
+        cargo.arg(&folder);
+        cargo.args(judged.files.iter().flat_map(|file| ["--file", file]));
+        cargo.args(options.shard.iter().flat_map(|shard| ["--shard", shard]));
+        // To cargo build and cargo test alike: the other tests are not even built.
+        if judged.targets.is_empty() {
+            cargo.arg("--cargo-arg=--lib");
+        }
+        cargo.args(
+            judged
+                .targets
+                .iter()
+                .map(|target| format!("--cargo-arg=--test={target}")),
+        );
+        if !judged.filter.is_empty() {
+            cargo.args(["--", judged.filter]);
+        }
+        // It fails when a mutant survives; whether it came to an end is told by what it wrote.
+        let status = run(&mut cargo);
+        let count = |file: &str| {
+            let path = folder.join("mutants.out").join(file);
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string());
+            text.map(|text| text.lines().count())
+        };
+        let (found, left) = (count("caught.txt")? + count("timeout.txt")?, count("missed.txt")?);
+        if found + left == 0 {
+            status?;
+        }
+        println!("    {}: {found} caught, {left} survived", judged.name);
+        caught += found;
+        missed += left;
+    }
+    if !any {
+        let names: Vec<_> = JUDGED.iter().map(|judged| judged.name).collect();
+        bail!(
+            "no files are called {:?}; there are {}",
+            options.name,
+            names.join(", ")
+        );
+    }
+    Ok(Outcome::Did(format!(
+        "{caught} mutants caught, {missed} survived"
+    )))
+}
