@@ -428,13 +428,6 @@ impl Builder {
     }
 
     fn make(self) -> Broker {
-        // A plain static: under loom an atomic of loom's cannot be one, and this is a counter of brokers.
-        #[allow(
-            unused_qualifications,
-            clippy::disallowed_types,
-            reason = "a static counter, never part of a model"
-        )]
-        static BROKERS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
         let keys = self.seed.map_or_else(sync::entropy, |seed| [seed, !seed]);
         let users = Arc::new(());
         let budget = Budget::new(self.memory_limit.unwrap_or(MEMORY_LIMIT_DEFAULT));
@@ -453,8 +446,7 @@ impl Builder {
                 min_width: self.min_width.unwrap_or(1),
                 seed: keys[0],
                 users: Arc::clone(&users),
-                // Relaxed: a counter.
-                number: BROKERS.fetch_add(1, Ordering::Relaxed),
+                number: sync::broker_number(),
                 next_home: AtomicU32::new(0),
                 workers: Mutex::new(WorkerNumbers::default()),
                 all: Mutex::new(Vec::new()),

@@ -7,6 +7,7 @@
 use crossbeam_utils::CachePadded;
 
 use crate::{
+    config::TINY,
     sync::{Arc, AtomicU64, Ordering},
     wait::Waiters,
 };
@@ -29,8 +30,8 @@ pub struct Budget {
 /// Bytes left below which memory is tight, whatever the limit: what a few workers may keep to themselves.
 const TIGHT_BYTES: u64 = 1 << 20;
 /// Partitions whose numbers are equal modulo this share a shard: of a broker's budget, and of a queue's, of which there are many.
-const SHARDS: usize = if cfg!(loom) { 1 } else { 16 };
-const QUEUE_SHARDS: usize = if cfg!(loom) { 1 } else { 4 };
+const SHARDS: usize = if TINY { 1 } else { 16 };
+const QUEUE_SHARDS: usize = if TINY { 1 } else { 4 };
 
 #[derive(Debug)]
 struct Shard {

@@ -1,4 +1,4 @@
-//! Capacities, bit widths and limits; tiny under loom, so that the edges lie inside a model.
+//! Capacities, bit widths and limits; tiny in models and explorations, so that the edges lie inside them.
 #![cfg_attr(
     not(loom),
     allow(unreachable_pub, reason = "public to the models only, see lib.rs")
@@ -8,16 +8,20 @@ use std::time::Duration;
 
 use crate::error::{ConfigError, Setting};
 
-/// Ready words of a segment. Models have two words of one token or, with the real collector, one word of two.
+/// Whether this is the build of the models or of the explorations.
+pub(crate) const TINY: bool = cfg!(any(loom, shuttle));
+
+/// Ready words of a segment. Models have two words of one token or, with the real collector, one word of two; explorations two of
+/// two.
 pub const WORDS: usize = if cfg!(crossbeam_loom) {
     1
-} else if cfg!(loom) {
+} else if TINY {
     2
 } else {
     4
 };
 /// Tokens in a ready word. The top bit of the word is the partition's `PASSED` mark, so at most 63.
-pub const BITS: usize = if cfg!(crossbeam_loom) {
+pub const BITS: usize = if cfg!(any(crossbeam_loom, shuttle)) {
     2
 } else if cfg!(loom) {
     1
@@ -27,15 +31,27 @@ pub const BITS: usize = if cfg!(crossbeam_loom) {
 /// Slots of a segment.
 pub const SLOTS: usize = WORDS * BITS;
 /// Bodies up to this many bytes live in the segment's arena, larger ones in an allocation of their own.
-pub const ARENA_BODY_MAX: usize = if cfg!(loom) { 8 } else { 1024 };
+pub const ARENA_BODY_MAX: usize = if cfg!(loom) {
+    8
+} else if cfg!(shuttle) {
+    64
+} else {
+    1024
+};
 /// Granularity of a segment's allocation in bytes, header and arena together.
-pub const SEGMENT_ROUND: usize = if cfg!(loom) { 64 } else { 4096 };
+pub const SEGMENT_ROUND: usize = if TINY { 64 } else { 4096 };
 /// Arena of a partition's first segment in bytes, before anything is known of its traffic.
-pub const ARENA_FIRST: usize = if cfg!(loom) { 16 } else { 1024 };
+pub const ARENA_FIRST: usize = if cfg!(loom) {
+    16
+} else if cfg!(shuttle) {
+    128
+} else {
+    1024
+};
 /// Spare segments a partition keeps for reuse; what comes back beyond that goes to the system.
 pub const POOL_MAX: u32 = if cfg!(crossbeam_loom) {
     2
-} else if cfg!(loom) {
+} else if TINY {
     1
 } else {
     16
@@ -85,7 +101,7 @@ pub const IN_FLIGHT_MAX_DEFAULT: u64 = 120_000;
 /// How long a message stays put whose dead-letter queue had no room for it, in milliseconds.
 pub const PUT_OFF_MS: u64 = 1_000;
 /// Messages that one receive moves or throws away before it gives up looking for others; a few more in its last pass.
-pub const DECISIONS_MAX: usize = if cfg!(loom) { 16 } else { 128 };
+pub const DECISIONS_MAX: usize = if TINY { 16 } else { 128 };
 /// Highest rate of a message move task in messages per second: SQS's limit.
 pub const MOVE_RATE_MAX: u32 = 500;
 /// Message move tasks of a broker that run at a time: SQS's limit.
@@ -97,9 +113,9 @@ pub const MOVES_LISTED_MAX: usize = 10;
 /// Messages that one step of a message move task moves at most.
 pub const MOVE_STEP_MAX: usize = 100;
 /// Tenants of a queue that are told apart, and tenants that can have limits of their own; those beyond count as quiet.
-pub const TENANTS_MAX: usize = if cfg!(loom) { 2 } else { 1_024 };
+pub const TENANTS_MAX: usize = if TINY { 2 } else { 1_024 };
 /// Places of the table that one tenant may have.
-pub const TENANT_PROBES: usize = if cfg!(loom) { 2 } else { 16 };
+pub const TENANT_PROBES: usize = if TINY { 2 } else { 16 };
 /// A tenant for whom nothing was sent for so long is not noisy: SQS's rule.
 pub const TENANT_IDLE_MS: u64 = 5 * 60 * 1_000;
 /// Highest weight of a tenant.
@@ -141,8 +157,8 @@ const _: () = assert!(SLOTS <= 1 << SLOT_BITS);
 const _: () = assert!(ARENA_FIRST >= ARENA_BODY_MAX);
 // Reservation counts bytes in 32 bits: a full arena plus what every thread may add on top stays far below that.
 const _: () = assert!(SLOTS * ARENA_BODY_MAX < 1 << 24);
-// A batch fits into an empty segment (except under loom, where every batch is one message).
-const _: () = assert!(cfg!(loom) || BATCH_MAX <= SLOTS);
+// A batch fits into an empty segment (except where segments are tiny).
+const _: () = assert!(TINY || BATCH_MAX <= SLOTS);
 
 /// What a queue is configured with: SQS's queue attributes, and a few limits of our own.
 ///

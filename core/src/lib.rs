@@ -120,6 +120,9 @@ pub use queue::{
     QueueMetrics, QueueSnapshot, SegmentSnapshot, SlotCounts, TenantConfig, TenantMetrics, VisibilityChange,
 };
 pub use receipt::{HandleText, MessageId, ReceiptHandle};
+/// What goes wrong on purpose in explorations.
+#[cfg(shuttle)]
+pub use sync::fault;
 pub use turn::Turn;
 pub use worker::Worker;
 

@@ -3,6 +3,9 @@
 //! Everything else in the crate takes its atomics, tracked cells and entropy from here, so that the very code that
 //! ships is what loom checks: `--cfg loom` swaps the primitives and nothing else. loom's interface is the reference
 //! and std imitates it ([`UnsafeCell::with`]).
+//!
+//! Before each atomic step stands a `yield_point!()`: nothing at all in the build that ships. With `--cfg shuttle` the scheduler of
+//! an exploration may have another thread go on there; with `--cfg stalls` the thread is held up now and then, for up to milliseconds.
 
 #![cfg_attr(
     not(loom),
@@ -21,6 +24,70 @@ pub use loom::{
 };
 #[cfg(not(loom))]
 pub use std::sync::atomic::Ordering;
+
+/// Between two atomic steps.
+#[cfg(not(any(shuttle, stalls)))]
+macro_rules! yield_point {
+    () => {};
+}
+/// Between two atomic steps.
+#[cfg(any(shuttle, stalls))]
+macro_rules! yield_point {
+    () => {
+        $crate::sync::step()
+    };
+}
+
+// In the build that ships it is nothing: a call of anything that could hold a thread up would not be a constant.
+#[cfg(not(any(shuttle, stalls)))]
+const _: () = {
+    yield_point!();
+};
+
+/// A step of the ledger; where an exploration is to show that it notices, the same step done wrong.
+#[cfg(not(shuttle))]
+macro_rules! with_fault {
+    ($fault:ident: $wrong:expr, $right:expr) => {
+        $right
+    };
+}
+/// A step of the ledger; where an exploration is to show that it notices, the same step done wrong.
+#[cfg(shuttle)]
+macro_rules! with_fault {
+    ($fault:ident: $wrong:expr, $right:expr) => {
+        if $crate::sync::fault::is($crate::sync::fault::Fault::$fault) {
+            $wrong
+        } else {
+            $right
+        }
+    };
+}
+pub(crate) use with_fault;
+
+// Behind the macros, which they use.
+#[cfg(shuttle)]
+mod counted;
+#[cfg(all(any(shuttle, stalls), not(loom)))]
+mod event;
+#[cfg(shuttle)]
+pub mod fault;
+#[cfg(shuttle)]
+mod map;
+#[cfg(all(stalls, not(shuttle)))]
+mod stall;
+
+/// Another thread may go on here.
+#[cfg(shuttle)]
+#[inline]
+pub fn step() {
+    // Not while a failed exploration is being cleared away.
+    if !std::thread::panicking() {
+        shuttle_engine::runtime::thread::switch_if_not_stopping();
+    }
+}
+
+#[cfg(all(stalls, not(shuttle)))]
+pub use self::stall::step;
 
 /// loom's atomics, each of whose accesses a model can make the last one of its thread; see [`stop`].
 #[cfg(loom)]
@@ -48,10 +115,11 @@ macro_rules! atomics {
     )*};
 }
 
-/// std's atomics under names of our own, so that clippy can refuse std's everywhere else.
+/// std's atomics under names of our own, so that clippy can refuse std's everywhere else, and with a point to yield at before
+/// each step.
 #[cfg(not(loom))]
 macro_rules! atomics {
-    ($($name:ident $(<$of:ident>)? holds $value:ty;)*) => {$(
+    ($($name:ident $(<$of:ident>)? holds $value:ty { $($method:ident($($argument:ident: $type:ty),*) -> $result:ty;)* })*) => {$(
         #[doc = concat!("`std::sync::atomic::", stringify!($name), "`.")]
         #[derive(Debug, Default)]
         #[repr(transparent)]
@@ -63,22 +131,79 @@ macro_rules! atomics {
             pub const fn new(value: $value) -> Self {
                 Self(std::sync::atomic::$name::new(value))
             }
-        }
 
-        impl $(<$of>)? std::ops::Deref for $name $(<$of>)? {
-            type Target = std::sync::atomic::$name $(<$of>)?;
-            #[inline(always)]
-            fn deref(&self) -> &Self::Target {
-                &self.0
-            }
+            $(
+                #[doc = concat!("As std's `", stringify!($method), "`.")]
+                #[inline(always)]
+                pub fn $method(&self, $($argument: $type),*) -> $result {
+                    yield_point!();
+                    self.0.$method($($argument),*)
+                }
+            )*
         }
     )*};
 }
 
+#[cfg(loom)]
 atomics! {
     AtomicU32 holds u32;
     AtomicU64 holds u64;
     AtomicPtr<T> holds *mut T;
+}
+
+#[cfg(not(loom))]
+impl AtomicU64 {
+    /// As std's `fetch_update`.
+    #[inline(always)]
+    pub fn fetch_update(
+        &self,
+        set: Ordering,
+        fetch: Ordering,
+        mut next: impl FnMut(u64) -> Option<u64>,
+    ) -> Result<u64, u64> {
+        let mut present = self.load(fetch);
+        // Progress: a failed CAS means that another thread changed it.
+        while let Some(next) = next(present) {
+            match self.compare_exchange_weak(present, next, set, fetch) {
+                Ok(before) => return Ok(before),
+                Err(newer) => present = newer,
+            }
+        }
+        Err(present)
+    }
+}
+
+#[cfg(not(loom))]
+atomics! {
+    AtomicU32 holds u32 {
+        load(order: Ordering) -> u32;
+        store(value: u32, order: Ordering) -> ();
+        compare_exchange_weak(old: u32, new: u32, success: Ordering, failure: Ordering) -> Result<u32, u32>;
+        fetch_add(value: u32, order: Ordering) -> u32;
+        fetch_sub(value: u32, order: Ordering) -> u32;
+        fetch_or(value: u32, order: Ordering) -> u32;
+        swap(value: u32, order: Ordering) -> u32;
+    }
+    AtomicU64 holds u64 {
+        load(order: Ordering) -> u64;
+        store(value: u64, order: Ordering) -> ();
+        compare_exchange(old: u64, new: u64, success: Ordering, failure: Ordering) -> Result<u64, u64>;
+        compare_exchange_weak(old: u64, new: u64, success: Ordering, failure: Ordering) -> Result<u64, u64>;
+        fetch_add(value: u64, order: Ordering) -> u64;
+        fetch_sub(value: u64, order: Ordering) -> u64;
+        fetch_and(value: u64, order: Ordering) -> u64;
+        fetch_or(value: u64, order: Ordering) -> u64;
+        fetch_min(value: u64, order: Ordering) -> u64;
+        fetch_max(value: u64, order: Ordering) -> u64;
+        swap(value: u64, order: Ordering) -> u64;
+    }
+    AtomicPtr<T> holds *mut T {
+        load(order: Ordering) -> *mut T;
+        store(value: *mut T, order: Ordering) -> ();
+        compare_exchange(old: *mut T, new: *mut T, success: Ordering, failure: Ordering) -> Result<*mut T, *mut T>;
+        compare_exchange_weak(old: *mut T, new: *mut T, success: Ordering, failure: Ordering) -> Result<*mut T, *mut T>;
+        swap(value: *mut T, order: Ordering) -> *mut T;
+    }
 }
 
 /// Threads that stop for good in the middle of an operation, in models. (I10)
@@ -128,6 +253,7 @@ pub mod stop {
 #[cfg(not(loom))]
 #[inline(always)]
 pub fn fence(order: Ordering) {
+    yield_point!();
     std::sync::atomic::fence(order);
 }
 
@@ -151,8 +277,10 @@ pub fn fence_behind_rmw() {
     fence(Ordering::SeqCst);
 }
 
+#[cfg(all(any(shuttle, stalls), not(loom)))]
+pub use self::event::{Event, EventListener, Listener};
 /// Sleeping and waking, made by others. Its list has a lock of its own, taken only where somebody sleeps or is about to.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle, stalls)))]
 pub use event_listener::{Event, EventListener, Listener};
 #[cfg(loom)]
 pub use stand_in::{Event, EventListener};
@@ -286,9 +414,11 @@ mod stand_in {
 /// Shared ownership is reference counting made by others: not a hand-over of ours, so loom need not explore it.
 pub use std::sync::{Arc, Weak};
 
+#[cfg(shuttle)]
+pub use shuttle::sync::{Mutex, MutexGuard};
 /// Control plane only: names to queues, worker numbers (a thread's first call), the list of partitions (a queue's first
 /// send on a core, and tried, never waited for, where memory has run short).
-#[cfg(not(sanitize_thread))]
+#[cfg(not(any(sanitize_thread, shuttle)))]
 pub use std::sync::{Mutex, MutexGuard};
 #[cfg(sanitize_thread)]
 pub use told::{Mutex, MutexGuard};
@@ -378,13 +508,27 @@ mod told {
     }
 }
 
-/// A cell whose accesses loom tracks; outside loom a plain `std::cell::UnsafeCell`.
-#[cfg(not(loom))]
+#[cfg(shuttle)]
+pub use shuttle::thread_local;
+/// A variable of each thread; of each of an exploration's threads, which are coroutines of one.
+#[cfg(not(shuttle))]
+pub use std::thread_local;
+
+#[cfg(shuttle)]
+pub use self::map::{DashMap, Entry};
+/// A concurrent map made by others, whose locks are held while an entry is being made.
+#[cfg(not(any(loom, shuttle)))]
+pub use dashmap::{DashMap, Entry};
+
+/// A cell whose accesses loom tracks, and explorations count; outside of both a plain `std::cell::UnsafeCell`.
+#[cfg(not(any(loom, shuttle)))]
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+#[cfg(shuttle)]
+pub use self::counted::UnsafeCell;
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 impl<T> UnsafeCell<T> {
     /// A new cell.
     pub const fn new(value: T) -> Self {
@@ -404,19 +548,40 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// How many cores the machine offers this process; 2 under loom.
+/// Whether an allocation is to fail that would not: in explorations, now and then.
+#[inline(always)]
+pub fn allocation_fails() -> bool {
+    #[cfg(shuttle)]
+    return fault::allocation_fails();
+    #[cfg(not(shuttle))]
+    false
+}
+
+/// How many cores the machine offers this process; 2 in models and explorations.
 pub fn cores() -> usize {
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     return 2;
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// 128 bits from the system for keys and seeds nobody chose; a constant under loom.
+/// A number for a broker that no other one of this process has. In explorations, which have one at a time, always the same: what
+/// depends on it has to come out the same when a schedule is gone through again.
+pub fn broker_number() -> u32 {
+    // A plain static: under loom an atomic of loom's cannot be one, and this is a counter of brokers.
+    static BROKERS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
+    if cfg!(shuttle) {
+        return 1;
+    }
+    // Relaxed: a counter.
+    BROKERS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// 128 bits from the system for keys and seeds nobody chose; a constant in models and explorations.
 pub fn entropy() -> [u64; 2] {
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     return [1, 2];
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     {
         use std::hash::{BuildHasher, RandomState};
         // RandomState keys SipHash with entropy of the operating system, once per thread, and counts up from there.

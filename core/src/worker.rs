@@ -10,7 +10,7 @@ use crate::{
     clock::{Millis, Reading},
     error::WorkerError,
     ledger::reclaim::Local,
-    sync::Arc,
+    sync::{self, Arc},
     turn::Turn,
 };
 
@@ -58,7 +58,7 @@ pub(crate) struct WorkerCore {
     last_seen: Cell<Millis>,
 }
 
-thread_local! {
+sync::thread_local! {
     /// This thread's workers, the one registered last at the end.
     static WORKERS: RefCell<Vec<Rc<WorkerCore>>> = const { RefCell::new(Vec::new()) };
 }
@@ -211,7 +211,8 @@ impl WorkerCore {
         let core = Rc::new(Self::new(shared, shared.next_home()));
         if listed {
             // Workers of brokers that nobody can use any more leave with the occasion, outside the borrow.
-            let gone: Vec<_> = WORKERS.with_borrow_mut(|workers| {
+            let gone: Vec<_> = WORKERS.with(|workers| {
+                let mut workers = workers.borrow_mut();
                 let gone = workers.extract_if(.., |core| core.shared.is_unused()).collect();
                 workers.push(Rc::clone(&core));
                 gone

@@ -25,6 +25,11 @@ cargo xtask COMMAND
                                       standard or fifo
   mutants [NAME] [--shard K/N]        cargo-mutants on the ledger's state machines; NAME is state, receipt, expiry, deduplication
                                       or group
+  explore [--seeds N] [--seconds S] [--replay SEED]
+                                      the whole broker under shuttle: schedules of 60 seconds unless told, or that of one seed
+  soak [--minutes N] [--seed S] [--messages N] [--threads N] [--out DIR] [--stalls]
+                                      a long stress with more threads than cores, which writes results/soak.md; with --stalls
+                                      threads are held up between atomic steps
   verify [--mutants]                  everything there is, and one table of what ran, how long and how much; about an hour
   figures [--seconds S] [--passes N]  measures the README's table of figures and writes it there and to results/;
                                       some minutes, on a machine with nothing else to do
@@ -58,6 +63,10 @@ pub(crate) enum Command {
     Figures(Effort),
     /// With its own options.
     MutateOrderings(Vec<String>),
+    /// With the arguments of its own program.
+    Explore(Vec<String>),
+    /// The same.
+    Soak(Vec<String>),
     Help,
 }
 
@@ -83,6 +92,8 @@ impl Command {
             "fuzz" => return Self::parse_fuzz(arguments),
             "mutants" => return Self::parse_mutants(arguments),
             "verify" => return Self::parse_verify(arguments),
+            "explore" => return Ok(Self::Explore(arguments.collect())),
+            "soak" => return Ok(Self::Soak(arguments.collect())),
             _ => {}
         }
         if command == "mutate-orderings" {
@@ -271,6 +282,15 @@ mod tests {
             })
         );
         assert_eq!(parse("loom --help").unwrap(), Command::Help);
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(
+            parse("explore --replay 7").unwrap(),
+            Command::Explore(words("--replay 7"))
+        );
+        assert_eq!(
+            parse("soak --minutes 1 --stalls").unwrap(),
+            Command::Soak(words("--minutes 1 --stalls"))
+        );
         assert_eq!(
             parse("sanitize").unwrap(),
             Command::Sanitize {

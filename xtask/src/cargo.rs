@@ -60,7 +60,7 @@ impl Workspace {
         cargo
     }
 
-    /// Cargo for the loom build: its own flags, and its own target directory so that the two builds do not undo each other.
+    /// Cargo for the loom build.
     pub(crate) fn cargo_loom(&self, arguments: &[&str]) -> Command {
         self.cargo_with(LOOM_FLAGS, "loom", arguments)
     }
@@ -70,7 +70,8 @@ impl Workspace {
         self.cargo_with(COLLECTOR_FLAGS, "loom-epoch", arguments)
     }
 
-    fn cargo_with(&self, flags: &[&str], target: &str, arguments: &[&str]) -> Command {
+    /// Cargo for a build with flags of its own, and a target directory of its own so that the builds do not undo each other.
+    pub(crate) fn cargo_with(&self, flags: &[&str], target: &str, arguments: &[&str]) -> Command {
         let mut cargo = self.cargo(arguments);
         cargo.arg("--target-dir").arg(self.target.join(target));
         append_flags(&mut cargo, "RUSTFLAGS", flags);

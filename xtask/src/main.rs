@@ -6,6 +6,7 @@
 mod arguments;
 mod cargo;
 mod catalogue;
+mod endurance;
 mod figures;
 mod fuzz;
 mod harness;
@@ -96,6 +97,16 @@ fn execute(command: Command) -> Result<bool> {
         Command::MutateOrderings(options) => {
             let mut steps = Steps::new(true);
             steps.run("ordering mutants", || mutate_orderings(&workspace, &options));
+            Ok(steps.finish())
+        }
+        Command::Explore(arguments) => {
+            let mut steps = Steps::new(true);
+            steps.run("explorations", || endurance::explore(&workspace, &arguments));
+            Ok(steps.finish())
+        }
+        Command::Soak(arguments) => {
+            let mut steps = Steps::new(true);
+            steps.run("soak", || endurance::soak(&workspace, &arguments));
             Ok(steps.finish())
         }
         Command::Ci { no_fail_fast } => {
@@ -238,6 +249,7 @@ fn check_catalogue(workspace: &Workspace) -> Result<Outcome> {
 fn ci(workspace: &Workspace, steps: &mut Steps) {
     lints(workspace, steps);
     scenarios(workspace, steps);
+    endurance::check(workspace, steps);
     sanitizers(workspace, steps, &Tests::Quick);
     fuzzers(workspace, steps, fuzz::SECONDS);
 }
@@ -305,6 +317,7 @@ fn lints(workspace: &Workspace, steps: &mut Steps) {
     steps.run("ordering mutants: a sample", || {
         mutate_orderings(workspace, &["--quick".to_owned()])
     });
+    endurance::lint(workspace, steps);
 }
 
 fn scenarios(workspace: &Workspace, steps: &mut Steps) {

@@ -5,7 +5,7 @@ use std::{fmt, marker::PhantomData};
 use crate::sync::{AtomicPtr, Ordering};
 
 /// Elements of the first chunk; each further chunk doubles the table.
-const FIRST: usize = if cfg!(loom) { 2 } else { 8 };
+const FIRST: usize = if crate::config::TINY { 2 } else { 8 };
 const FIRST_LOG2: u32 = FIRST.trailing_zeros();
 const CHUNKS: usize = 22;
 
@@ -13,7 +13,7 @@ const CHUNKS: usize = 22;
 pub const CHUNKS_CAPACITY: usize = FIRST << (CHUNKS - 1);
 
 // Every index number of a partition fits.
-const _: () = assert!(cfg!(loom) || CHUNKS_CAPACITY >= 1 << crate::config::INDEX_BITS);
+const _: () = assert!(crate::config::TINY || CHUNKS_CAPACITY >= 1 << crate::config::INDEX_BITS);
 
 /// A growing table of `T`, each element made by `T::default` with its whole chunk.
 pub struct Chunks<T> {

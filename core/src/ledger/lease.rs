@@ -16,7 +16,7 @@ use crate::{
         state::{By, Phase, Refusal, Transition, Word},
         tenants::Tenants,
     },
-    sync::{Arc, Ordering},
+    sync::{Arc, Ordering, with_fault},
 };
 
 /// One claimed message.
@@ -526,7 +526,8 @@ impl Partition {
                 }
             }
             if self.returned.pop(node, pin) {
-                self.after(segment.bury(1), segment, pin);
+                let holds = with_fault!(HoldDroppedTwice: 2, 1);
+                self.after(segment.bury(holds), segment, pin);
             }
         }
     }
@@ -915,7 +916,7 @@ impl Partition {
                 self.end_lease(unsafe { slot.entry() }, slot, pin);
             }
             let at = place.slot as usize;
-            self.publish_again(segment, at / BITS, 1 << (at % BITS), pin);
+            with_fault!(TokenForgotten: {}, self.publish_again(segment, at / BITS, 1 << (at % BITS), pin));
         } else {
             self.set_alarm(segment, due);
         }
@@ -952,7 +953,7 @@ impl Partition {
             // SAFETY: made by `Box::into_raw`; the one who made its message dead retired it, once.
             drop(unsafe { Box::from_raw(body.0) });
             budget.leave_limbo(BODIES, bytes);
-            budget.give_back(bytes);
+            with_fault!(BudgetForgotten: {}, budget.give_back(bytes));
         });
         if self.budget.is_tight() {
             pin.flush();

@@ -32,7 +32,7 @@ use crate::{
         tend::Tending,
         traffic::Traffic,
     },
-    sync::{Arc, AtomicPtr, AtomicU64, Ordering, Weak},
+    sync::{Arc, AtomicPtr, AtomicU64, Ordering, Weak, allocation_fails},
 };
 
 /// One core's part of a queue.
@@ -121,13 +121,21 @@ pub struct Full;
 
 /// Where a queue's partitions take their segments' serials from: in blocks, so that a partition made where another one was
 /// before begins beyond all that one's.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Serials(AtomicU64);
 
-/// Serials of a block: some 264 million messages.
-const SERIAL_BLOCK: u64 = 1 << 20;
+/// Serials of a block: some 264 million messages. In explorations few, so that partitions take new ones.
+const SERIAL_BLOCK: u64 = if cfg!(shuttle) { 4 } else { 1 << 20 };
 // 2^28 blocks: a partition opened every second wraps them after eight years, full traffic after 228.
-const _: () = assert!(SERIAL_BLOCK << 28 == 1 << crate::config::SERIAL_BITS);
+const _: () = assert!(cfg!(shuttle) || SERIAL_BLOCK << 28 == 1 << crate::config::SERIAL_BITS);
+
+impl Default for Serials {
+    fn default() -> Self {
+        // Explorations begin where they are about to wrap.
+        const BLOCKS: u64 = (1 << crate::config::SERIAL_BITS) / SERIAL_BLOCK;
+        Self(AtomicU64::new(if cfg!(shuttle) { BLOCKS - 3 } else { 0 }))
+    }
+}
 
 impl Serials {
     fn block(&self) -> u64 {
@@ -175,7 +183,7 @@ impl Draft<'_> {
             return None;
         }
         let mut copy = Vec::new();
-        if copy.try_reserve_exact(length).is_err() {
+        if allocation_fails() || copy.try_reserve_exact(length).is_err() {
             budget.undo(length);
             return None;
         }

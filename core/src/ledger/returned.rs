@@ -84,6 +84,11 @@ impl Returned {
         }
     }
 
+    /// What its nodes are counted in.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// Puts some tokens of a word at the back. The caller has taken a hold on the segment for it.
     pub fn push(&self, segment: &Segment, word: usize, tokens: u64, _pin: &Pin<'_>) {
         self.budget.force(size_of::<Node>());

@@ -29,14 +29,14 @@ use crossbeam_utils::CachePadded;
 
 use crate::{
     clock::Millis,
-    config::{ARENA_FIRST, BITS, SEGMENT_ROUND, SLOTS, WORDS},
+    config::{ARENA_FIRST, BITS, SEGMENT_ROUND, SLOTS, TINY, WORDS},
     extras::ExtrasDraft,
     ledger::{
         group::link::Link,
         hint::Hint,
         slot::{Entry, Slot},
     },
-    sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
+    sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, allocation_fails, with_fault},
 };
 
 /// The mark in a ready word that the partition's head has gone by, or is about to.
@@ -219,7 +219,7 @@ impl Segment {
     pub const fn footprint(arena: usize) -> usize {
         let bytes = size_of::<Self>() + arena;
         // A small one is the only one of a queue with hardly any traffic: not rounded to a page.
-        let round = if cfg!(loom) || arena > ARENA_FIRST {
+        let round = if TINY || arena > ARENA_FIRST {
             SEGMENT_ROUND
         } else {
             SEGMENT_ROUND / 8
@@ -246,6 +246,9 @@ impl Segment {
         let before_arena = size_of::<Self>() + if is_linked { Self::LINKS } else { 0 };
         debug_assert!(footprint >= before_arena);
         let layout = Layout::from_size_align(footprint, align_of::<Self>()).ok()?;
+        if allocation_fails() {
+            return None;
+        }
         // SAFETY: the layout's size is not zero.
         let memory = NonNull::new(unsafe { alloc(layout) })?;
         let segment = memory.cast::<Self>();
@@ -534,9 +537,15 @@ impl Segment {
         // `take_one`); and one order with the caller's look for waiters that follows, see `queue/wait.rs`. An RMW, so that earlier publishers' releases survive it and so that it and `pass` see each other
         // in one order; never a load before it. An addition, because bits that are clear are set by it just as well, in
         // one instruction that cannot fail, and what was there before comes with it.
-        let before = self.ready[word].fetch_add(tokens, Ordering::SeqCst);
-        debug_assert_eq!(before & tokens, 0, "a token was set twice");
-        before & PASSED != 0
+        with_fault!(PassedByLoad: {
+            let before = self.ready[word].load(Ordering::SeqCst);
+            self.ready[word].fetch_add(tokens, Ordering::SeqCst);
+            before & PASSED != 0
+        }, {
+            let before = self.ready[word].fetch_add(tokens, Ordering::SeqCst);
+            debug_assert_eq!(before & tokens, 0, "a token was set twice");
+            before & PASSED != 0
+        })
     }
 
     /// The tokens of a word as they look at the moment.

@@ -44,7 +44,7 @@ const EXTRAS: u64 = 1 << 62;
 const _: () = assert!(crate::config::BODY_MAX < 1 << LENGTH_BITS);
 const _: () = assert!(Millis::MAX.as_millis() < 1 << SENT_BITS);
 // The figure the memory budget of the README rests on.
-const _: () = assert!(cfg!(loom) || size_of::<Slot>() == 32);
+const _: () = assert!(crate::config::TINY || size_of::<Slot>() == 32);
 
 impl Entry {
     /// An entry for a body of `length` bytes at `body`; `own` if the body has an allocation of its own.

@@ -47,7 +47,7 @@ use crate::{
         segment::Segment,
         state::{Transition, Word},
     },
-    sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell},
+    sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell, with_fault},
 };
 
 /// In the inbox: all that was sent has been taken, up to the message of the number that stands above the mark.
@@ -64,7 +64,7 @@ const _: () = assert!(align_of::<Link>() > TAKEN | CLOSED);
 
 /// Messages that lie in a blocked group's inbox before a sender sorts them, so that no receive has to turn a long backlog
 /// round at once.
-const SORT_AFTER: u64 = 64;
+const SORT_AFTER: u64 = if cfg!(shuttle) { 4 } else { 64 };
 
 /// A message group. A sender needs no more of it than its first cache line: a name of up to 24 bytes lies in place.
 #[derive(Debug)]
@@ -319,7 +319,8 @@ impl Group {
         let sorted = self.has_sorted();
         self.change(|word| {
             // Relaxed: the word was read before, with Acquire, and brings the push of each arrival in it; see the module.
-            let more = sorted || mark_of(self.inbox.load(Ordering::Relaxed)) == 0;
+            let arrived = || mark_of(self.inbox.load(Ordering::Relaxed)) == 0;
+            let more = sorted || with_fault!(InboxIgnored: false, arrived());
             if keep {
                 (word.keep(done, more), Duty::Baton)
             } else {

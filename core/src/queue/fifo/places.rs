@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Places that a list gets at a time.
-const CHUNK: u64 = 64;
+const CHUNK: u64 = if crate::config::TINY { 4 } else { 64 };
 
 /// Places for values, taken or to be taken.
 #[derive(Debug)]

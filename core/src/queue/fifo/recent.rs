@@ -14,13 +14,13 @@ use std::{
 };
 
 use crossbeam_utils::CachePadded;
-use dashmap::{DashMap, Entry};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::places::{NoPlace, Place, Places};
 use crate::{
     clock::Millis,
-    sync::{AtomicU64, Mutex, Ordering},
+    config::TINY,
+    sync::{AtomicU64, DashMap, Entry, Mutex, Ordering},
 };
 
 /// A key: 96 bits of a keyed hash of what it stands for. Among a thousand million of them two different ones are the same with a
@@ -89,7 +89,7 @@ impl Hasher for AsIs {
 /// Shards of the map: one sender in so many meets another one there.
 const SHARDS: usize = 64;
 /// Lists of keys.
-pub(super) const LISTS: usize = 8;
+pub(super) const LISTS: usize = if TINY { 2 } else { 8 };
 /// Places that the map keeps whatever it holds.
 const KEPT: usize = 4_096;
 /// Keys that each entering checks for whether they can leave.
