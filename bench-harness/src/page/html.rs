@@ -41,7 +41,7 @@ pub fn page(results: &Results) -> String {
         p {
             "Points are the medians of the passes, bands and bars go from the slowest pass to the fastest; the passes of all lines of a point were made in "
             "turn. Point at a marker for its figures. Where rows are marked with *, there were more threads than cores. "
-            "channels and bare queues hand messages over and forget them: they have no lease, no redelivery and nothing to delete."
+            "Channels and bare queues hand messages over and forget them: they have no lease, no redelivery and nothing to delete."
         }
         @for section in &sections { (render(section)) }
         footer {
@@ -104,7 +104,7 @@ fn tiles(results: &Results) -> Markup {
                 div.tile { b { (rate) } span { "life cycles on " (results.cores()) " threads, batches of ten" } }
             }
             @if let Some(over) = over_locked() {
-                div.tile { b { (over) } span { "the queue behind one mutex, on " (results.cores()) " threads" } }
+                div.tile { b { (over) } span { "as fast as the queue behind one mutex, on " (results.cores()) " threads" } }
             }
             @if let Some((each, queued)) = bytes_each() {
                 div.tile { b { (each) } span { "of memory for each message beyond its body, " (queued) " queued" } }

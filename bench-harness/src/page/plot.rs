@@ -74,6 +74,10 @@ pub struct Zone {
     pub words: String,
 }
 
+/// Of the names above a plot: where their first row is, and how far it is to the next.
+const FIRST_ROW: f64 = 35.0;
+const ROW: f64 = 16.0;
+
 /// What a plot is made to fit.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
@@ -120,10 +124,17 @@ impl Plot {
     }
 
     fn draw_in(&self, frame: &Frame) -> Markup {
+        // Each further row of names above pushes the plot down.
+        let rows = self.places_above(frame).last().map_or(0.0, |place| (place.2 - FIRST_ROW) / ROW);
+        let frame = &Frame {
+            top: frame.top + rows * ROW,
+            height: frame.height + rows * ROW,
+            ..*frame
+        };
         let (right, bottom) = (frame.width - frame.right, frame.height - frame.bottom);
         let px = |x: f64| round(frame.left + (right - frame.left) * self.x.place(x).clamp(0.0, 1.0));
         let py = |y: f64| round(bottom - (bottom - frame.top) * self.y.place(y).clamp(0.0, 1.0));
-        let labels_beside = frame.right > 100.0;
+        let labels_beside = frame.has_room_beside();
         html! {
             svg class=(frame.class) viewBox=(format!("0 0 {} {}", frame.width, frame.height)) role="img" aria-label=(self.about) {
                 @if let Some(zone) = &self.zone {
@@ -243,27 +254,41 @@ impl Plot {
         }
     }
 
-    /// The lines' names above the plot, each with its marker: beside it there is no room.
-    fn names_above(&self, frame: &Frame) -> Markup {
-        let mut x = frame.left - 34.0;
-        let mut y = 34.0;
-        let names: Vec<_> = self.lines.iter().filter(|line| !line.name.is_empty()).collect();
+    /// Where names stand that have no room beside the plot.
+    fn places_above(&self, frame: &Frame) -> Vec<(&PlotLine, f64, f64)> {
+        const BEGIN: f64 = 4.0;
         let mut places = Vec::new();
-        for line in names {
-            let width = 22.0 + line.name.chars().count() as f64 * frame.letter;
-            if x + width > frame.width && x > frame.left {
-                x = frame.left - 34.0;
-                y += 15.0;
+        if frame.has_room_beside() {
+            return places;
+        }
+        let (mut x, mut y) = (BEGIN, FIRST_ROW);
+        for line in self.lines.iter().filter(|line| !line.name.is_empty()) {
+            let width = 18.0 + line.name.chars().count() as f64 * frame.letter;
+            if x + width > frame.width && x > BEGIN {
+                x = BEGIN;
+                y += ROW;
             }
             places.push((line, x, y));
-            x += width + 6.0;
+            x += width + 8.0;
         }
+        places
+    }
+
+    /// The lines' names above the plot, each with its marker: beside it there is no room.
+    fn names_above(&self, frame: &Frame) -> Markup {
         html! {
-            @for (line, x, y) in places {
+            @for (line, x, y) in self.places_above(frame) {
                 (marker(line.colour, line.stroke == Stroke::Dotted, x + 6.0, y - 4.0, ""))
                 text class=(format!("name t{}", line.colour)) x=(round(x + 15.0)) y=(y) { (line.name) }
             }
         }
+    }
+}
+
+impl Frame {
+    /// Whether there is room for names beside the plot.
+    fn has_room_beside(&self) -> bool {
+        self.right > 100.0
     }
 }
 

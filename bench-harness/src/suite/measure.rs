@@ -43,6 +43,11 @@ struct State {
     done: f64,
     /// Of the point being measured.
     point: f64,
+    /// What part of that is done.
+    part: f64,
+    /// Passes of the point, all targets, and how many were begun.
+    passes: usize,
+    begun: usize,
     title: String,
     readings: Option<Vec<Reading>>,
 }
@@ -64,6 +69,9 @@ impl Watch {
                 planned,
                 done: 0.0,
                 point: 0.0,
+                part: 0.0,
+                passes: 1,
+                begun: 0,
                 title: String::new(),
                 readings: None,
             }),
@@ -74,27 +82,35 @@ impl Watch {
         act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn point(&self, title: String, seconds: f64) {
+    fn point(&self, title: String, seconds: f64, passes: usize) {
         self.with(|state| {
             state.title = title;
             state.point = seconds;
+            state.part = 0.0;
+            state.passes = passes.max(1);
+            state.begun = 0;
         });
-        self.show(0.0, "");
+        self.show("");
+    }
+
+    /// The next pass of the point begins.
+    fn pass(&self) {
+        self.with(|state| {
+            state.begun += 1;
+            state.at(0.0);
+        });
     }
 
     fn point_done(&self) {
         self.with(|state| {
             state.done += state.point;
             state.point = 0.0;
+            state.part = 0.0;
         });
     }
 
-    /// `part` of the point is done.
-    fn show(&self, part: f64, words: &str) {
-        let (share, title) = self.with(|state| {
-            let done = state.done + state.point * part;
-            (done / state.planned.max(1e-9), state.title.clone())
-        });
+    fn show(&self, words: &str) {
+        let (share, title) = self.with(|state| (state.seconds_done() / state.planned.max(1e-9), state.title.clone()));
         self.bar.set_position((share * 1000.0).min(1000.0) as u64);
         self.bar.set_prefix(format!("{} left", clock(self.left())));
         self.bar.set_message(format!("{title}  {words}"));
@@ -103,7 +119,7 @@ impl Watch {
 
     /// What is left, by the reckoning and by how it held so far.
     pub fn left(&self) -> Duration {
-        let (planned, done) = self.with(|state| (state.planned, state.done));
+        let (planned, done) = self.with(|state| (state.planned, state.seconds_done()));
         let elapsed = self.begin.elapsed().as_secs_f64();
         // The reckoning counts as if a part of it had been kept: so the first points do not throw it about.
         const TRUST: f64 = 5.0;
@@ -120,17 +136,28 @@ impl Watch {
     }
 }
 
+impl State {
+    /// So much of the pass that was begun last is over.
+    fn at(&mut self, part: f64) {
+        self.part = ((self.begun.saturating_sub(1) as f64 + part) / self.passes as f64).clamp(self.part, 1.0);
+    }
+
+    fn seconds_done(&self) -> f64 {
+        self.done + self.point * self.part
+    }
+}
+
 impl Progress for Watch {
-    fn begin(&self, title: &str) {
-        let _ = title;
-    }
-
     fn phase(&self, name: &str) {
-        self.show(0.0, name);
+        if name == "warming up" {
+            self.pass();
+        }
+        self.show(name);
     }
 
-    fn tick(&self, _: f64, messages_per_second: f64) {
-        self.show(0.0, &format!("{:.2} M/s", messages_per_second / 1e6));
+    fn tick(&self, part: f64, messages_per_second: f64) {
+        self.with(|state| state.at(part));
+        self.show(&format!("{:.2} M/s", messages_per_second / 1e6));
     }
 
     fn reading(&self, elapsed: Duration, messages: u64, target_bytes: &dyn Fn() -> Option<u64>) {
@@ -249,7 +276,7 @@ impl<'s> Measurer<'s> {
 
     fn standard(&mut self, plan: &CurvePlan, targets: &[TargetName], curve: &mut Curve) -> anyhow::Result<()> {
         for value in &plan.values {
-            self.watch.point(title(plan, value), plan.seconds_of(value));
+            self.watch.point(title(plan, value), plan.seconds_of(value), plan.targets.count() * plan.passes_of(value));
             let experiment = Experiment {
                 plan: plan.plan(value).map_err(anyhow::Error::msg)?,
                 targets: targets.to_vec(),
@@ -285,7 +312,7 @@ impl<'s> Measurer<'s> {
     fn load(&mut self, plan: &CurvePlan, targets: &[TargetName], curve: &mut Curve) -> anyhow::Result<()> {
         for (line, &target) in curve.lines.iter_mut().zip(targets) {
             self.watch
-                .point(format!("load: capacity of {}", target.name()), 0.0);
+                .point(format!("load: capacity of {}", target.name()), 0.0, plan.passes);
             // A schedule that nobody can keep: arrivals are never waited for, and all else is as it will be.
             let flat_out = plan.plan(&plan.values[0]).map_err(anyhow::Error::msg)?;
             let mut capacity = Experiment {
@@ -302,7 +329,7 @@ impl<'s> Measurer<'s> {
             line.capacity = Spread::of(series.passes.iter().map(Pass::messages_per_second)).map(|rate| rate.median);
         }
         for value in &plan.values {
-            self.watch.point(title(plan, value), plan.seconds_of(value));
+            self.watch.point(title(plan, value), plan.seconds_of(value), plan.targets.count() * plan.passes_of(value));
             for (line, &target) in curve.lines.iter_mut().zip(targets) {
                 let (Some(capacity), Value::Number(percent)) = (line.capacity, value) else {
                     continue;
@@ -337,7 +364,7 @@ impl<'s> Measurer<'s> {
     fn fifo(&mut self, plan: &CurvePlan, targets: &[FifoTargetName], curve: &mut Curve) -> anyhow::Result<()> {
         let kept = Kept::begin();
         for value in &plan.values {
-            self.watch.point(title(plan, value), plan.seconds_of(value));
+            self.watch.point(title(plan, value), plan.seconds_of(value), plan.targets.count() * plan.passes_of(value));
             let fifo_plan = FifoPlan {
                 groups: value.position() as usize,
                 threads: plan.fifo_threads(),
@@ -359,7 +386,8 @@ impl<'s> Measurer<'s> {
                 }
                 for index in order {
                     if !stop::is_asked_for() {
-                        self.watch.show(0.0, targets[index].name());
+                        self.watch.pass();
+                        self.watch.show(targets[index].name());
                         passes[index].push(targets[index].pass(&fifo_plan)?);
                     }
                 }
@@ -664,6 +692,22 @@ mod tests {
                 assert_eq!(Plan::new(scenario, wishes).unwrap(), plan, "{line}");
             }
         }
+    }
+
+    #[test]
+    fn the_remaining_time_falls() {
+        let watch = Watch::new(100.0);
+        watch.point("a".into(), 50.0, 2);
+        let mut left = watch.left();
+        assert!(left > Duration::from_secs(50) && left < Duration::from_secs(150), "{left:?}");
+        for _ in 0..2 {
+            watch.phase("warming up");
+            watch.tick(0.5, 1e6);
+            assert!(watch.left() < left, "{left:?}");
+            left = watch.left();
+        }
+        watch.point_done();
+        assert!(watch.left() < left);
     }
 
     #[test]
