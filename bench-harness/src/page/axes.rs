@@ -34,7 +34,11 @@ impl Axis {
             ),
             _ => all.map_or((0.0, 1.0), |all| (all.min, all.max)),
         };
-        let (min, max) = if min.is_finite() && max > 0.0 { (min, max) } else { (1.0, 10.0) };
+        let (min, max) = if min.is_finite() && max > 0.0 {
+            (min, max)
+        } else {
+            (1.0, 10.0)
+        };
         Self {
             label: label.into(),
             scale,
@@ -46,7 +50,13 @@ impl Axis {
     }
 
     /// An axis for values from `least` to `most`, with round ticks: from zero, or logarithmic if they are too far apart for that.
-    pub fn of_values(label: impl Into<String>, least: f64, most: f64, is_log: bool, words: fn(f64) -> String) -> Self {
+    pub fn of_values(
+        label: impl Into<String>,
+        least: f64,
+        most: f64,
+        is_log: bool,
+        words: fn(f64) -> String,
+    ) -> Self {
         let most = if most > 0.0 && most.is_finite() { most } else { 1.0 };
         let label = label.into();
         if is_log {
@@ -57,7 +67,10 @@ impl Axis {
                 scale: Scale::Log,
                 min,
                 max,
-                ticks: log_ticks(min, max).into_iter().map(|tick| (tick, words(tick))).collect(),
+                ticks: log_ticks(min, max)
+                    .into_iter()
+                    .map(|tick| (tick, words(tick)))
+                    .collect(),
                 has_zero: false,
             };
         }
@@ -79,6 +92,7 @@ impl Axis {
     pub fn place(&self, value: f64) -> f64 {
         let part = match self.scale {
             Scale::Log if value <= 0.0 => return 0.0,
+            Scale::Log if self.has_zero && self.max == self.min => return 1.0,
             Scale::Log if self.max > self.min => (value / self.min).ln() / (self.max / self.min).ln(),
             Scale::Linear if self.max > self.min => (value - self.min) / (self.max - self.min),
             Scale::Category => {
@@ -128,11 +142,16 @@ fn above(value: f64) -> f64 {
 
 /// Every 1, 2 and 5 where there are few decades, else the powers of ten.
 fn log_ticks(min: f64, max: f64) -> Vec<f64> {
-    let digits: &[f64] = if max / min <= 150.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+    let digits: &[f64] = if max / min <= 150.0 {
+        &[1.0, 2.0, 5.0]
+    } else {
+        &[1.0]
+    };
     let first = min.log10().floor() as i32;
     let last = max.log10().ceil() as i32;
     let all = (first..=last).flat_map(|power| digits.iter().map(move |digit| digit * 10_f64.powi(power)));
-    all.filter(|tick| (min * 0.999_999..=max * 1.000_001).contains(tick)).collect()
+    all.filter(|tick| (min * 0.999_999..=max * 1.000_001).contains(tick))
+        .collect()
 }
 
 #[cfg(test)]
@@ -166,6 +185,10 @@ mod tests {
     fn one_value_is_in_the_middle() {
         let axis = Axis::along("x", Scale::Linear, &[(10.0, "10".into())]);
         assert_eq!(axis.place(10.0), 0.5);
-        assert!(Axis::along("x", Scale::Log, &[(0.0, "0".into())]).place(0.0).is_finite());
+        assert!(
+            Axis::along("x", Scale::Log, &[(0.0, "0".into())])
+                .place(0.0)
+                .is_finite()
+        );
     }
 }

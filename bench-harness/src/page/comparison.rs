@@ -109,15 +109,29 @@ pub fn changes_table(comparison: &Comparison) -> Table {
 }
 
 fn runs_table(runs: &[Named<'_>]) -> Table {
-    let heads = ["run", "suite", "commit", "began", "machine", "other work, cores", "verified"];
+    let heads = [
+        "run",
+        "suite",
+        "commit",
+        "began",
+        "machine",
+        "other work, cores",
+        "verified",
+    ];
     let row = |(name, results): &Named<'_>| {
-        let other = results
-            .other_work
-            .map_or("–".into(), |work| format!("{:.2}", work.cores_used_by_others + work.cores_stolen));
+        let other = results.other_work.map_or("–".into(), |work| {
+            format!("{:.2}", work.cores_used_by_others + work.cores_stolen)
+        });
         let machine = format!("{}, {} cores", results.machine_text("cpu"), results.cores());
         let verified = if results.verified { "yes" } else { "NO" };
         let cells = [
-            name.as_str(), &results.name, &results.commit, &results.started, &machine, &other, verified,
+            name.as_str(),
+            &results.name,
+            &results.commit,
+            &results.started,
+            &machine,
+            &other,
+            verified,
         ];
         Row {
             cells: cells.into_iter().map(Cell::new).collect(),
@@ -172,7 +186,13 @@ fn overlaid(curve: &Curve, runs: &[Named<'_>]) -> Option<Section> {
     } else {
         "life cycles per second"
     };
-    let y = Axis::of_values(label, least, most, is_log || is_latency, if is_latency { words::time } else { many });
+    let y = Axis::of_values(
+        label,
+        least,
+        most,
+        is_log || is_latency,
+        if is_latency { words::time } else { many },
+    );
     (!lines.is_empty()).then(|| Section {
         id: curve.id.clone(),
         title: baseline.title,
@@ -200,6 +220,9 @@ mod tests {
         let runs = [("before".to_owned(), &results), ("after".to_owned(), &results)];
         let comparison = Comparison::of(&results, &results, 0.05);
         let page = page(&runs, &[("after".into(), comparison)]);
-        assert!(page.contains("before") && page.contains("0 are worse") && !page.contains("NaN"), "{page}");
+        assert!(
+            page.contains("before") && page.contains("0 are worse") && !page.contains("NaN"),
+            "{page}"
+        );
     }
 }

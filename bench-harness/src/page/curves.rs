@@ -49,7 +49,11 @@ pub fn colour(target: &str) -> usize {
 /// A section of a curve.
 pub fn section(curve: &Curve, results: &Results) -> Section {
     let (plots, table, findings) = match curve.vary {
-        Vary::Load => (vec![latency_plot(curve)], latency_table(curve), latency_findings(curve)),
+        Vary::Load => (
+            vec![latency_plot(curve)],
+            latency_table(curve),
+            latency_findings(curve),
+        ),
         Vary::Time => (memory_plots(curve), memory_table(curve), memory_findings(curve)),
         _ => {
             let mut findings = throughput_findings(curve);
@@ -152,12 +156,19 @@ fn settings(curve: &Curve) -> String {
             ("batch", Some(1.0)) => parts.push("one message per call".into()),
             ("batch", Some(n)) => parts.push(format!("batches of {n}")),
             ("body", Some(n)) => parts.push(format!("{} bodies", bytes(n))),
-            ("backlog", Some(n)) if curve.vary == Vary::Ratio => parts.push(format!("at most {} outstanding", many(n))),
+            ("backlog", Some(n)) if curve.vary == Vary::Ratio => {
+                parts.push(format!("at most {} outstanding", many(n)))
+            }
             ("backlog", Some(n)) => parts.push(format!("{} queued", many(n))),
             ("seconds", Some(n)) => parts.push(format!("{} s per pass", short(n))),
             ("passes", Some(n)) => parts.push(format!("{n} pass{}", if n == 1.0 { "" } else { "es" })),
             (name, Some(n)) => parts.push(format!("{name} {}", many(n))),
-            (name, None) => parts.push(format!("{name} {}", value.as_str().map_or_else(|| Value::to_string(value), str::to_owned))),
+            (name, None) => parts.push(format!(
+                "{name} {}",
+                value
+                    .as_str()
+                    .map_or_else(|| Value::to_string(value), str::to_owned)
+            )),
         }
     }
     parts.join(" · ")
@@ -184,7 +195,10 @@ fn commands(curve: &Curve) -> Vec<(String, String)> {
 fn points(curve: &Curve) -> Vec<&Point> {
     let mut points: Vec<&Point> = Vec::new();
     for point in curve.lines.iter().flat_map(|line| &line.points) {
-        if points.iter().all(|other| other.x != point.x || other.label != point.label) {
+        if points
+            .iter()
+            .all(|other| other.x != point.x || other.label != point.label)
+        {
             points.push(point);
         }
     }
@@ -196,7 +210,9 @@ fn points(curve: &Curve) -> Vec<&Point> {
 
 /// The point of `line` where `point` is. Two ratios may be at the same place of the axis, but not of the same name.
 fn same<'l>(line: &'l Line, point: &Point) -> Option<&'l Point> {
-    line.points.iter().find(|other| other.x == point.x && other.label == point.label)
+    line.points
+        .iter()
+        .find(|other| other.x == point.x && other.label == point.label)
 }
 
 fn x_axis(curve: &Curve) -> Axis {
@@ -210,7 +226,11 @@ fn x_axis(curve: &Curve) -> Axis {
 
 /// Where names are the axis, their number is the place: 1:1 and 2:2 are the same part.
 fn x_of(curve: &Curve, point: &Point, index: usize) -> f64 {
-    if curve.vary == Vary::Ratio { index as f64 } else { point.x }
+    if curve.vary == Vary::Ratio {
+        index as f64
+    } else {
+        point.x
+    }
 }
 
 /// A line of one figure of each point.
@@ -232,7 +252,12 @@ pub fn line(
             y: spread.median,
             low: spread.min,
             high: spread.max,
-            words: format!("{name}, {}: {} ({})", point.label, words(spread.median), words::range(spread, &words)),
+            words: format!(
+                "{name}, {}: {} ({})",
+                point.label,
+                words(spread.median),
+                words::range(spread, &words)
+            ),
         });
     }
     PlotLine {
@@ -247,8 +272,14 @@ pub fn line(
 pub fn extent(lines: &[PlotLine]) -> (f64, f64, bool) {
     let all = || lines.iter().flat_map(|line| &line.points);
     let most = all().map(|point| point.high).fold(0.0, f64::max);
-    let least = all().map(|point| point.low).filter(|&low| low > 0.0).fold(f64::INFINITY, f64::min);
-    let least_median = all().map(|point| point.y).filter(|&y| y > 0.0).fold(f64::INFINITY, f64::min);
+    let least = all()
+        .map(|point| point.low)
+        .filter(|&low| low > 0.0)
+        .fold(f64::INFINITY, f64::min);
+    let least_median = all()
+        .map(|point| point.y)
+        .filter(|&y| y > 0.0)
+        .fold(f64::INFINITY, f64::min);
     let most_median = all().map(|point| point.y).fold(0.0, f64::max);
     (least, most, most_median > 40.0 * least_median)
 }
@@ -257,7 +288,16 @@ fn throughput_plot(curve: &Curve) -> Plot {
     let lines: Vec<PlotLine> = curve
         .lines
         .iter()
-        .map(|it| line(curve, it, it.target.clone(), Stroke::Solid, Point::rate, words::rate))
+        .map(|it| {
+            line(
+                curve,
+                it,
+                it.target.clone(),
+                Stroke::Solid,
+                Point::rate,
+                words::rate,
+            )
+        })
         .collect();
     let (least, most, is_log) = extent(&lines);
     Plot {
@@ -296,7 +336,12 @@ fn throughput_table(curve: &Curve) -> Table {
         heads.extend(rivals(curve).map(|rival| format!("epoq over {}", rival.target)));
     }
     if has_bytes {
-        heads.extend(curve.lines.iter().map(|line| format!("{}: bytes per message", line.target)));
+        heads.extend(
+            curve
+                .lines
+                .iter()
+                .map(|line| format!("{}: bytes per message", line.target)),
+        );
     }
     let row = |point: &&Point| {
         let mut cells = vec![Cell::new(point.label.clone())];
@@ -308,7 +353,9 @@ fn throughput_table(curve: &Curve) -> Table {
         );
         if let Some(own) = ledger.map(|ledger| same(ledger, point)) {
             cells.extend(rivals(curve).map(|rival| {
-                let over = own.zip(same(rival, point)).and_then(|(own, rival)| own.over(rival));
+                let over = own
+                    .zip(same(rival, point))
+                    .and_then(|(own, rival)| own.over(rival));
                 Cell::of(over, words::ratio)
             }));
         }
@@ -335,7 +382,11 @@ fn throughput_findings(curve: &Curve) -> Vec<String> {
     };
     let points = points(curve);
     let mut sentences = Vec::new();
-    let on_cores: Vec<&Point> = points.iter().copied().filter(|point| !point.oversubscribed).collect();
+    let on_cores: Vec<&Point> = points
+        .iter()
+        .copied()
+        .filter(|point| !point.oversubscribed)
+        .collect();
     if let (Some(first), Some(last)) = (on_cores.first(), on_cores.last())
         && first.label != last.label
         && curve.vary != Vary::Ratio
@@ -360,7 +411,9 @@ fn throughput_findings(curve: &Curve) -> Vec<String> {
         let mut least = f64::INFINITY;
         let mut most: f64 = 0.0;
         for point in &points {
-            let over = same(ledger, point).zip(same(rival, point)).and_then(|(own, rival)| own.over(rival));
+            let over = same(ledger, point)
+                .zip(same(rival, point))
+                .and_then(|(own, rival)| own.over(rival));
             let Some(over) = over else { continue };
             least = least.min(over.median);
             most = most.max(over.median);
@@ -375,7 +428,11 @@ fn throughput_findings(curve: &Curve) -> Vec<String> {
         };
         if lost.is_empty() {
             if least.is_finite() {
-                wins.push(format!("{name} everywhere ({} to {})", words::ratio(least), words::ratio(most)));
+                wins.push(format!(
+                    "{name} everywhere ({} to {})",
+                    words::ratio(least),
+                    words::ratio(most)
+                ));
             }
         } else {
             let worst = lost.iter().map(|(_, over)| *over).fold(f64::INFINITY, f64::min);
@@ -385,25 +442,37 @@ fn throughput_findings(curve: &Curve) -> Vec<String> {
             } else {
                 format!("at {}", words::list(&places))
             };
-            losses.push(format!("{name} {places}, at worst {} of it", words::ratio(worst).replace('×', "")));
+            losses.push(format!(
+                "{name} {places}, at worst {} of it",
+                words::ratio(worst).replace('×', "")
+            ));
         }
     }
     if !wins.is_empty() {
-        sentences.push(format!("It is ahead of {}.", words::list(&wins)));
+        sentences.push(format!("The ledger is ahead of {}.", words::list(&wins)));
     }
     if !losses.is_empty() {
-        sentences.push(format!("It loses to {}.", losses.join("; to ")));
+        sentences.push(format!("The ledger loses to {}.", losses.join("; to ")));
     }
     sentences
 }
 
 fn bytes_finding(curve: &Curve) -> Option<String> {
     let of_line = |line: &Line| {
-        let last = line.points.iter().rev().find_map(|point| Some((point, point.bytes_per_message()?)));
+        let last = line
+            .points
+            .iter()
+            .rev()
+            .find_map(|point| Some((point, point.bytes_per_message()?)));
         last.map(|(point, bytes)| format!("{}: {bytes:.0} B with {} queued", line.target, point.label))
     };
     let each: Vec<String> = curve.lines.iter().filter_map(of_line).collect();
-    (!each.is_empty()).then(|| format!("Resident memory of each message beyond its body: {}.", each.join(", ")))
+    (!each.is_empty()).then(|| {
+        format!(
+            "Resident memory of each message beyond its body: {}.",
+            each.join(", ")
+        )
+    })
 }
 
 /// Name, and how to find it.
@@ -421,14 +490,27 @@ fn latency_plot(curve: &Curve) -> Plot {
     for it in &curve.lines {
         for (stroke, (name, quantile)) in [Stroke::Dotted, Stroke::Solid].into_iter().zip(QUANTILES) {
             let name = format!("{} {name}", it.target);
-            lines.push(line(curve, it, name, stroke, |point| point.latency(quantile), words::time));
+            lines.push(line(
+                curve,
+                it,
+                name,
+                stroke,
+                |point| point.latency(quantile),
+                words::time,
+            ));
         }
     }
     let (least, most, _) = extent(&lines);
     Plot {
         about: "Latency by arrivals in percent of capacity".into(),
         x: x_axis(curve),
-        y: Axis::of_values("latency from intended arrival to deletion", least, most, true, words::time),
+        y: Axis::of_values(
+            "latency from intended arrival to deletion",
+            least,
+            most,
+            true,
+            words::time,
+        ),
         zone: None,
         lines,
     }
@@ -438,7 +520,11 @@ fn latency_table(curve: &Curve) -> Table {
     let mut heads = vec![curve.axis.clone()];
     for line in &curve.lines {
         heads.push(format!("{}: arrivals", line.target));
-        heads.extend(QUANTILES.iter().map(|(name, _)| format!("{} {name}", line.target)));
+        heads.extend(
+            QUANTILES
+                .iter()
+                .map(|(name, _)| format!("{} {name}", line.target)),
+        );
     }
     let row = |point: &&Point| {
         let mut cells = vec![Cell::new(point.label.clone())];
@@ -466,10 +552,16 @@ fn latency_table(curve: &Curve) -> Table {
 fn latency_findings(curve: &Curve) -> Vec<String> {
     let mut sentences = Vec::new();
     for line in &curve.lines {
-        let (Some(capacity), Some(first), Some(last)) = (line.capacity, line.points.first(), line.points.last()) else {
+        let (Some(capacity), Some(first), Some(last)) =
+            (line.capacity, line.points.first(), line.points.last())
+        else {
             continue;
         };
-        let p99 = |point: &Point| point.latency(|latency| latency.p99).map_or("–".into(), |p99| words::time(p99.median));
+        let p99 = |point: &Point| {
+            point
+                .latency(|latency| latency.p99)
+                .map_or("–".into(), |p99| words::time(p99.median))
+        };
         sentences.push(format!(
             "{} can take {}; its p99 is {} at {} of that and {} at {}.",
             line.target,
@@ -485,8 +577,15 @@ fn latency_findings(curve: &Curve) -> Vec<String> {
         let slower: Vec<String> = points(curve)
             .into_iter()
             .filter(|point| {
-                let p99 = |line: &Line| same(line, point)?.latency(|latency| latency.p99).map(|p99| p99.median);
-                ledger.and_then(p99).zip(p99(rival)).is_some_and(|(own, rival)| own > rival)
+                let p99 = |line: &Line| {
+                    same(line, point)?
+                        .latency(|latency| latency.p99)
+                        .map(|p99| p99.median)
+                };
+                ledger
+                    .and_then(p99)
+                    .zip(p99(rival))
+                    .is_some_and(|(own, rival)| own > rival)
             })
             .map(|point| point.label.clone())
             .collect();
@@ -544,15 +643,25 @@ fn memory_plots(curve: &Curve) -> Vec<Plot> {
                 });
             }
         };
-        add(format!("{}, own count", it.target), colour(&it.target), |reading| reading.target_bytes);
-        add(format!("{}: process", it.target), 6, |reading| reading.resident_bytes);
+        add(
+            format!("{}, own count", it.target),
+            colour(&it.target),
+            |reading| reading.target_bytes,
+        );
+        add(format!("{}: process", it.target), 6, |reading| {
+            reading.resident_bytes
+        });
     }
     if lines.is_empty() {
         return Vec::new();
     }
     let (least, most, _) = extent(&lines);
     let x = Axis::of_values(curve.axis.clone(), 0.0, end, false, short);
-    let x = Axis { max: end.max(1e-3), ticks: x.ticks.into_iter().filter(|tick| tick.0 <= end * 1.001).collect(), ..x };
+    let x = Axis {
+        max: end.max(1e-3),
+        ticks: x.ticks.into_iter().filter(|tick| tick.0 <= end * 1.001).collect(),
+        ..x
+    };
     vec![Plot {
         about: "Memory over time".into(),
         x,
@@ -563,14 +672,19 @@ fn memory_plots(curve: &Curve) -> Vec<Plot> {
 }
 
 fn memory_table(curve: &Curve) -> Table {
-    let heads = ["target", "after", "messages", "own count", "process"].map(str::to_owned).to_vec();
+    let heads = ["target", "after", "messages", "own count", "process"]
+        .map(str::to_owned)
+        .to_vec();
     let mut rows = Vec::new();
     for line in &curve.lines {
         let readings = thinned(line);
         let last = readings.len().saturating_sub(1);
         for part in 0..=4_usize {
-            let Some(reading) = readings.get(last * part / 4) else { continue };
-            let of = |figure: Option<u64>| Cell::new(figure.map_or("–".into(), |figure| bytes(figure as f64)));
+            let Some(reading) = readings.get(last * part / 4) else {
+                continue;
+            };
+            let of =
+                |figure: Option<u64>| Cell::new(figure.map_or("–".into(), |figure| bytes(figure as f64)));
             rows.push(Row {
                 cells: vec![
                     Cell::new(line.target.clone()),
@@ -590,14 +704,20 @@ fn memory_findings(curve: &Curve) -> Vec<String> {
     let mut sentences = Vec::new();
     for line in &curve.lines {
         let readings = thinned(line);
-        let own: Vec<f64> = readings.iter().filter_map(|reading| reading.target_bytes.map(|bytes| bytes as f64)).collect();
+        let own: Vec<f64> = readings
+            .iter()
+            .filter_map(|reading| reading.target_bytes.map(|bytes| bytes as f64))
+            .collect();
         let quarter = own.len() / 4;
         let (Some(last), true) = (readings.last(), quarter > 0) else {
             continue;
         };
         let middle = |part: &[f64]| Spread::of(part.iter().copied()).map_or(0.0, |spread| spread.median);
         // The first quarter is warming up: the second is what the last is held against.
-        let (before, after) = (middle(&own[quarter..2 * quarter]), middle(&own[own.len() - quarter..]));
+        let (before, after) = (
+            middle(&own[quarter..2 * quarter]),
+            middle(&own[own.len() - quarter..]),
+        );
         sentences.push(format!(
             "{}: {} messages in {:.0} s; its own count was {} in the second quarter of the time and {} in the last ({}).",
             line.target,
@@ -628,18 +748,36 @@ mod tests {
         for curve in &results.curves {
             let section = section(curve, &results);
             assert!(!section.plots.is_empty(), "{}", curve.id);
-            assert!(section.sentences.len() >= 2, "{}: {:?}", curve.id, section.sentences);
+            assert!(
+                section.sentences.len() >= 2,
+                "{}: {:?}",
+                curve.id,
+                section.sentences
+            );
             assert!(!section.table.rows.is_empty(), "{}", curve.id);
             let columns = section.table.heads.len();
-            assert!(section.table.rows.iter().all(|row| row.cells.len() == columns), "{}", curve.id);
-            assert!(section.commands.iter().all(|(_, command)| command.starts_with("epoq-bench ")));
+            assert!(
+                section.table.rows.iter().all(|row| row.cells.len() == columns),
+                "{}",
+                curve.id
+            );
+            assert!(
+                section
+                    .commands
+                    .iter()
+                    .all(|(_, command)| command.starts_with("epoq-bench "))
+            );
         }
     }
 
     #[test]
     fn a_loss_is_said() {
         let mut results = sample();
-        let curve = results.curves.iter_mut().find(|curve| curve.id == "batch").unwrap();
+        let curve = results
+            .curves
+            .iter_mut()
+            .find(|curve| curve.id == "batch")
+            .unwrap();
         for line in &mut curve.lines {
             let times = if line.target == LEDGER { 1000.0 } else { 1.0 };
             for pass in line.points.iter_mut().flat_map(|point| &mut point.passes) {
@@ -648,6 +786,9 @@ mod tests {
         }
         let curve = results.curve("batch").unwrap();
         let sentences = section(curve, &results).sentences.join(" ");
-        assert!(sentences.contains("It loses to") && sentences.contains("everywhere"), "{sentences}");
+        assert!(
+            sentences.contains("The ledger loses to") && sentences.contains("everywhere"),
+            "{sentences}"
+        );
     }
 }

@@ -78,16 +78,52 @@ struct Rivalry {
 const RIVALRIES: &[Rivalry] = &[
     rivalry("threads", 1.0, "life cycle, 1 thread", "crossbeam-channel", 0.6),
     rivalry("threads", 1.0, "life cycle, 1 thread", "locked", 1.8),
-    rivalry("turn", 64.0, "life cycle, 1 thread, turns of 64", "crossbeam-channel", 1.0),
+    rivalry(
+        "turn",
+        64.0,
+        "life cycle, 1 thread, turns of 64",
+        "crossbeam-channel",
+        1.0,
+    ),
     rivalry("turn", 64.0, "life cycle, 1 thread, turns of 64", "locked", 3.0),
-    rivalry("batch", 10.0, "life cycle, 1 thread, batches of 10", "crossbeam-channel", 2.5),
-    rivalry("batch", 10.0, "life cycle, 1 thread, batches of 10", "locked", 5.0),
+    rivalry(
+        "batch",
+        10.0,
+        "life cycle, 1 thread, batches of 10",
+        "crossbeam-channel",
+        2.5,
+    ),
+    rivalry(
+        "batch",
+        10.0,
+        "life cycle, 1 thread, batches of 10",
+        "locked",
+        5.0,
+    ),
     rivalry("threads", 2.0, "life cycle, 2 threads", "locked", 4.5),
-    rivalry("threads-batch-10", 2.0, "life cycle, 2 threads, batches of 10", "locked", 10.0),
-    rivalry("in-flight", 1e6, "1 M in flight, 1 thread, batches of 10", "locked", 20.0),
+    rivalry(
+        "threads-batch-10",
+        2.0,
+        "life cycle, 2 threads, batches of 10",
+        "locked",
+        10.0,
+    ),
+    rivalry(
+        "in-flight",
+        1e6,
+        "1 M in flight, 1 thread, batches of 10",
+        "locked",
+        20.0,
+    ),
     Rivalry {
         setting: Some(("threads", 2.0)),
-        ..rivalry("groups", 1e4, "FIFO, 10,000 groups, 2 threads, batches of 10", "locked-fifo", 6.0)
+        ..rivalry(
+            "groups",
+            1e4,
+            "FIFO, 10,000 groups, 2 threads, batches of 10",
+            "locked-fifo",
+            6.0,
+        )
     },
 ];
 
@@ -106,9 +142,30 @@ const fn rivalry(curve: &'static str, x: f64, what: &'static str, rival: &'stati
 type OwnRatio = (&'static str, f64, f64, &'static str, &'static str, f64);
 
 const OWN: &[OwnRatio] = &[
-    ("threads-batch-10", 2.0, 1.0, "2 threads, batches of 10", "epoq on 1 thread", 1.9),
-    ("backlog", 1e7, 0.0, "10 M queued, batches of 10", "epoq with none queued", 0.83),
-    ("in-flight", 1e6, 0.0, "1 M in flight, batches of 10", "epoq with none in flight", 0.83),
+    (
+        "threads-batch-10",
+        2.0,
+        1.0,
+        "2 threads, batches of 10",
+        "epoq on 1 thread",
+        1.9,
+    ),
+    (
+        "backlog",
+        1e7,
+        0.0,
+        "10 M queued, batches of 10",
+        "epoq with none queued",
+        0.83,
+    ),
+    (
+        "in-flight",
+        1e6,
+        0.0,
+        "1 M in flight, batches of 10",
+        "epoq with none in flight",
+        0.83,
+    ),
 ];
 
 const LEDGER: &str = "epoq";
@@ -117,7 +174,11 @@ const LEDGER: &str = "epoq";
 pub fn of(results: &Results) -> Vec<Headline> {
     let mut headlines = Vec::new();
     for rivalry in RIVALRIES {
-        headlines.extend(results.curve(rivalry.curve).and_then(|curve| over_rival(curve, rivalry)));
+        headlines.extend(
+            results
+                .curve(rivalry.curve)
+                .and_then(|curve| over_rival(curve, rivalry)),
+        );
     }
     for own in OWN {
         headlines.extend(results.curve(own.0).and_then(|curve| over_itself(curve, own)));
@@ -188,9 +249,15 @@ mod tests {
     fn the_samples_aims_are_found() {
         let results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
         let headlines = of(&results);
-        assert!(headlines.iter().any(|headline| headline.over == "locked"), "{headlines:?}");
+        assert!(
+            headlines.iter().any(|headline| headline.over == "locked"),
+            "{headlines:?}"
+        );
         for headline in &headlines {
-            assert!(headline.figure.min <= headline.figure.median && headline.figure.median <= headline.figure.max);
+            assert!(
+                headline.figure.min <= headline.figure.median
+                    && headline.figure.median <= headline.figure.max
+            );
             assert!(headline.command.starts_with("epoq-bench "));
         }
     }

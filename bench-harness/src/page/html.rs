@@ -86,8 +86,15 @@ fn tiles(results: &Results) -> Markup {
     let ledger = |id: &str| results.curve(id).and_then(|curve| curve.line("epoq"));
     let rate = |id: &str, x: f64| Some(words::rate(ledger(id)?.at(x)?.rate()?.median));
     let bytes_each = || {
-        let point = ledger("backlog")?.points.iter().rev().find(|point| point.bytes_per_message().is_some())?;
-        Some((format!("{:.0} B", point.bytes_per_message()?), point.label.clone()))
+        let point = ledger("backlog")?
+            .points
+            .iter()
+            .rev()
+            .find(|point| point.bytes_per_message().is_some())?;
+        Some((
+            format!("{:.0} B", point.bytes_per_message()?),
+            point.label.clone(),
+        ))
     };
     let over_locked = || {
         let curve = results.curve("threads")?;
@@ -123,7 +130,12 @@ pub fn limits(results: &Results) -> Vec<String> {
             if cores == 1 { "" } else { "s" }
         ));
     }
-    if results.machine.get("virtual_machine").and_then(serde_json::Value::as_bool) == Some(true) {
+    if results
+        .machine
+        .get("virtual_machine")
+        .and_then(serde_json::Value::as_bool)
+        == Some(true)
+    {
         limits.push(
             "A virtual machine: its cores may be the two halves of one, its clock and its caches are shared with guests that nobody here can see. \
              Read ratios, whose two sides ran in turn, rather than speeds."
@@ -160,7 +172,16 @@ pub fn limits(results: &Results) -> Vec<String> {
 fn machine(results: &Results) -> Markup {
     let memory = results.machine_number("memory_bytes").map(bytes);
     let known = [
-        "cpu", "cores", "memory_bytes", "kernel", "virtual_machine", "rustc", "target", "flags", "allocator", "pinned",
+        "cpu",
+        "cores",
+        "memory_bytes",
+        "kernel",
+        "virtual_machine",
+        "rustc",
+        "target",
+        "flags",
+        "allocator",
+        "pinned",
     ];
     let findings = results.findings();
     html! {
@@ -206,14 +227,17 @@ fn aims(headlines: &[Headline]) -> Markup {
         h2 id="aims" { "Aims" }
         p { (met) " of " (headlines.len()) " are met. Ratios are the ledger's throughput over the other's, pass by pass." }
         div.scroll { table {
-            thead { tr { th { "what" } th { "over" } th { "median" } th { "range" } th { "aim" } th { "met" } } }
+            thead { tr { th { "what" } th { "median" } th { "aim" } th { "met" } } }
             tbody {
                 @for headline in headlines {
                     tr {
-                        td.wrap { (headline.what) }
-                        td { (if headline.over.is_empty() { "–" } else { &headline.over }) }
-                        td { strong { (headline.words(headline.figure.median)) } }
-                        td { span.range { (words::range(headline.figure, |figure| headline.words(figure))) } }
+                        td.wrap { (headline.what) @if !headline.over.is_empty() { span.range { "over " (headline.over) } } }
+                        td {
+                            strong { (headline.words(headline.figure.median)) }
+                            @if headline.figure.min < headline.figure.max {
+                                span.range { (words::range(headline.figure, |figure| headline.words(figure))) }
+                            }
+                        }
                         td { (headline.aim_words()) }
                         td { @if headline.is_met() { span.yes { "yes" } } @else { span.no { "no" } } }
                     }
@@ -270,7 +294,10 @@ mod tests {
         for outside in ["<script", "http://", "https://", "<img", "@import", "url("] {
             assert!(!page.contains(outside), "{outside}");
         }
-        let place = |words: &str| page.find(words).unwrap_or_else(|| panic!("no {words} in the page"));
+        let place = |words: &str| {
+            page.find(words)
+                .unwrap_or_else(|| panic!("no {words} in the page"))
+        };
         assert!(place("id=\"machine\"") < place("id=\"again\""));
         assert!(place("id=\"again\"") < place("id=\"curves\""));
         assert!(!page.contains("NaN"));
@@ -281,7 +308,9 @@ mod tests {
     fn a_wrong_answer_is_not_hidden() {
         let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
         results.verified = false;
-        results.curves[0].lines[0].points[0].findings.push("3 messages lost".into());
+        results.curves[0].lines[0].points[0]
+            .findings
+            .push("3 messages lost".into());
         let page = page(&results);
         assert!(page.contains("Not verified") && page.contains("3 messages lost"));
     }

@@ -53,7 +53,11 @@ pub fn summary(results: &Results, page: &str) -> String {
                 text,
                 "| {} | {} | **{}** | {} | {} | {} | {} |",
                 headline.what,
-                if headline.over.is_empty() { "–" } else { &headline.over },
+                if headline.over.is_empty() {
+                    "–"
+                } else {
+                    &headline.over
+                },
                 headline.words(headline.figure.median),
                 words::range(headline.figure, |figure| headline.words(figure)),
                 headline.aim_words(),
@@ -78,7 +82,11 @@ pub fn summary(results: &Results, page: &str) -> String {
 /// A table.
 pub fn table(text: &mut String, table: &Table) {
     let _ = writeln!(text, "| {} |", table.heads.join(" | "));
-    let _ = writeln!(text, "|---{}|", "|--:".repeat(table.heads.len().saturating_sub(1)));
+    let _ = writeln!(
+        text,
+        "|---{}|",
+        "|--:".repeat(table.heads.len().saturating_sub(1))
+    );
     for row in &table.rows {
         let cells: Vec<String> = row
             .cells
@@ -86,7 +94,10 @@ pub fn table(text: &mut String, table: &Table) {
             .enumerate()
             .map(|(index, cell)| {
                 let mark = if row.is_over && index == 0 { " \\*" } else { "" };
-                let range = cell.range.as_ref().map_or(String::new(), |range| format!(" ({range})"));
+                let range = cell
+                    .range
+                    .as_ref()
+                    .map_or(String::new(), |range| format!(" ({range})"));
                 format!("{}{mark}{range}", cell.text)
             })
             .collect();
@@ -103,7 +114,11 @@ mod tests {
         let results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
         let text = summary(&results, "index.html");
         for section in html::sections(&results) {
-            assert!(text.contains(&format!("## {}", section.title)), "{}", section.title);
+            assert!(
+                text.contains(&format!("## {}", section.title)),
+                "{}",
+                section.title
+            );
         }
         assert!(text.find("Limits:").unwrap() < text.find("## Aims").unwrap());
         assert!(!text.contains("NaN"));

@@ -77,6 +77,8 @@ pub struct Zone {
 /// Of the names above a plot: where their first row is, and how far it is to the next.
 const FIRST_ROW: f64 = 35.0;
 const ROW: f64 = 16.0;
+/// The width of a letter of a name, about.
+const BOLD_LETTER: f64 = 8.3;
 
 /// What a plot is made to fit.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +98,7 @@ const WIDE: Frame = Frame {
     width: 960.0,
     height: 400.0,
     left: 66.0,
-    right: 150.0,
+    right: 110.0,
     top: 30.0,
     bottom: 50.0,
     class: "plot wide",
@@ -124,11 +126,26 @@ impl Plot {
     }
 
     fn draw_in(&self, frame: &Frame) -> Markup {
-        // Each further row of names above pushes the plot down.
-        let rows = self.places_above(frame).last().map_or(0.0, |place| (place.2 - FIRST_ROW) / ROW);
+        // Each further row of names above pushes the plot down; names beside take what the longest needs.
+        let rows = self
+            .places_above(frame)
+            .last()
+            .map_or(0.0, |place| (place.2 - FIRST_ROW) / ROW);
+        let longest = self
+            .lines
+            .iter()
+            .map(|line| line.name.chars().count())
+            .max()
+            .unwrap_or(0);
+        let right = if frame.has_room_beside() {
+            (longest as f64 * BOLD_LETTER + 28.0).max(frame.right)
+        } else {
+            frame.right
+        };
         let frame = &Frame {
             top: frame.top + rows * ROW,
             height: frame.height + rows * ROW,
+            right,
             ..*frame
         };
         let (right, bottom) = (frame.width - frame.right, frame.height - frame.bottom);
@@ -201,7 +218,11 @@ impl Plot {
         if self.x.scale != Scale::Category {
             return 0.0;
         }
-        let at = self.lines.iter().position(|other| std::ptr::eq(other, line)).unwrap_or(0);
+        let at = self
+            .lines
+            .iter()
+            .position(|other| std::ptr::eq(other, line))
+            .unwrap_or(0);
         (at as f64 - (self.lines.len() as f64 - 1.0) / 2.0) * 13.0
     }
 
@@ -233,7 +254,11 @@ impl Plot {
             .lines
             .iter()
             .filter(|line| !line.name.is_empty())
-            .filter_map(|line| line.points.last().map(|point| (py(point.y), px(point.x) + self.shift(line), line)))
+            .filter_map(|line| {
+                line.points
+                    .last()
+                    .map(|point| (py(point.y), px(point.x) + self.shift(line), line))
+            })
             .collect();
         places.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut heights: Vec<f64> = places.iter().map(|place| place.0).collect();
@@ -288,7 +313,7 @@ impl Plot {
 impl Frame {
     /// Whether there is room for names beside the plot.
     fn has_room_beside(&self) -> bool {
-        self.right > 100.0
+        self.right >= 100.0
     }
 }
 
@@ -299,9 +324,13 @@ fn marker(colour: usize, is_hollow: bool, x: f64, y: f64, words: &str) -> Markup
     let title = html! { @if !words.is_empty() { title { (words) } } };
     match colour % 4 {
         0 => html! { circle class=(class) cx=(x) cy=(y) r="4.5" { (title) } },
-        1 => html! { rect class=(class) x=(round(x - 4.0)) y=(round(y - 4.0)) width="8" height="8" { (title) } },
+        1 => {
+            html! { rect class=(class) x=(round(x - 4.0)) y=(round(y - 4.0)) width="8" height="8" { (title) } }
+        }
         2 => html! { path class=(class) d=(format!("M{x} {}l5.2 9h-10.4Z", round(y - 5.5))) { (title) } },
-        _ => html! { path class=(class) d=(format!("M{x} {}l5.5 5.5l-5.5 5.5l-5.5 -5.5Z", round(y - 5.5))) { (title) } },
+        _ => {
+            html! { path class=(class) d=(format!("M{x} {}l5.5 5.5l-5.5 5.5l-5.5 -5.5Z", round(y - 5.5))) { (title) } }
+        }
     }
 }
 
@@ -362,7 +391,10 @@ mod tests {
             let y: f64 = number.split('"').next().unwrap().parse().unwrap();
             assert!((0.0..=WIDE.height).contains(&y), "{y} in {svg}");
         }
-        assert!(svg.contains("&lt;1&gt;") && !svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        assert!(
+            svg.contains("&lt;1&gt;") && !svg.contains("NaN") && !svg.contains("inf"),
+            "{svg}"
+        );
     }
 
     #[test]
@@ -371,7 +403,16 @@ mod tests {
         let heights: Vec<f64> = svg
             .split("class=\"name")
             .skip(1)
-            .map(|rest| rest.split(" y=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap())
+            .map(|rest| {
+                rest.split(" y=\"")
+                    .nth(1)
+                    .unwrap()
+                    .split('"')
+                    .next()
+                    .unwrap()
+                    .parse()
+                    .unwrap()
+            })
             .collect();
         assert_eq!(heights.len(), 2);
         assert!((heights[0] - heights[1]).abs() >= 16.9, "{heights:?}");

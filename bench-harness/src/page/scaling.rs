@@ -34,7 +34,11 @@ pub fn section(curve: &Curve, results: &Results) -> Option<Section> {
         predicted = vec![2.0 * cores];
     }
     let batch = curve.setting("batch").unwrap_or(1.0);
-    let batches = if batch > 1.0 { format!(", batches of {batch}") } else { String::new() };
+    let batches = if batch > 1.0 {
+        format!(", batches of {batch}")
+    } else {
+        String::new()
+    };
     let mut sentences = vec![format!(
         "X(N) = λN / (1 + σ(N − 1) + κN(N − 1)), fitted to the points that had a core for each thread by least squares of relative errors, \
          with σ and κ not below 0. Everything to the right of {cores} threads is a prediction and was not measured."
@@ -129,7 +133,12 @@ fn plot(fits: &[(&Line, Fit)], cores: f64, predicted: &[f64]) -> Plot {
                         y: rate.median,
                         low: rate.min,
                         high: rate.max,
-                        words: format!("{}, {} threads, measured: {}", line.target, point.x, words::rate(rate.median)),
+                        words: format!(
+                            "{}, {} threads, measured: {}",
+                            line.target,
+                            point.x,
+                            words::rate(rate.median)
+                        ),
                     })
                 })
                 .collect(),
@@ -168,7 +177,13 @@ fn table(fits: &[(&Line, Fit)], predicted: &[f64]) -> Table {
                 let (a, b) = (words(a.min(b)), words(a.max(b)));
                 Cell::new(if a == b { a } else { format!("{a} to {b}") })
             };
-            let coefficient = |value: f64| if value == 0.0 { "0".to_owned() } else { format!("{value:.4}") };
+            let coefficient = |value: f64| {
+                if value == 0.0 {
+                    "0".to_owned()
+                } else {
+                    format!("{value:.4}")
+                }
+            };
             let peak = |law: Law| law.peak().map(|peak| format!("{peak:.0}"));
             let peaks = match (peak(a), peak(b)) {
                 (None, None) => "none".to_owned(),
@@ -196,7 +211,10 @@ fn table(fits: &[(&Line, Fit)], predicted: &[f64]) -> Table {
                     words::range(spread, words::rate)
                 })
             }));
-            Row { cells, is_over: false }
+            Row {
+                cells,
+                is_over: false,
+            }
         })
         .collect();
     Table { heads, rows }
@@ -210,7 +228,14 @@ mod tests {
     fn a_prediction_says_that_it_is_one() {
         let results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
         let section = section(results.curve("threads").unwrap(), &results).unwrap();
-        assert!(section.plots[0].zone.as_ref().unwrap().words.contains("not measured"));
+        assert!(
+            section.plots[0]
+                .zone
+                .as_ref()
+                .unwrap()
+                .words
+                .contains("not measured")
+        );
         assert!(section.sentences[0].contains("prediction"));
         assert!(section.table.heads.iter().any(|head| head == "predicted at 64"));
     }
@@ -218,7 +243,11 @@ mod tests {
     #[test]
     fn threads_that_take_turns_are_not_fitted() {
         let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
-        let curve = results.curves.iter_mut().find(|curve| curve.id == "threads").unwrap();
+        let curve = results
+            .curves
+            .iter_mut()
+            .find(|curve| curve.id == "threads")
+            .unwrap();
         for point in curve.lines.iter_mut().flat_map(|line| &mut line.points) {
             point.oversubscribed = true;
         }

@@ -59,6 +59,9 @@ impl Cell {
 /// `9.1–12.4`
 pub fn range(spread: Spread, words: impl Fn(f64) -> String) -> String {
     let (low, high) = (words(spread.min), words(spread.max));
+    if let (Some(low), true) = (low.strip_suffix('×'), high.ends_with('×')) {
+        return format!("{low}–{high}");
+    }
     // A unit that both have is said once.
     match (low.split_once(' '), high.split_once(' ')) {
         (Some((number, unit)), Some((_, other))) if unit == other => format!("{number}–{high}"),
@@ -69,7 +72,11 @@ pub fn range(spread: Spread, words: impl Fn(f64) -> String) -> String {
 /// Messages per second: `12.3 M/s`.
 pub fn rate(per_second: f64) -> String {
     let words = many(three_digits(per_second));
-    if words.contains(' ') { words + "/s" } else { words + " /s" }
+    if words.contains(' ') {
+        words + "/s"
+    } else {
+        words + " /s"
+    }
 }
 
 /// One over another: `1.27`.
@@ -83,7 +90,9 @@ pub fn ratio(ratio: f64) -> String {
 
 /// Nanoseconds: `1.5 µs`.
 pub fn time(nanoseconds: f64) -> String {
-    let words = human(std::time::Duration::from_nanos(three_digits(nanoseconds).max(0.0) as u64));
+    let words = human(std::time::Duration::from_nanos(
+        three_digits(nanoseconds).max(0.0) as u64,
+    ));
     match words.split_once(' ') {
         Some((number, unit)) => match number.parse() {
             Ok(number) => format!("{} {unit}", short(number)),
@@ -127,9 +136,18 @@ mod tests {
 
     #[test]
     fn figures_in_words() {
-        assert_eq!((rate(12_345_678.0), rate(1e4), rate(12.0)), ("12.3 M/s".into(), "10 k/s".into(), "12 /s".into()));
-        assert_eq!((ratio(0.413), ratio(12.345), ratio(123.0)), ("0.41×".into(), "12.3×".into(), "123×".into()));
-        assert_eq!((time(12.0), time(1_500.0), time(2.34e6)), ("12 ns".into(), "1.5 µs".into(), "2.34 ms".into()));
+        assert_eq!(
+            (rate(12_345_678.0), rate(1e4), rate(12.0)),
+            ("12.3 M/s".into(), "10 k/s".into(), "12 /s".into())
+        );
+        assert_eq!(
+            (ratio(0.413), ratio(12.345), ratio(123.0)),
+            ("0.41×".into(), "12.3×".into(), "123×".into())
+        );
+        assert_eq!(
+            (time(12.0), time(1_500.0), time(2.34e6)),
+            ("12 ns".into(), "1.5 µs".into(), "2.34 ms".into())
+        );
         assert_eq!((gain(0.051), gain(-0.2)), ("+5.1 %".into(), "−20.0 %".into()));
         let spread = Spread {
             median: 2e6,
@@ -137,6 +155,12 @@ mod tests {
             max: 3e6,
         };
         assert_eq!(range(spread, rate), "1–3 M/s");
+        let spread = Spread {
+            median: 1.2,
+            min: 1.1,
+            max: 1.3,
+        };
+        assert_eq!(range(spread, ratio), "1.10–1.30×");
         assert_eq!(list(&["a".into(), "b".into(), "c".into()]), "a, b and c");
     }
 }

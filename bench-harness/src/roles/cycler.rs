@@ -1,6 +1,6 @@
 //! Send, receive, delete: the scenarios `lifecycle`, `backlog`, `inflight` and `redelivery`.
 
-use crate::{hand::Hand, target::Session};
+use crate::{hand::Hand, plan::Plan, target::Session};
 
 /// Runs life cycles until told to stop.
 pub(crate) fn run<S: Session>(hand: &mut Hand<'_, S::Handle>, session: &mut S) {
@@ -48,11 +48,10 @@ fn in_turns<const ONE: bool, S: Session>(hand: &mut Hand<'_, S::Handle>, session
 fn unevenly<const ONE: bool, S: Session>(hand: &mut Hand<'_, S::Handle>, session: &mut S, share: f64) {
     let chunk = Hand::<S::Handle>::CHUNK;
     let batch = hand.batch::<ONE>();
-    // What may be outstanding: enough that nobody waits for the others' counters, which are published once in a chunk.
-    let outstanding_max = (16 * chunk * batch * hand.plan.topology.threads()) as u64;
     while hand.goes_on() {
         let received = hand.shared.sum(|seat| &seat.received);
-        let allowed = (share * (received + outstanding_max) as f64) as u64;
+        // So much may be outstanding that nobody waits for a thread that is off its core for a moment.
+        let allowed = (share * (received + Plan::OUTSTANDING) as f64) as u64;
         let allowed = allowed.saturating_sub(hand.sent_count()) as usize / batch;
         let sends = allowed.min(2 * chunk);
         for _ in 0..sends {

@@ -189,9 +189,12 @@ impl Vary {
         };
         if self == Self::Ratio {
             let (producers, consumers) = text.split_once(':').ok_or_else(|| wrong(text))?;
-            let part = |part: &str| quantity(part).filter(|&n| (1.0..=512.0).contains(&n) && n.fract() == 0.0);
+            let part =
+                |part: &str| quantity(part).filter(|&n| (1.0..=512.0).contains(&n) && n.fract() == 0.0);
             return match (part(producers), part(consumers)) {
-                (Some(producers), Some(consumers)) => Ok(Value::Ratio(producers as usize, consumers as usize)),
+                (Some(producers), Some(consumers)) => {
+                    Ok(Value::Ratio(producers as usize, consumers as usize))
+                }
                 _ => Err(wrong(text)),
             };
         }
@@ -349,7 +352,11 @@ mod tests {
             (Vary::Time, words("2min"), 120.0),
             (Vary::Load, Written::Number(97.5), 97.5),
         ] {
-            assert_eq!(vary.understand(&written), Ok(Value::Number(number)), "{written:?}");
+            assert_eq!(
+                vary.understand(&written),
+                Ok(Value::Number(number)),
+                "{written:?}"
+            );
         }
         assert_eq!(Vary::Ratio.understand(&words("1:4")), Ok(Value::Ratio(1, 4)));
     }
@@ -382,8 +389,14 @@ mod tests {
 
     #[test]
     fn numbers_in_few_words() {
-        assert_eq!((many(1e7), many(1500.0), many(12.0)), ("10 M".into(), "1.5 k".into(), "12".into()));
+        assert_eq!(
+            (many(1e7), many(1500.0), many(12.0)),
+            ("10 M".into(), "1.5 k".into(), "12".into())
+        );
         assert_eq!((bytes(16.0), bytes(262_144.0)), ("16 B".into(), "256 KiB".into()));
-        assert_eq!((short(0.123_4), short(12.34), short(123.4), short(2.0)), ("0.123".into(), "12.3".into(), "123".into(), "2".into()));
+        assert_eq!(
+            (short(0.123_4), short(12.34), short(123.4), short(2.0)),
+            ("0.123".into(), "12.3".into(), "123".into(), "2".into())
+        );
     }
 }

@@ -147,7 +147,12 @@ fn threshold(text: &str) -> Result<f64, String> {
 
 /// Prints completions for a shell.
 pub fn completions(options: Completions) -> Result<Verdict, Error> {
-    clap_complete::generate(options.shell, &mut Cli::command(), "epoq-bench", &mut io::stdout());
+    clap_complete::generate(
+        options.shell,
+        &mut Cli::command(),
+        "epoq-bench",
+        &mut io::stdout(),
+    );
     Ok(Verdict::Verified)
 }
 
@@ -169,7 +174,10 @@ pub fn suite(options: &Suite) -> Result<Verdict, Error> {
     }
     let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let directory = options.out.clone().unwrap_or_else(|| {
-        let time: String = started.chars().filter(|letter| letter.is_ascii_alphanumeric()).collect();
+        let time: String = started
+            .chars()
+            .filter(|letter| letter.is_ascii_alphanumeric())
+            .collect();
         PathBuf::from("epoq-bench-results").join(format!("{}-{time}", sweep.name))
     });
     // Now, not after the measuring: where nothing can be written, nothing is worth measuring.
@@ -197,9 +205,9 @@ pub fn suite(options: &Suite) -> Result<Verdict, Error> {
         measurer.watch().line(&line);
     }
     if cfg!(debug_assertions) {
-        measurer
-            .watch()
-            .line("WARNING: built with debug assertions; build with --release for figures that mean something");
+        measurer.watch().line(
+            "WARNING: built with debug assertions; build with --release for figures that mean something",
+        );
     }
     measurer.watch().line(&format!(
         "{} curves, {} points, about {}; Ctrl-C keeps what was measured",
@@ -284,7 +292,10 @@ fn as_map(machine: &Machine) -> Map<String, Value> {
 /// Writes page and summary.
 fn render(results: &Results, directory: &Path) -> anyhow::Result<()> {
     write_whole(&directory.join(PAGE_NAME), &html::page(results))?;
-    write_whole(&directory.join(SUMMARY_NAME), &markdown::summary(results, PAGE_NAME))
+    write_whole(
+        &directory.join(SUMMARY_NAME),
+        &markdown::summary(results, PAGE_NAME),
+    )
 }
 
 /// Renders one run anew, or lays several side by side.
@@ -322,7 +333,11 @@ pub fn report(options: &Report) -> Result<Verdict, Error> {
         let page = directory.join(COMPARISON_NAME);
         write_whole(&page, &comparison::page(&all, &comparisons))?;
         for (name, comparison) in &comparisons {
-            println!("\n{name} against {}: {}", all[0].0, comparison::verdict(comparison));
+            println!(
+                "\n{name} against {}: {}",
+                all[0].0,
+                comparison::verdict(comparison)
+            );
             for warning in &comparison.warnings {
                 println!("  hard to compare: {warning}");
             }
@@ -358,9 +373,10 @@ fn directory_of(path: &Path) -> PathBuf {
 fn name_of(path: &Path) -> String {
     let directory = directory_of(path);
     let absolute = directory.canonicalize().unwrap_or(directory);
-    absolute
-        .file_name()
-        .map_or_else(|| FILE_NAME.to_owned(), |name| name.to_string_lossy().into_owned())
+    absolute.file_name().map_or_else(
+        || FILE_NAME.to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 #[cfg(test)]

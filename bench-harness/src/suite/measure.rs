@@ -56,7 +56,8 @@ impl Watch {
     /// For a sweep that takes about so many seconds.
     pub fn new(planned: f64) -> Self {
         let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::stderr_with_hz(10));
-        let style = ProgressStyle::with_template("{spinner} [{bar:24}] {percent:>3} %  {prefix:>10}  {wide_msg}");
+        let style =
+            ProgressStyle::with_template("{spinner} [{bar:24}] {percent:>3} %  {prefix:>10}  {wide_msg}");
         bar.set_style(
             style
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -110,7 +111,12 @@ impl Watch {
     }
 
     fn show(&self, words: &str) {
-        let (share, title) = self.with(|state| (state.seconds_done() / state.planned.max(1e-9), state.title.clone()));
+        let (share, title) = self.with(|state| {
+            (
+                state.seconds_done() / state.planned.max(1e-9),
+                state.title.clone(),
+            )
+        });
         self.bar.set_position((share * 1000.0).min(1000.0) as u64);
         self.bar.set_prefix(format!("{} left", clock(self.left())));
         self.bar.set_message(format!("{title}  {words}"));
@@ -232,7 +238,12 @@ impl<'s> Measurer<'s> {
             let begin = Instant::now();
             let curve = self.curve(plan)?;
             let points: usize = curve.lines.iter().map(|line| line.points.len()).sum();
-            let verdict = if curve.lines.iter().flat_map(|line| &line.points).all(|point| point.verified) {
+            let verdict = if curve
+                .lines
+                .iter()
+                .flat_map(|line| &line.points)
+                .all(|point| point.verified)
+            {
                 "verified"
             } else {
                 "FAILED"
@@ -274,9 +285,18 @@ impl<'s> Measurer<'s> {
         Ok(curve)
     }
 
-    fn standard(&mut self, plan: &CurvePlan, targets: &[TargetName], curve: &mut Curve) -> anyhow::Result<()> {
+    fn standard(
+        &mut self,
+        plan: &CurvePlan,
+        targets: &[TargetName],
+        curve: &mut Curve,
+    ) -> anyhow::Result<()> {
         for value in &plan.values {
-            self.watch.point(title(plan, value), plan.seconds_of(value), plan.targets.count() * plan.passes_of(value));
+            self.watch.point(
+                title(plan, value),
+                plan.seconds_of(value),
+                plan.targets.count() * plan.passes_of(value),
+            );
             let experiment = Experiment {
                 plan: plan.plan(value).map_err(anyhow::Error::msg)?,
                 targets: targets.to_vec(),
@@ -323,13 +343,25 @@ impl<'s> Measurer<'s> {
             .execute(&mut self.overheads, &self.watch)?;
             let series = capacity.series.remove(0);
             if !series.verified() {
-                let findings = series.passes.iter().flat_map(|pass| pass.settlement.findings.lines());
-                anyhow::bail!("{} failed flat out: {:?}", target.name(), findings.collect::<Vec<_>>());
+                let findings = series
+                    .passes
+                    .iter()
+                    .flat_map(|pass| pass.settlement.findings.lines());
+                anyhow::bail!(
+                    "{} failed flat out: {:?}",
+                    target.name(),
+                    findings.collect::<Vec<_>>()
+                );
             }
-            line.capacity = Spread::of(series.passes.iter().map(Pass::messages_per_second)).map(|rate| rate.median);
+            line.capacity =
+                Spread::of(series.passes.iter().map(Pass::messages_per_second)).map(|rate| rate.median);
         }
         for value in &plan.values {
-            self.watch.point(title(plan, value), plan.seconds_of(value), plan.targets.count() * plan.passes_of(value));
+            self.watch.point(
+                title(plan, value),
+                plan.seconds_of(value),
+                plan.targets.count() * plan.passes_of(value),
+            );
             for (line, &target) in curve.lines.iter_mut().zip(targets) {
                 let (Some(capacity), Value::Number(percent)) = (line.capacity, value) else {
                     continue;
@@ -361,10 +393,19 @@ impl<'s> Measurer<'s> {
         Ok(())
     }
 
-    fn fifo(&mut self, plan: &CurvePlan, targets: &[FifoTargetName], curve: &mut Curve) -> anyhow::Result<()> {
+    fn fifo(
+        &mut self,
+        plan: &CurvePlan,
+        targets: &[FifoTargetName],
+        curve: &mut Curve,
+    ) -> anyhow::Result<()> {
         let kept = Kept::begin();
         for value in &plan.values {
-            self.watch.point(title(plan, value), plan.seconds_of(value), plan.targets.count() * plan.passes_of(value));
+            self.watch.point(
+                title(plan, value),
+                plan.seconds_of(value),
+                plan.targets.count() * plan.passes_of(value),
+            );
             let fifo_plan = FifoPlan {
                 groups: value.position() as usize,
                 threads: plan.fifo_threads(),
@@ -393,7 +434,8 @@ impl<'s> Measurer<'s> {
                 }
             }
             for (line, passes) in curve.lines.iter_mut().zip(&passes) {
-                line.points.extend(fifo_point(&fifo_plan, value, passes, targets, plan.seconds));
+                line.points
+                    .extend(fifo_point(&fifo_plan, value, passes, targets, plan.seconds));
             }
             self.watch.point_done();
             if stop::is_asked_for() {
@@ -496,7 +538,10 @@ fn point(
 
 fn record(plan: &Plan, pass: &Pass, readings: &[Reading]) -> PassRecord {
     let of_backlog = matches!(plan.scenario, Scenario::Backlog) && plan.backlog >= 100_000;
-    let bytes = of_backlog.then(|| pass.resident.bytes_per_message_beyond_body(plan.backlog, plan.body_bytes));
+    let bytes = of_backlog.then(|| {
+        pass.resident
+            .bytes_per_message_beyond_body(plan.backlog, plan.body_bytes)
+    });
     PassRecord {
         messages: pass.messages,
         seconds: pass.seconds,
@@ -570,7 +615,11 @@ fn command(plan: &Plan, targets: &[TargetName], passes: usize) -> String {
     let names: Vec<_> = targets.iter().map(|target| target.name()).collect();
     let mut line = match names.as_slice() {
         [one] => format!("epoq-bench run {} --target {one}", plan.scenario.name()),
-        all => format!("epoq-bench compare {} --targets {}", plan.scenario.name(), all.join(",")),
+        all => format!(
+            "epoq-bench compare {} --targets {}",
+            plan.scenario.name(),
+            all.join(",")
+        ),
     };
     if plan.topology.is_split() {
         let _ = write!(
@@ -589,7 +638,10 @@ fn command(plan: &Plan, targets: &[TargetName], passes: usize) -> String {
         }
     };
     let fills = matches!(plan.scenario, Scenario::Backlog | Scenario::Flood) || plan.topology.is_split();
-    option("backlog", (fills || plan.backlog > 0).then(|| plan.backlog.to_string()));
+    option(
+        "backlog",
+        (fills || plan.backlog > 0).then(|| plan.backlog.to_string()),
+    );
     let holds = plan.scenario == Scenario::Inflight || plan.in_flight > 0;
     option("in-flight", holds.then(|| plan.in_flight.to_string()));
     option("partitions", plan.partitions.map(|n| n.to_string()));
@@ -633,14 +685,38 @@ mod tests {
     #[test]
     fn every_kind_of_curve_conserves_its_messages() {
         for (curve, lines, points) in [
-            ("vary = 'threads'\nvalues = [1, 3]\ntargets = ['epoq', 'locked']", 2, 2),
-            ("vary = 'ratio'\nvalues = ['1:1', '2:1']\ntargets = ['epoq']", 1, 2),
-            ("vary = 'share'\nvalues = [50, 75, 100]\nthreads = 2\ntargets = ['epoq', 'locked']", 2, 3),
-            ("vary = 'share'\nvalues = [60, 100]\nthreads = 3\nbatch = 7\ntargets = ['epoq', 'seg-queue']", 2, 2),
+            (
+                "vary = 'threads'\nvalues = [1, 3]\ntargets = ['epoq', 'locked']",
+                2,
+                2,
+            ),
+            (
+                "vary = 'ratio'\nvalues = ['1:1', '2:1']\ntargets = ['epoq']",
+                1,
+                2,
+            ),
+            (
+                "vary = 'share'\nvalues = [50, 75, 100]\nthreads = 2\ntargets = ['epoq', 'locked']",
+                2,
+                3,
+            ),
+            (
+                "vary = 'share'\nvalues = [60, 100]\nthreads = 3\nbatch = 7\ntargets = ['epoq', 'seg-queue']",
+                2,
+                2,
+            ),
             ("vary = 'queues'\nvalues = [1, 50]\ntargets = ['epoq']", 1, 2),
-            ("vary = 'groups'\nvalues = [1, 100]\ntargets = ['epoq', 'locked-fifo']", 2, 2),
+            (
+                "vary = 'groups'\nvalues = [1, 100]\ntargets = ['epoq', 'locked-fifo']",
+                2,
+                2,
+            ),
             ("vary = 'backlog'\nvalues = [0, 1000]\ntargets = ['epoq']", 1, 2),
-            ("vary = 'in-flight'\nvalues = [0, 1000]\nbatch = 10\ntargets = ['epoq']", 1, 2),
+            (
+                "vary = 'in-flight'\nvalues = [0, 1000]\nbatch = 10\ntargets = ['epoq']",
+                1,
+                2,
+            ),
         ] {
             let curve_text = curve;
             let curve = measured(curve_text);
@@ -648,11 +724,17 @@ mod tests {
             for point in curve.lines.iter().flat_map(|line| &line.points) {
                 assert!(point.verified, "{curve_text}: {:?}", point.findings);
                 assert!(
-                    point.passes.iter().all(|pass| pass.sent == pass.deleted && pass.messages > 0),
+                    point
+                        .passes
+                        .iter()
+                        .all(|pass| pass.sent == pass.deleted && pass.messages > 0),
                     "{curve_text}"
                 );
             }
-            assert!(curve.lines.iter().all(|line| line.points.len() == points), "{curve_text}");
+            assert!(
+                curve.lines.iter().all(|line| line.points.len() == points),
+                "{curve_text}"
+            );
         }
     }
 
@@ -661,7 +743,11 @@ mod tests {
         let curve = measured("vary = 'load'\nvalues = [10, 50]\nthreads = 1\ntargets = ['locked']");
         let line = &curve.lines[0];
         assert!(line.capacity.unwrap() > 0.0);
-        assert!(line.points.iter().all(|point| point.latency(|latency| latency.p99).is_some()));
+        assert!(
+            line.points
+                .iter()
+                .all(|point| point.latency(|latency| latency.p99).is_some())
+        );
         assert!(line.points.iter().all(|point| point.command.contains("--rate")));
     }
 
@@ -699,7 +785,10 @@ mod tests {
         let watch = Watch::new(100.0);
         watch.point("a".into(), 50.0, 2);
         let mut left = watch.left();
-        assert!(left > Duration::from_secs(50) && left < Duration::from_secs(150), "{left:?}");
+        assert!(
+            left > Duration::from_secs(50) && left < Duration::from_secs(150),
+            "{left:?}"
+        );
         for _ in 0..2 {
             watch.phase("warming up");
             watch.tick(0.5, 1e6);

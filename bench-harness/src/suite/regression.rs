@@ -168,7 +168,11 @@ fn measures(curve: &Curve) -> Vec<Measure> {
 fn change(curve: &Curve, line: &Line, before: &Point, after: &Point, measure: Measure) -> Option<Change> {
     let (before_spread, after_spread) = (measure.of(before)?, measure.of(after)?);
     let ratio = after_spread.median / before_spread.median;
-    let gain = if measure.more_is_better() { ratio } else { 1.0 / ratio } - 1.0;
+    let gain = if measure.more_is_better() {
+        ratio
+    } else {
+        1.0 / ratio
+    } - 1.0;
     gain.is_finite().then(|| Change {
         curve: curve.id.clone(),
         target: line.target.clone(),
@@ -208,7 +212,11 @@ impl Change {
             return;
         }
         // Bytes do not depend on how fast the machine is.
-        let drift = if self.measure == Measure::Bytes { 0.0 } else { drift };
+        let drift = if self.measure == Measure::Bytes {
+            0.0
+        } else {
+            drift
+        };
         let (raw, freed) = (self.verdict(threshold, 0.0), self.verdict(threshold, drift));
         self.judgement = if raw == freed { raw } else { Judgement::Same };
     }
@@ -245,7 +253,8 @@ fn warnings(baseline: &Results, run: &Results) -> Vec<String> {
     for name in ["cpu", "cores", "rustc", "kernel", "allocator", "flags"] {
         let (before, after) = (baseline.machine.get(name), run.machine.get(name));
         if before != after {
-            let words = |value: Option<&serde_json::Value>| value.map_or("unknown".into(), ToString::to_string);
+            let words =
+                |value: Option<&serde_json::Value>| value.map_or("unknown".into(), ToString::to_string);
             warnings.push(format!("{name}: {} before, {} now", words(before), words(after)));
         }
     }
@@ -303,7 +312,12 @@ mod tests {
         let comparison = Comparison::of(&results, &slower(&results, Some(JUDGED), 3.0), 0.05);
         let found = comparison.regressions();
         assert!(!found.is_empty());
-        assert!(found.iter().all(|change| change.target == JUDGED && change.gain < -0.6), "{found:?}");
+        assert!(
+            found
+                .iter()
+                .all(|change| change.target == JUDGED && change.gain < -0.6),
+            "{found:?}"
+        );
         let comparison = Comparison::of(&slower(&results, Some(JUDGED), 3.0), &results, 0.05);
         assert!(comparison.regressions().is_empty() && !comparison.improvements().is_empty());
     }
@@ -312,7 +326,11 @@ mod tests {
     fn a_slower_machine_is_not_a_slower_ledger() {
         let results = sample();
         let comparison = Comparison::of(&results, &slower(&results, None, 3.0), 0.05);
-        assert!(comparison.regressions().is_empty(), "{:?}", comparison.regressions());
+        assert!(
+            comparison.regressions().is_empty(),
+            "{:?}",
+            comparison.regressions()
+        );
         assert!((comparison.drift + 2.0 / 3.0).abs() < 1e-9);
     }
 

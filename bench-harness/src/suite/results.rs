@@ -257,7 +257,10 @@ impl Results {
 
     /// A word the machine is described by.
     pub fn machine_text(&self, name: &str) -> &str {
-        self.machine.get(name).and_then(Value::as_str).unwrap_or("unknown")
+        self.machine
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or("unknown")
     }
 
     /// Cores the suite might use.

@@ -5,8 +5,7 @@ use serde::Deserialize;
 
 use super::axis::{Value, Vary, Written};
 use crate::{
-    environment,
-    memory,
+    environment, memory,
     plan::{Plan, Wishes},
     scenario::Scenario,
     targets::{FifoTargetName, TargetName},
@@ -135,7 +134,10 @@ impl Sweep {
     pub fn keep(&mut self, ids: &[String]) -> Result<(), String> {
         let known: Vec<String> = self.curves.iter().map(|curve| curve.id.clone()).collect();
         if let Some(unknown) = ids.iter().find(|id| !known.contains(id)) {
-            return Err(format!("there is no curve {unknown:?}, only {}", known.join(", ")));
+            return Err(format!(
+                "there is no curve {unknown:?}, only {}",
+                known.join(", ")
+            ));
         }
         if !ids.is_empty() {
             self.curves.retain(|curve| ids.contains(&curve.id));
@@ -150,7 +152,13 @@ impl Sweep {
 
     /// About how long it takes.
     pub fn seconds(&self) -> f64 {
-        let of_curve = |curve: &CurvePlan| curve.values.iter().map(|value| curve.seconds_of(value)).sum::<f64>();
+        let of_curve = |curve: &CurvePlan| {
+            curve
+                .values
+                .iter()
+                .map(|value| curve.seconds_of(value))
+                .sum::<f64>()
+        };
         self.curves.iter().map(of_curve).sum()
     }
 }
@@ -170,11 +178,16 @@ impl FileCurve {
             return Err("seconds is 0.001 to 3600".into());
         }
         let setting = |vary: Vary, written: &Option<Written>| {
-            let understood = written.as_ref().map(|written| vary.understand(written)).transpose()?;
+            let understood = written
+                .as_ref()
+                .map(|written| vary.understand(written))
+                .transpose()?;
             Ok::<_, String>(understood.map(|value| value.position()))
         };
         let scenario = match (&self.scenario, self.vary) {
-            (Some(name), _) => Scenario::from_str(name, false).map_err(|_| format!("there is no scenario {name:?}"))?,
+            (Some(name), _) => {
+                Scenario::from_str(name, false).map_err(|_| format!("there is no scenario {name:?}"))?
+            }
             (None, Vary::Ratio) => Scenario::Pipeline,
             (None, Vary::Backlog) => Scenario::Backlog,
             (None, Vary::InFlight) => Scenario::Inflight,
@@ -239,7 +252,9 @@ impl FileCurve {
         if self.targets.is_empty() {
             return Err("targets is empty".into());
         }
-        if let Some(twice) = (1..self.targets.len()).find(|&at| self.targets[..at].contains(&self.targets[at])) {
+        if let Some(twice) =
+            (1..self.targets.len()).find(|&at| self.targets[..at].contains(&self.targets[at]))
+        {
             return Err(format!("targets names {} twice", self.targets[twice]));
         }
         let unknown = |name: &str| format!("there is no target {name:?} for {}", self.vary.name());
@@ -350,12 +365,20 @@ mod tests {
         let full = Sweep::read(FULL, 1.0, 1).unwrap();
         for vary in Vary::ALL {
             for sweep in [&quick, &full] {
-                assert!(sweep.curves.iter().any(|curve| curve.vary == vary), "{} has no {vary:?}", sweep.name);
+                assert!(
+                    sweep.curves.iter().any(|curve| curve.vary == vary),
+                    "{} has no {vary:?}",
+                    sweep.name
+                );
             }
         }
         assert!(full.seconds() > 3.0 * quick.seconds());
         let on_two_cores = environment::cores() == 2;
-        assert!(!on_two_cores || (60.0..180.0).contains(&quick.seconds()), "{} s", quick.seconds());
+        assert!(
+            !on_two_cores || (60.0..180.0).contains(&quick.seconds()),
+            "{} s",
+            quick.seconds()
+        );
     }
 
     #[test]
@@ -365,12 +388,32 @@ mod tests {
             ("name = 'x'\ncurve = []", "[[curve]]"),
             (&format!("{head}vary = 'colour'\ntargets = ['epoq']"), "colour"),
             (&format!("{head}vary = 'batch'\ntargets = ['kafka']"), "kafka"),
-            (&format!("{head}vary = 'batch'\ntargets = ['epoq', 'epoq']"), "twice"),
-            (&format!("{head}vary = 'batch'\nvalues = [11]\ntargets = ['epoq']"), "11"),
-            (&format!("{head}vary = 'batch'\ntargets = ['epoq']\nbacth = 3"), "bacth"),
-            (&format!("{head}vary = 'queues'\ntargets = ['locked']"), "--queues"),
-            (&format!("{head}vary = 'in-flight'\ntargets = ['seg-queue']"), "lease"),
-            (&format!("{head}vary = 'batch'\ntargets = ['epoq']\n[[curve]]\nvary = 'batch'\ntargets = ['epoq']"), "id"),
+            (
+                &format!("{head}vary = 'batch'\ntargets = ['epoq', 'epoq']"),
+                "twice",
+            ),
+            (
+                &format!("{head}vary = 'batch'\nvalues = [11]\ntargets = ['epoq']"),
+                "11",
+            ),
+            (
+                &format!("{head}vary = 'batch'\ntargets = ['epoq']\nbacth = 3"),
+                "bacth",
+            ),
+            (
+                &format!("{head}vary = 'queues'\ntargets = ['locked']"),
+                "--queues",
+            ),
+            (
+                &format!("{head}vary = 'in-flight'\ntargets = ['seg-queue']"),
+                "lease",
+            ),
+            (
+                &format!(
+                    "{head}vary = 'batch'\ntargets = ['epoq']\n[[curve]]\nvary = 'batch'\ntargets = ['epoq']"
+                ),
+                "id",
+            ),
         ] {
             let error = Sweep::read(text, 1.0, 1).unwrap_err();
             assert!(error.contains(word), "{error}");

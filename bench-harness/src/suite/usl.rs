@@ -139,7 +139,8 @@ fn solve(points: &[(f64, f64)], has: [bool; 3]) -> Option<[f64; 3]> {
         }
     }
     for column in 0..3 {
-        let pivot = (column..3).max_by(|&a, &b| matrix[a][column].abs().total_cmp(&matrix[b][column].abs()))?;
+        let pivot =
+            (column..3).max_by(|&a, &b| matrix[a][column].abs().total_cmp(&matrix[b][column].abs()))?;
         matrix.swap(column, pivot);
         if matrix[column][column].abs() < 1e-9 {
             return None;
@@ -195,7 +196,10 @@ mod tests {
         assert_eq!((contention.kappa, coherence.sigma), (0.0, 0.0));
         // Both go through both points, and the law they were made from lies between them.
         for law in [contention, coherence] {
-            assert!(is_near(law.at(1.0), LAW.at(1.0)) && is_near(law.at(2.0), LAW.at(2.0)), "{law:?}");
+            assert!(
+                is_near(law.at(1.0), LAW.at(1.0)) && is_near(law.at(2.0), LAW.at(2.0)),
+                "{law:?}"
+            );
         }
         let (low, high) = fit.range_at(16.0);
         assert!(low < LAW.at(16.0) && LAW.at(16.0) < high);

@@ -13,8 +13,8 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 pub use self::{
-    crossbeam_channel::CrossbeamChannel, epoq::Epoq, epoq_fifo::EpoqFifo, epoq_queues::EpoqQueues, locked::Locked,
-    locked_fifo::LockedFifo, seg_queue::SegQueue,
+    crossbeam_channel::CrossbeamChannel, epoq::Epoq, epoq_fifo::EpoqFifo, epoq_queues::EpoqQueues,
+    locked::Locked, locked_fifo::LockedFifo, seg_queue::SegQueue,
 };
 use crate::{
     fifo::{
