@@ -624,7 +624,7 @@ fn memory_plots(curve: &Curve) -> Vec<Plot> {
             let points: Vec<PlotPoint> = readings
                 .iter()
                 .filter_map(|reading| {
-                    let y = bytes_of(reading)? as f64;
+                    let y = bytes_of(reading)? as f64 / f64::from(1 << 20);
                     Some(PlotPoint {
                         x: reading.seconds,
                         y,
@@ -665,7 +665,7 @@ fn memory_plots(curve: &Curve) -> Vec<Plot> {
     vec![Plot {
         about: "Memory over time".into(),
         x,
-        y: Axis::of_values("memory", least, most, false, bytes),
+        y: Axis::of_values("memory (MiB)", least, most, false, short),
         zone: None,
         lines,
     }]

@@ -9,7 +9,7 @@ use super::{
     words::{self, Table},
 };
 use crate::suite::{
-    axis::{bytes, short},
+    axis::{Vary, bytes, short},
     measure::clock,
     results::Results,
 };
@@ -72,10 +72,12 @@ pub fn document(title: &str, body: &Markup) -> String {
     .into_string()
 }
 
-/// All sections in their order: a law after the curve it is fitted to.
+/// All sections in the order of [`Vary::ALL`], whatever the order of measuring was; a law after the curve it is fitted to.
 pub fn sections(results: &Results) -> Vec<Section> {
     let mut sections = Vec::new();
-    for curve in &results.curves {
+    let mut curves: Vec<_> = results.curves.iter().collect();
+    curves.sort_by_key(|curve| Vary::ALL.iter().position(|&vary| vary == curve.vary));
+    for curve in curves {
         sections.push(curves::section(curve, results));
         sections.extend(scaling::section(curve, results));
     }
