@@ -64,8 +64,9 @@ pub fn verdict(comparison: &Comparison) -> String {
         n => format!(" {n} points of the baseline were not measured."),
     };
     format!(
-        "Of {judged} figures of the ledger {worse} are worse and {better} better by more than {} and beyond noise. {drift}{missing}",
-        words::percent(comparison.threshold)
+        "Of {judged} figures of the ledger {worse} are worse and {better} better by more than {} and beyond noise, which is {} of a median. {drift}{missing}",
+        words::percent(comparison.threshold),
+        words::percent(comparison.noise)
     )
 }
 

@@ -79,6 +79,7 @@ const FIRST_ROW: f64 = 35.0;
 const ROW: f64 = 16.0;
 /// The width of a letter of a name, about.
 const BOLD_LETTER: f64 = 8.3;
+const NARROW_BOLD_LETTER: f64 = 7.2;
 
 /// What a plot is made to fit.
 #[derive(Clone, Copy, Debug)]
@@ -167,7 +168,8 @@ impl Plot {
                 @for (tick, words) in self.readable_ticks(frame, &px) {
                     @let at = px(tick);
                     line class="axis" x1=(at) x2=(at) y1=(bottom) y2=(bottom + 5.0) {}
-                    text class="tick" text-anchor="middle" x=(at) y=(bottom + 19.0) { (words) }
+                    @let is_at_edge = at + half_width(&words, frame) > frame.width;
+                    text class="tick" text-anchor=(if is_at_edge { "end" } else { "middle" }) x=(if is_at_edge { frame.width - 1.0 } else { at }) y=(bottom + 19.0) { (words) }
                 }
                 @if self.x.has_zero {
                     @let gap = round(frame.left + (right - frame.left) * 0.06);
@@ -184,7 +186,7 @@ impl Plot {
 
     /// Those that do not overlap, the last one always.
     fn readable_ticks(&self, frame: &Frame, px: &impl Fn(f64) -> f64) -> Vec<(f64, String)> {
-        let half = |words: &str| words.chars().count() as f64 * frame.letter / 2.0 + 4.0;
+        let half = |words: &str| half_width(words, frame) + 4.0;
         let mut kept: Vec<(f64, String)> = Vec::new();
         let mut limit = f64::INFINITY;
         for (tick, words) in self.x.ticks.iter().rev() {
@@ -288,7 +290,7 @@ impl Plot {
         }
         let (mut x, mut y) = (BEGIN, FIRST_ROW);
         for line in self.lines.iter().filter(|line| !line.name.is_empty()) {
-            let width = 18.0 + line.name.chars().count() as f64 * frame.letter;
+            let width = 18.0 + line.name.chars().count() as f64 * NARROW_BOLD_LETTER;
             if x + width > frame.width && x > BEGIN {
                 x = BEGIN;
                 y += ROW;
@@ -315,6 +317,11 @@ impl Frame {
     fn has_room_beside(&self) -> bool {
         self.right >= 100.0
     }
+}
+
+/// Half of what a tick's words take.
+fn half_width(words: &str, frame: &Frame) -> f64 {
+    words.chars().count() as f64 * frame.letter / 2.0
 }
 
 /// A shape for each colour.

@@ -1,8 +1,9 @@
 //! One run against another: what became slower than a threshold and beyond noise.
 //!
-//! A point counts as slower if its median is worse by more than the threshold, *and* its best pass is worse than the baseline's worst
-//! one, *and* both still hold when what became of the rivals in the meantime is taken off: a machine that is slower today is slower for
-//! all. Only the ledger's own lines are judged.
+//! A point counts as slower if its median is worse by more than the threshold and by more than the noise of both runs, *and* its best
+//! pass is worse than the baseline's worst one, *and* all that still holds when what became of the rivals in the meantime is taken off: a
+//! machine that is slower today is slower for all. Only the ledger's own lines are judged, and only points of several passes: one
+//! alone says nothing about noise.
 
 use super::results::{Curve, Line, Point, Results, Spread};
 
@@ -26,6 +27,8 @@ pub struct Change {
     pub after: Spread,
     /// How much better: 0.1 is a tenth faster (or less of what should be little), -0.1 a tenth slower.
     pub gain: f64,
+    /// Passes of the side that has fewer.
+    pub passes: usize,
     /// What is thought of it.
     pub judgement: Judgement,
 }
@@ -63,6 +66,8 @@ pub struct Comparison {
     pub drift: f64,
     /// How many points of rivals that is from.
     pub drift_points: usize,
+    /// How far passes of a point lie to either side, as a part of its median: the middle of all points of the ledger, before and after.
+    pub noise: f64,
     /// In the order of the curves.
     pub changes: Vec<Change>,
     /// Points of the baseline that the run has not.
@@ -121,13 +126,22 @@ impl Comparison {
             .collect();
         let drift_points = rivals.len();
         let drift = Spread::of(rivals).map_or(0.0, |gains| gains.median);
+        let spreads = changes
+            .iter()
+            .filter(|change| {
+                change.target == JUDGED && change.passes > 1 && change.measure == Measure::Throughput
+            })
+            .flat_map(|change| [change.before, change.after]);
+        let noise = Spread::of(spreads.map(|spread| (spread.max - spread.min) / 2.0 / spread.median));
+        let noise = noise.map_or(0.0, |noise| noise.median);
         for change in &mut changes {
-            change.judge(threshold, drift);
+            change.judge(threshold, noise, drift);
         }
         Self {
             threshold,
             drift,
             drift_points,
+            noise,
             changes,
             missing,
             warnings: warnings(baseline, run),
@@ -181,6 +195,7 @@ fn change(curve: &Curve, line: &Line, before: &Point, after: &Point, measure: Me
         before: before_spread,
         after: after_spread,
         gain,
+        passes: before.passes.len().min(after.passes.len()),
         judgement: Judgement::NotJudged,
     })
 }
@@ -207,15 +222,16 @@ impl Change {
         )
     }
 
-    fn judge(&mut self, threshold: f64, drift: f64) {
-        if self.target != JUDGED {
+    fn judge(&mut self, threshold: f64, noise: f64, drift: f64) {
+        let is_timed = self.measure != Measure::Bytes;
+        if self.target != JUDGED || (is_timed && self.passes < 2) {
             return;
         }
         // Bytes do not depend on how fast the machine is.
-        let drift = if self.measure == Measure::Bytes {
-            0.0
+        let (drift, threshold) = if is_timed {
+            (drift, threshold.max(noise))
         } else {
-            drift
+            (0.0, threshold)
         };
         let (raw, freed) = (self.verdict(threshold, 0.0), self.verdict(threshold, drift));
         self.judgement = if raw == freed { raw } else { Judgement::Same };
@@ -309,16 +325,16 @@ mod tests {
     #[test]
     fn a_slower_ledger_is_found() {
         let results = sample();
-        let comparison = Comparison::of(&results, &slower(&results, Some(JUDGED), 3.0), 0.05);
+        let comparison = Comparison::of(&results, &slower(&results, Some(JUDGED), 100.0), 0.05);
         let found = comparison.regressions();
         assert!(!found.is_empty());
         assert!(
             found
                 .iter()
-                .all(|change| change.target == JUDGED && change.gain < -0.6),
+                .all(|change| change.target == JUDGED && change.gain < -0.98),
             "{found:?}"
         );
-        let comparison = Comparison::of(&slower(&results, Some(JUDGED), 3.0), &results, 0.05);
+        let comparison = Comparison::of(&slower(&results, Some(JUDGED), 100.0), &results, 0.05);
         assert!(comparison.regressions().is_empty() && !comparison.improvements().is_empty());
     }
 
