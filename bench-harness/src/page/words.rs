@@ -84,6 +84,7 @@ pub fn ratio(ratio: f64) -> String {
     match ratio {
         ratio if ratio >= 99.5 => format!("{ratio:.0}×"),
         ratio if ratio >= 9.95 => format!("{ratio:.1}×"),
+        ratio if ratio < 0.095 => format!("{ratio:.3}×"),
         ratio => format!("{ratio:.2}×"),
     }
 }

@@ -537,7 +537,7 @@ fn point(
 }
 
 fn record(plan: &Plan, pass: &Pass, readings: &[Reading]) -> PassRecord {
-    let of_backlog = matches!(plan.scenario, Scenario::Backlog) && plan.backlog >= 100_000;
+    let of_backlog = plan.scenario == Scenario::Backlog && plan.backlog >= 1_000_000;
     let bytes = of_backlog.then(|| {
         pass.resident
             .bytes_per_message_beyond_body(plan.backlog, plan.body_bytes)

@@ -9,7 +9,7 @@ use crate::target::{
     BATCH_MAX, Calls, Counts, Done, Handles, Inspect, Refusal, Session, Target, TargetConfig,
 };
 
-/// A broker with as many queues as the plan asks for.
+/// A broker with as many queues as the plan asks for, each of which has had messages.
 #[derive(Debug)]
 pub struct EpoqQueues {
     broker: Broker,
@@ -70,6 +70,22 @@ impl Target for EpoqQueues {
             .broker
             .worker_at(home)
             .map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        // One life cycle at each, before the clock starts: a queue's first message makes its first segment, which is not what is measured.
+        for queue in &self.queues {
+            let mut turn = worker.begin();
+            turn.send(queue, b"first")
+                .map_err(|error| anyhow::anyhow!("{error:?}"))?;
+            // Perhaps another thread's, which then gets this one: each sends before it receives, so there is one for each.
+            let mut is_done = false;
+            while !is_done {
+                let received = turn
+                    .receive_one(queue, Duration::from_secs(60))
+                    .map_err(|error| anyhow::anyhow!("{error:?}"))?;
+                if let Some(handle) = received.map(|delivery| delivery.receipt_handle()) {
+                    is_done = turn.delete(queue, &handle).is_ok();
+                }
+            }
+        }
         Ok(EpoqQueuesSession {
             worker,
             queues: &self.queues,
