@@ -208,13 +208,6 @@ fn points(curve: &Curve) -> Vec<&Point> {
     points
 }
 
-/// The point of `line` where `point` is. Two ratios may be at the same place of the axis, but not of the same name.
-fn same<'l>(line: &'l Line, point: &Point) -> Option<&'l Point> {
-    line.points
-        .iter()
-        .find(|other| other.x == point.x && other.label == point.label)
-}
-
 fn x_axis(curve: &Curve) -> Axis {
     let ticks: Vec<(f64, String)> = points(curve)
         .iter()
@@ -244,7 +237,7 @@ pub fn line(
 ) -> PlotLine {
     let mut plotted = Vec::new();
     for (index, point) in points(curve).into_iter().enumerate() {
-        let Some(spread) = same(line, point).and_then(&figure) else {
+        let Some(spread) = line.like(point).and_then(&figure) else {
             continue;
         };
         plotted.push(PlotPoint {
@@ -349,19 +342,19 @@ fn throughput_table(curve: &Curve) -> Table {
             curve
                 .lines
                 .iter()
-                .map(|line| Cell::of(same(line, point).and_then(Point::rate), words::rate)),
+                .map(|line| Cell::of(line.like(point).and_then(Point::rate), words::rate)),
         );
-        if let Some(own) = ledger.map(|ledger| same(ledger, point)) {
+        if let Some(own) = ledger.map(|ledger| ledger.like(point)) {
             cells.extend(rivals(curve).map(|rival| {
                 let over = own
-                    .zip(same(rival, point))
+                    .zip(rival.like(point))
                     .and_then(|(own, rival)| own.over(rival));
                 Cell::of(over, words::ratio)
             }));
         }
         if has_bytes {
             cells.extend(curve.lines.iter().map(|line| {
-                let figure = same(line, point).and_then(Point::bytes_per_message);
+                let figure = line.like(point).and_then(Point::bytes_per_message);
                 Cell::new(figure.map_or("–".into(), |bytes| format!("{bytes:.1}")))
             }));
         }
@@ -391,8 +384,8 @@ fn throughput_findings(curve: &Curve) -> Vec<String> {
         && first.label != last.label
         && curve.vary != Vary::Ratio
         && let (Some(from), Some(to)) = (
-            same(ledger, first).and_then(Point::rate),
-            same(ledger, last).and_then(Point::rate),
+            ledger.like(first).and_then(Point::rate),
+            ledger.like(last).and_then(Point::rate),
         )
     {
         sentences.push(format!(
@@ -411,8 +404,9 @@ fn throughput_findings(curve: &Curve) -> Vec<String> {
         let mut least = f64::INFINITY;
         let mut most: f64 = 0.0;
         for point in &points {
-            let over = same(ledger, point)
-                .zip(same(rival, point))
+            let over = ledger
+                .like(point)
+                .zip(rival.like(point))
                 .and_then(|(own, rival)| own.over(rival));
             let Some(over) = over else { continue };
             least = least.min(over.median);
@@ -529,7 +523,7 @@ fn latency_table(curve: &Curve) -> Table {
     let row = |point: &&Point| {
         let mut cells = vec![Cell::new(point.label.clone())];
         for line in &curve.lines {
-            let own = same(line, point);
+            let own = line.like(point);
             let arrivals = line.capacity.map(|capacity| capacity * point.x / 100.0);
             cells.push(Cell::new(arrivals.map_or("–".into(), words::rate)));
             for (_, quantile) in QUANTILES {
@@ -578,7 +572,7 @@ fn latency_findings(curve: &Curve) -> Vec<String> {
             .into_iter()
             .filter(|point| {
                 let p99 = |line: &Line| {
-                    same(line, point)?
+                    line.like(point)?
                         .latency(|latency| latency.p99)
                         .map(|p99| p99.median)
                 };

@@ -109,7 +109,7 @@ impl Comparison {
             for line in &curve.lines {
                 let other = other.and_then(|curve| curve.line(&line.target));
                 for point in &line.points {
-                    let Some(after) = other.and_then(|line| line.at(point.x)) else {
+                    let Some(after) = other.and_then(|line| line.like(point)) else {
                         missing += 1;
                         continue;
                     };
@@ -320,6 +320,7 @@ mod tests {
         let comparison = Comparison::of(&results, &results, 0.05);
         assert!(comparison.regressions().is_empty() && comparison.improvements().is_empty());
         assert_eq!((comparison.missing, comparison.drift), (0, 0.0));
+        assert!(comparison.changes.iter().all(|change| change.gain == 0.0));
     }
 
     #[test]

@@ -220,6 +220,13 @@ impl Point {
 }
 
 impl Line {
+    /// The point of the same value as another line's; two ratios may be at one place of the axis, but never of one name.
+    pub fn like(&self, other: &Point) -> Option<&Point> {
+        self.points
+            .iter()
+            .find(|point| point.x == other.x && point.label == other.label)
+    }
+
     /// The point at `x`.
     pub fn at(&self, x: f64) -> Option<&Point> {
         self.points.iter().find(|point| point.x == x)
