@@ -72,7 +72,7 @@ impl Target for EpoqQueues {
             .map_err(|error| anyhow::anyhow!("{error:?}"))?;
         // One life cycle at each, before the clock starts: a queue's first message makes its first segment, which is not what is measured.
         for queue in &self.queues {
-            let mut turn = worker.begin();
+            let turn = worker.begin();
             turn.send(queue, b"first")
                 .map_err(|error| anyhow::anyhow!("{error:?}"))?;
             // Perhaps another thread's, which then gets this one: each sends before it receives, so there is one for each.
