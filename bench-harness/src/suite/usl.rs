@@ -145,11 +145,12 @@ fn solve(points: &[(f64, f64)], has: [bool; 3]) -> Option<[f64; 3]> {
         if matrix[column][column].abs() < 1e-9 {
             return None;
         }
-        for row in 0..3 {
-            if row != column {
-                let factor = matrix[row][column] / matrix[column][column];
-                for cell in column..4 {
-                    matrix[row][cell] -= factor * matrix[column][cell];
+        let pivot_row = matrix[column];
+        for (index, row) in matrix.iter_mut().enumerate() {
+            if index != column {
+                let factor = row[column] / pivot_row[column];
+                for (cell, above) in row.iter_mut().zip(pivot_row) {
+                    *cell -= factor * above;
                 }
             }
         }
