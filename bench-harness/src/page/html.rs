@@ -33,9 +33,10 @@ pub fn page(results: &Results) -> String {
                 @for section in &sections { a href=(format!("#{}", section.id)) { (section.title) } }
             }
         }
-        (tiles(results))
         (machine(results))
         (again(results))
+        h2 { "In short" }
+        (tiles(results))
         @if !headlines.is_empty() { (aims(&headlines)) }
         h2 id="curves" { "Curves" }
         p {
@@ -301,6 +302,7 @@ mod tests {
                 .unwrap_or_else(|| panic!("no {words} in the page"))
         };
         assert!(place("id=\"machine\"") < place("id=\"again\""));
+        assert!(place("id=\"again\"") < place("In short"));
         assert!(place("id=\"again\"") < place("id=\"curves\""));
         assert!(!page.contains("NaN"));
         assert!(page.matches("<svg").count() >= 2 * results.curves.len());
