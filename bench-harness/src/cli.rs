@@ -8,6 +8,7 @@ use crate::{
     plan::Wishes,
     scenario::Scenario,
     scenarios::{Act, Common},
+    suite::command::{COMPLETIONS_EXAMPLES, Completions, REPORT_EXAMPLES, Report, SUITE_EXAMPLES, Suite},
     targets::TargetName,
 };
 
@@ -15,7 +16,7 @@ use crate::{
 ///
 /// Without a command it makes the standard run: a minute or so of scenarios and comparisons, every one of them checked.
 #[derive(Debug, Parser)]
-#[command(name = "epoq-bench", version, max_term_width = 110)]
+#[command(name = "epoq-bench", version, max_term_width = 110, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do; the standard run if nothing is said
     #[command(subcommand)]
@@ -33,12 +34,30 @@ pub enum Command {
     Compare(Compare),
     /// The standard run
     Standard(Standard),
+    /// Sweep one setting at a time, and make a page of plots, a summary and a file of results
+    #[command(after_help = SUITE_EXAMPLES)]
+    Suite(Suite),
+    /// Render results anew, compare runs, or judge them against a baseline
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(Report),
+    /// Print completions for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(Completions),
     /// All scenarios that only the ledger can do, one after the other, and a short table of them
     Queue(Queue),
     /// One of the scenarios that only the ledger can do
     #[command(flatten)]
     Act(Act),
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  epoq-bench suite                                           two minutes, and a page of plots to share
+  epoq-bench                                                 the standard run: scenarios and rivals in tables
+  epoq-bench compare lifecycle --targets epoq,locked         throughput of one over the other, pass by pass
+  epoq-bench run pipeline --producers 1 --consumers 3        one target, one scenario
+  epoq-bench list                                            all scenarios and targets
+Exit codes: 0 all verified, 1 something was wrong, 2 usage, 3 broken, 4 slower than the baseline, 130 interrupted.";
 
 impl Cli {
     /// Parses a command line. A scenario's name may stand with or without `run` before it.
@@ -168,6 +187,12 @@ pub struct Options {
     /// Life cycles in one turn (one pin, one clock reading), where the target has turns; default: each call its own
     #[arg(long, value_name = "N", value_parser = count::<100_000>)]
     pub turn: Option<usize>,
+    /// Of a hundred messages, so many are sent by the first thread, in lifecycle; default: each sends what it receives
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true, value_parser = percent)]
+    pub share: Option<f64>,
+    /// Queues, which each thread goes round, where the target can have several; default: 1
+    #[arg(long, value_name = "N", value_parser = count::<100_000>)]
+    pub queues: Option<usize>,
     /// Open loop: messages arriving per second, on a schedule; latency counts from the intended time
     #[arg(long, value_name = "OPS", allow_negative_numbers = true, value_parser = positive::<1_000_000_000>)]
     pub rate: Option<f64>,
@@ -196,6 +221,8 @@ impl Options {
             in_flight: self.in_flight,
             partitions: self.partitions,
             turn: self.turn,
+            share: self.share,
+            queues: self.queues,
             rate: self.rate,
             seed: self.seed,
             visibility_ms: self.visibility_ms,
@@ -220,6 +247,16 @@ pub(crate) fn positive<const MAX: u64>(text: &str) -> Result<f64, String> {
         Ok(value)
     } else {
         Err(format!("must be more than 0 and at most {MAX}"))
+    }
+}
+
+/// 0 to 100.
+fn percent(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=100.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("must be 0 to 100".into())
     }
 }
 

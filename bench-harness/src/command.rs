@@ -16,6 +16,7 @@ use crate::{
     scenario::Scenario,
     scenarios::{self, Act, Common, Play, Sheet, Stage, short_table},
     standard,
+    suite::command as suite,
     targets::{FifoTargetName, TargetName},
 };
 
@@ -26,6 +27,10 @@ pub enum Verdict {
     Verified,
     /// Something was found wrong; it was printed.
     Failed,
+    /// Verified, but slower than the baseline.
+    Regressed,
+    /// Verified as far as it went when Ctrl-C ended it.
+    Interrupted,
 }
 
 /// Why a command did not end.
@@ -59,6 +64,9 @@ pub fn execute(cli: Cli) -> Result<Verdict, Error> {
         Some(Command::Compare(options)) => compare(&options),
         Some(Command::Queue(options)) => all_acts(options.common),
         Some(Command::Act(act)) => act_out(act),
+        Some(Command::Suite(options)) => suite::suite(&options),
+        Some(Command::Report(options)) => suite::report(&options),
+        Some(Command::Completions(options)) => suite::completions(options),
     }
 }
 

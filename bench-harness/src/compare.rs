@@ -68,7 +68,7 @@ impl Overheads {
 }
 
 impl Experiment {
-    /// Runs all passes. Every second round goes through the targets backwards, so that none is always after the same other.
+    /// Runs all passes, or as many as were made when it was stopped. Every second round goes through the targets backwards, so that none is always after the same other.
     pub fn execute(&self, overheads: &mut Overheads, progress: &dyn Progress) -> anyhow::Result<Outcome> {
         progress.begin("measuring the harness itself");
         let harness_ns = overheads.of(&self.plan)?;
@@ -86,6 +86,9 @@ impl Experiment {
                 order.reverse();
             }
             for index in order {
+                if progress.is_stopped() {
+                    break;
+                }
                 let of_passes = if self.passes > 1 {
                     format!(" {}/{}", round + 1, self.passes)
                 } else {
@@ -185,6 +188,12 @@ pub fn title(plan: &Plan) -> String {
     let _ = write!(title, ", batch {}", plan.batch);
     if let Some(turn) = plan.turn {
         let _ = write!(title, ", turn {turn}");
+    }
+    if let Some(share) = plan.share {
+        let _ = write!(title, ", {share} % sent by one");
+    }
+    if plan.queues > 1 {
+        let _ = write!(title, ", {} queues", thousands(plan.queues as u64));
     }
     if plan.in_flight > 0 {
         let _ = write!(title, ", {} in flight", thousands(plan.in_flight));

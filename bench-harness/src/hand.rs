@@ -170,6 +170,11 @@ impl<'r, H> Hand<'r, H> {
         self.sent.next()
     }
 
+    /// Messages sent so far.
+    pub(crate) fn sent_count(&self) -> u64 {
+        self.sent.count()
+    }
+
     /// One life cycle of a batch: send, receive as many, delete them. Timed now and then.
     #[inline(always)]
     pub(crate) fn cycle<const ONE: bool, C: Calls<Handle = H>>(&mut self, calls: &mut C) {

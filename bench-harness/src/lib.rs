@@ -24,6 +24,7 @@
 //! failure: it is reported as one, and the process exits with an error.
 //!
 //! What the harness itself costs is measured over a target that does next to nothing ([`overhead`]), and stands in every report.
+//! A [`suite`] sweeps one setting at a time and makes a [`page`] of plots.
 //! Comparisons interleave the passes of their targets and report ratios pass by pass ([`compare`]).
 //!
 //! To put another queue under test: implement [`Target`](target::Target), and give it a name in [`targets`].
@@ -38,6 +39,7 @@ pub mod id_set;
 pub mod latency;
 pub mod memory;
 pub mod overhead;
+pub mod page;
 pub mod plan;
 pub mod progress;
 pub mod report;
@@ -46,6 +48,7 @@ pub mod scenario;
 pub mod scenarios;
 pub mod shared;
 pub mod standard;
+pub mod suite;
 pub mod target;
 pub mod targets;
 pub mod topology;

@@ -6,6 +6,7 @@ use epoq_bench::{
     cli::Cli,
     command::{self, Error, Verdict},
     memory,
+    suite::stop,
 };
 
 #[global_allocator]
@@ -26,6 +27,8 @@ fn main() -> ExitCode {
     match command::execute(Cli::parse_line(std::env::args_os())) {
         Ok(Verdict::Verified) => ExitCode::SUCCESS,
         Ok(Verdict::Failed) => ExitCode::from(1),
+        Ok(Verdict::Regressed) => ExitCode::from(4),
+        Ok(Verdict::Interrupted) => ExitCode::from(stop::EXIT_CODE),
         Err(Error::Usage(message)) => {
             eprintln!("error: {message}");
             ExitCode::from(2)

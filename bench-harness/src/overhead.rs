@@ -139,6 +139,8 @@ pub fn harness_ns(plan: &Plan) -> anyhow::Result<f64> {
         backlog: 0,
         in_flight: 0,
         rate: None,
+        share: None,
+        queues: 1,
         visibility: Duration::from_secs(3600),
         ..plan.clone()
     };

@@ -34,6 +34,10 @@ pub struct Plan {
     pub partitions: Option<usize>,
     /// Life cycles in one turn; `None`: each call is a turn of its own.
     pub turn: Option<usize>,
+    /// Of a hundred messages, so many are sent by the first thread; `None`: each thread sends as many as it receives.
+    pub share: Option<f64>,
+    /// Queues, which each thread goes round.
+    pub queues: usize,
     /// Arrivals per second, all senders together; `None`: as fast as it goes.
     pub rate: Option<f64>,
     /// For bodies and whatever is random in the target.
@@ -65,6 +69,10 @@ pub struct Wishes {
     pub partitions: Option<usize>,
     /// `--turn`
     pub turn: Option<usize>,
+    /// `--share`
+    pub share: Option<f64>,
+    /// `--queues`
+    pub queues: Option<usize>,
     /// `--rate`
     pub rate: Option<f64>,
     /// `--seed`
@@ -112,6 +120,8 @@ impl Plan {
             }),
             partitions: wishes.partitions,
             turn: wishes.turn,
+            share: wishes.share,
+            queues: wishes.queues.unwrap_or(1),
             rate: wishes.rate,
             seed: wishes.seed.unwrap_or(1),
             visibility: match (wishes.visibility_ms, scenario) {
@@ -161,6 +171,24 @@ impl Plan {
         }
         if self.scenario == Scenario::Flood && self.backlog == 0 {
             return Err("flood needs a --backlog of at least 1".into());
+        }
+        if let Some(share) = self.share {
+            let others = self.topology.threads() - 1;
+            if !(0.0..=100.0).contains(&share) || (others == 0 && share < 100.0) {
+                return Err("--share is 0 to 100, and with one thread 100".into());
+            }
+            if self.scenario != Scenario::Lifecycle
+                || self.rate.is_some()
+                || self.turn.is_some()
+                || self.backlog + self.in_flight > 0
+            {
+                return Err(
+                    "--share goes with lifecycle, without --rate, --turn, --backlog and --in-flight".into(),
+                );
+            }
+        }
+        if self.queues == 0 {
+            return Err("--queues is at least 1".into());
         }
         if self.rate.is_some() && self.turn.is_some() {
             return Err(
@@ -236,6 +264,17 @@ impl Plan {
             Some(rate) if rate / self.topology.receivers() as f64 > 1e6 => 15,
             Some(_) => 0,
         }
+    }
+
+    /// With a `--share`: the part of all messages that seat `index` sends.
+    pub fn share_of(&self, seat: &Seat) -> Option<f64> {
+        let first = self.share? / 100.0;
+        let others = self.topology.threads().saturating_sub(1).max(1) as f64;
+        Some(if seat.index == 0 {
+            first
+        } else {
+            (1.0 - first) / others
+        })
     }
 
     /// With an open loop: nanoseconds between two arrivals (of a batch each) at one sender.

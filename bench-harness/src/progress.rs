@@ -12,6 +12,12 @@ pub trait Progress: Sync {
     fn phase(&self, _name: &str) {}
     /// Measuring: how much of the time is over, and messages per second so far.
     fn tick(&self, _part: f64, _messages_per_second: f64) {}
+    /// Measuring, as `tick`: time since the measuring began, messages deleted since, and how to ask the target for its memory.
+    fn reading(&self, _elapsed: Duration, _messages: u64, _target_bytes: &dyn Fn() -> Option<u64>) {}
+    /// Whether to measure no more. A pass that is running ends early, and is checked like any other.
+    fn is_stopped(&self) -> bool {
+        false
+    }
     /// A line that stays.
     fn line(&self, _line: &str) {}
     /// All passes are done.

@@ -91,6 +91,7 @@ pub fn pass<T: Target>(plan: &Plan, progress: &dyn Progress) -> anyhow::Result<P
     let memory_limit_bytes = memory::total_bytes().unwrap_or(u64::MAX / 2);
     let config = TargetConfig {
         partitions: plan.partitions,
+        queues: plan.queues,
         seed: plan.seed,
         memory_limit_bytes,
     };
@@ -202,7 +203,7 @@ fn coordinate<T: Target>(plan: &Plan, target: &T, shared: &Shared, progress: &dy
         thread::sleep(plan.warm_up);
         progress.phase("measuring");
         shared.set_phase(Phase::Measure);
-        watch(plan.duration, shared, progress);
+        watch(plan.duration, target, shared, progress);
         shared.set_phase(Phase::Stop);
         progress.phase("draining");
     }
@@ -214,7 +215,7 @@ fn coordinate<T: Target>(plan: &Plan, target: &T, shared: &Shared, progress: &dy
 }
 
 /// Sleeps through the measurement, showing how it goes.
-fn watch(duration: Duration, shared: &Shared, progress: &dyn Progress) {
+fn watch<T: Target>(duration: Duration, target: &T, shared: &Shared, progress: &dyn Progress) {
     const TICK: Duration = Duration::from_millis(100);
     const PATIENCE: Duration = Duration::from_secs(5);
     // On a crowded machine a thread may take its time to notice; without it there would be nothing to measure.
@@ -229,11 +230,15 @@ fn watch(duration: Duration, shared: &Shared, progress: &dyn Progress) {
         let Some(rest) = duration.checked_sub(elapsed).filter(|rest| !rest.is_zero()) else {
             break;
         };
+        if progress.is_stopped() {
+            break;
+        }
         let deleted = shared.sum(|seat| &seat.deleted).saturating_sub(before);
         progress.tick(
             elapsed.as_secs_f64() / duration.as_secs_f64(),
             deleted as f64 / elapsed.as_secs_f64().max(1e-3),
         );
+        progress.reading(elapsed, deleted, &|| target.memory_bytes());
         thread::sleep(rest.min(TICK));
     }
 }

@@ -18,6 +18,8 @@ pub type Handles<H> = ArrayVec<H, BATCH_MAX>;
 pub struct TargetConfig {
     /// Partitions, for targets that have them; `None` leaves it to the target.
     pub partitions: Option<usize>,
+    /// Queues, for targets that can have several.
+    pub queues: usize,
     /// For whatever is random inside the target.
     pub seed: u64,
     /// What the target may use at most, for targets that keep a budget.

@@ -318,3 +318,150 @@ fn degraded_checks_are_admitted() {
         assert!(run["notes"].to_string().contains(words), "{run}");
     }
 }
+
+/// A directory of a test's own, removed when it ends.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("epoq-bench-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.join(name)).unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_suite_leaves_results_a_page_and_a_summary() {
+    let folder = Folder::new("suite");
+    let sweep = "name = 'mine'\npasses = 2\nseconds = 0.02\n\
+                 [[curve]]\nvary = 'batch'\nvalues = [1, 10]\nthreads = 1\ntargets = ['epoq', 'locked']\n";
+    std::fs::write(folder.0.join("mine.toml"), sweep).unwrap();
+    let out = folder.path("run");
+    let output = bench(&format!(
+        "suite --config {} --out {out}",
+        folder.path("mine.toml")
+    ));
+    assert!(output.status.success(), "{output:?}");
+    let results: Value = serde_json::from_str(&folder.read("run/results.json")).unwrap();
+    assert_eq!(results["schema"], 1);
+    assert_eq!(
+        (&results["name"], &results["verified"]),
+        (&"mine".into(), &true.into())
+    );
+    assert_eq!(results["curves"][0]["lines"].as_array().unwrap().len(), 2);
+    assert!(
+        folder.read("run/index.html").contains("<svg")
+            && folder.read("run/summary.md").contains("## Batch size")
+    );
+
+    // A run is not worse than itself; one that is slower by far is.
+    let judged = bench(&format!("report {out} --baseline {out} --threshold 5%"));
+    assert!(judged.status.success(), "{judged:?}");
+    let mut slow = results.clone();
+    for line in slow["curves"][0]["lines"].as_array_mut().unwrap() {
+        let times = if line["target"] == "epoq" { 1000.0 } else { 1.0 };
+        for point in line["points"].as_array_mut().unwrap() {
+            for pass in point["passes"].as_array_mut().unwrap() {
+                pass["seconds"] = (pass["seconds"].as_f64().unwrap() * times).into();
+            }
+        }
+    }
+    std::fs::create_dir_all(folder.0.join("slow")).unwrap();
+    std::fs::write(folder.0.join("slow/results.json"), slow.to_string()).unwrap();
+    let judged = bench(&format!(
+        "report {} --baseline {out} --threshold 5%",
+        folder.path("slow")
+    ));
+    assert_eq!(judged.status.code(), Some(4), "{judged:?}");
+    assert!(String::from_utf8_lossy(&judged.stdout).contains("WORSE"));
+    assert!(folder.read("slow/comparison.html").contains("<svg"));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_what_was_measured() {
+    use std::{io::BufRead, process::Stdio};
+    let folder = Folder::new("interrupted");
+    let sweep = "name = 'long'\npasses = 1\nseconds = 0.02\n\
+                 [[curve]]\nvary = 'batch'\nvalues = [1]\ntargets = ['epoq']\n\
+                 [[curve]]\nvary = 'time'\nvalues = ['10min']\ntargets = ['epoq']\n";
+    std::fs::write(folder.0.join("long.toml"), sweep).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_epoq-bench"))
+        .args([
+            "suite",
+            "--config",
+            &folder.path("long.toml"),
+            "--out",
+            &folder.path("run"),
+        ])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+    // The first curve is done: the second would take ten minutes.
+    assert!(lines.any(|line| line.unwrap().starts_with("batch ")));
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let signalled = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(signalled.success());
+    // Read on, so that the process may write.
+    lines.for_each(drop);
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(130), "{status:?}");
+    let results: Value = serde_json::from_str(&folder.read("run/results.json")).unwrap();
+    assert_eq!(
+        (&results["interrupted"], &results["verified"]),
+        (&true.into(), &true.into())
+    );
+    assert!(
+        results["curves"]
+            .as_array()
+            .is_some_and(|curves| !curves.is_empty())
+    );
+    assert!(folder.read("run/index.html").contains("Interrupted"));
+}
+
+#[test]
+fn mistakes_in_a_sweep_are_usage_errors() {
+    let folder = Folder::new("mistake");
+    std::fs::write(
+        folder.0.join("bad.toml"),
+        "name = 'x'\n[[curve]]\nvary = 'colour'\ntargets = []\n",
+    )
+    .unwrap();
+    let output = bench(&format!("suite --config {}", folder.path("bad.toml")));
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let unknown = bench("suite --only nonsense");
+    assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
+    let missing = bench("report /nonexistent/results");
+    assert_eq!(missing.status.code(), Some(3), "{missing:?}");
+}
+
+#[test]
+fn a_suites_file_is_printed_and_listed() {
+    let printed = String::from_utf8(bench("suite --print-config").stdout).unwrap();
+    assert!(printed.contains("[[curve]]"), "{printed}");
+    let listed = String::from_utf8(bench("suite full --list").stdout).unwrap();
+    assert!(
+        listed.contains("threads-batch-10") && listed.contains("points, about"),
+        "{listed}"
+    );
+}

@@ -229,7 +229,7 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
     let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
     let table = format!(
         "{BEGIN}\n64-byte bodies, {} × {} s per target and row, targets in turn within one process; commit {}, {}, {} cores{}, {}, \
-         {}, seed 1. Every run verified itself. Full records: [results/figures.json](results/figures.json).\n\n\
+         {}, seed 1. Every run verified itself. Full records: [results/figures.json](results/figures.json), made by `cargo xtask figures`.\n\n\
          | epoq's throughput | over | median | range | aim |\n|---|---|---|---|---|\n{}\n{END}",
         effort.passes,
         effort.seconds,

@@ -1,6 +1,6 @@
 //! Send, receive, delete: the scenarios `lifecycle`, `backlog`, `inflight` and `redelivery`.
 
-use crate::{hand::Hand, target::Session};
+use crate::{hand::Hand, plan::Plan, target::Session};
 
 /// Runs life cycles until told to stop.
 pub(crate) fn run<S: Session>(hand: &mut Hand<'_, S::Handle>, session: &mut S) {
@@ -12,6 +12,9 @@ pub(crate) fn run<S: Session>(hand: &mut Hand<'_, S::Handle>, session: &mut S) {
 }
 
 fn run_sized<const ONE: bool, S: Session>(hand: &mut Hand<'_, S::Handle>, session: &mut S) {
+    if let Some(share) = hand.plan.share_of(&hand.seat) {
+        return unevenly::<ONE, S>(hand, session, share);
+    }
     match (hand.plan.interval_ns(), hand.plan.turn) {
         (Some(interval_ns), _) => on_schedule::<ONE, S>(hand, session, interval_ns),
         (None, Some(cycles)) => in_turns::<ONE, S>(hand, session, cycles),
@@ -37,6 +40,34 @@ fn in_turns<const ONE: bool, S: Session>(hand: &mut Hand<'_, S::Handle>, session
             for _ in 0..cycles {
                 hand.cycle::<ONE, _>(&mut turn);
             }
+        }
+    }
+}
+
+/// Sends its share of all messages, and receives what it can get.
+fn unevenly<const ONE: bool, S: Session>(hand: &mut Hand<'_, S::Handle>, session: &mut S, share: f64) {
+    let chunk = Hand::<S::Handle>::CHUNK;
+    let batch = hand.batch::<ONE>();
+    while hand.goes_on() {
+        let received = hand.shared.sum(|seat| &seat.received);
+        // So much may be outstanding that nobody waits for a thread that is off its core for a moment.
+        let allowed = (share * (received + Plan::OUTSTANDING) as f64) as u64;
+        let allowed = allowed.saturating_sub(hand.sent_count()) as usize / batch;
+        let sends = allowed.min(2 * chunk);
+        for _ in 0..sends {
+            hand.send::<ONE, S>(session);
+        }
+        let mut received = false;
+        for _ in 0..chunk {
+            if hand.receive(session, batch) == 0 {
+                hand.note_empty();
+                break;
+            }
+            received = true;
+            hand.delete::<ONE, S>(session);
+        }
+        if !received && sends == 0 {
+            hand.idle();
         }
     }
 }

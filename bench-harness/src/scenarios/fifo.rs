@@ -264,12 +264,12 @@ impl<'t> Measured<'t> {
 }
 
 /// How long to run before measuring `seconds`.
-pub(super) fn warm_up(seconds: f64) -> Duration {
+pub(crate) fn warm_up(seconds: f64) -> Duration {
     Duration::from_secs_f64((seconds / 5.0).min(0.1))
 }
 
 /// How many messages a pass may send: their ids have to fit into half of what is there.
-pub(super) fn messages_max() -> u64 {
+pub(crate) fn messages_max() -> u64 {
     memory::available_bytes().map_or(100_000_000, |available| {
         available / 2 / FifoPlan::ROUGH_BYTES_PER_ID
     })

@@ -20,6 +20,7 @@ impl FifoTarget for EpoqFifo {
     fn build(setup: &FifoSetup) -> anyhow::Result<Self> {
         let config = TargetConfig {
             partitions: None,
+            queues: 1,
             seed: setup.seed,
             memory_limit_bytes: setup.memory_limit_bytes,
         };

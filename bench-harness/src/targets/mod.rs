@@ -3,6 +3,7 @@
 mod crossbeam_channel;
 mod epoq;
 mod epoq_fifo;
+mod epoq_queues;
 mod hand_over;
 mod locked;
 mod locked_fifo;
@@ -12,8 +13,8 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 pub use self::{
-    crossbeam_channel::CrossbeamChannel, epoq::Epoq, epoq_fifo::EpoqFifo, locked::Locked,
-    locked_fifo::LockedFifo, seg_queue::SegQueue,
+    crossbeam_channel::CrossbeamChannel, epoq::Epoq, epoq_fifo::EpoqFifo, epoq_queues::EpoqQueues,
+    locked::Locked, locked_fifo::LockedFifo, seg_queue::SegQueue,
 };
 use crate::{
     fifo::{
@@ -76,12 +77,16 @@ impl TargetName {
                 "{name} cannot do {scenario}: it is hand-over only and has no lease, so nothing is in flight or comes back"
             ));
         }
+        if plan.queues > 1 && self != Self::Epoq {
+            return Err(format!("{} has one queue: --queues is for epoq", self.name()));
+        }
         Ok(())
     }
 
     /// One pass of this target: the one place where a name becomes a type.
     pub fn pass(self, plan: &Plan, progress: &dyn Progress) -> anyhow::Result<Pass> {
         match self {
+            Self::Epoq if plan.queues > 1 => pass::<EpoqQueues>(plan, progress),
             Self::Epoq => pass::<Epoq>(plan, progress),
             Self::Locked => pass::<Locked>(plan, progress),
             Self::CrossbeamChannel => pass::<CrossbeamChannel>(plan, progress),

@@ -1,0 +1,788 @@
+//! A curve as a section of a report: what it shows, where the ledger loses, a plot, a table, the commands.
+
+use serde_json::Value;
+
+use super::{
+    axes::Axis,
+    plot::{Plot, PlotLine, PlotPoint, Stroke, Zone},
+    words::{self, Cell, Row, Table},
+};
+use crate::suite::{
+    axis::{Vary, bytes, many, short},
+    results::{Curve, LatencyRecord, Line, Point, Results, Spread},
+};
+
+/// The target that is spoken of.
+const LEDGER: &str = "epoq";
+
+/// A section.
+#[derive(Clone, Debug)]
+pub struct Section {
+    /// For links.
+    pub id: String,
+    /// Over it.
+    pub title: String,
+    /// Under the title: what stays.
+    pub settings: String,
+    /// What it shows, what was found, where the ledger loses.
+    pub sentences: Vec<String>,
+    /// One after the other.
+    pub plots: Vec<Plot>,
+    /// Under them.
+    pub table: Table,
+    /// What measures each point alone.
+    pub commands: Vec<(String, String)>,
+}
+
+/// Which colour a target has, the same on every plot.
+pub fn colour(target: &str) -> usize {
+    match target {
+        "epoq" => 0,
+        "locked" | "locked-fifo" => 1,
+        "crossbeam-channel" => 2,
+        "seg-queue" => 3,
+        // Others keep clear of those as far as there are colours.
+        other => 4 + other.bytes().map(usize::from).sum::<usize>() % 4,
+    }
+}
+
+/// A section of a curve.
+pub fn section(curve: &Curve, results: &Results) -> Section {
+    let (plots, table, findings) = match curve.vary {
+        Vary::Load => (
+            vec![latency_plot(curve)],
+            latency_table(curve),
+            latency_findings(curve),
+        ),
+        Vary::Time => (memory_plots(curve), memory_table(curve), memory_findings(curve)),
+        _ => {
+            let mut findings = throughput_findings(curve);
+            findings.extend(bytes_finding(curve));
+            (vec![throughput_plot(curve)], throughput_table(curve), findings)
+        }
+    };
+    let mut sentences = vec![shows(curve, results)];
+    sentences.extend(findings);
+    Section {
+        id: curve.id.clone(),
+        title: title(curve),
+        settings: settings(curve),
+        sentences,
+        plots,
+        table,
+        commands: commands(curve),
+    }
+}
+
+fn title(curve: &Curve) -> String {
+    let batch = curve.setting("batch").unwrap_or(1.0);
+    let batches = if batch > 1.0 {
+        format!(", batches of {batch}")
+    } else {
+        String::new()
+    };
+    match curve.vary {
+        Vary::Threads => format!("Threads{batches}"),
+        Vary::Ratio => format!("Producers and consumers{batches}"),
+        Vary::Batch => "Batch size".into(),
+        Vary::Turn => "Turns".into(),
+        Vary::Body => "Body size".into(),
+        Vary::Backlog => format!("Backlog{batches}"),
+        Vary::InFlight => format!("Messages in flight{batches}"),
+        Vary::Share => format!("Imbalance{batches}"),
+        Vary::Queues => format!("Number of queues{batches}"),
+        Vary::Groups => format!("FIFO: message groups{batches}"),
+        Vary::Load => format!("Latency under load{batches}"),
+        Vary::Time => format!("Memory over time{batches}"),
+    }
+}
+
+fn shows(curve: &Curve, results: &Results) -> String {
+    let cores = results.cores();
+    match curve.vary {
+        Vary::Threads => format!(
+            "Life cycles (send, receive, delete) per second as threads are added, each pinned to a core. Beyond {cores} they take turns \
+             on the cores: that part says how a queue bears preemption, not how it scales."
+        ),
+        Vary::Ratio => {
+            "Senders and receivers are different threads, so that every message crosses from one to the other. With more threads than cores \
+             (*) they take turns."
+                .into()
+        }
+        Vary::Batch => "What sending, receiving and deleting several messages in one call saves.".into(),
+        Vary::Turn => {
+            "A turn pins the epoch and reads the clock once for many operations; queues without turns are the same everywhere.".into()
+        }
+        Vary::Body => "Every body is copied in and looked at: the larger it is, the more it is memory that is measured.".into(),
+        Vary::Backlog => {
+            "Life cycles at the ends of a queue that has messages waiting: the oldest are far from any cache when they are received.".into()
+        }
+        Vary::InFlight => "Life cycles while other messages are leased: what remembering them costs.".into(),
+        Vary::Share => {
+            "One core sends the given part of all messages, the others the rest evenly, and all receive what they can get. At 100 % \
+             everything the others receive was stolen from that core."
+                .into()
+        }
+        Vary::Queues => {
+            "Each thread goes round all queues of one broker, a life cycle at each: with many, the queues themselves are no longer in the \
+             caches."
+                .into()
+        }
+        Vary::Groups => {
+            "Life cycles through a FIFO queue whose messages go round so many groups, each message with a deduplication id of its own, which \
+             is remembered."
+                .into()
+        }
+        Vary::Load => {
+            "Messages arrive on a schedule, and latency counts from when each should have arrived: a stall is charged to all that fell into \
+             it. Capacity is what the same loop does when it is always late."
+                .into()
+        }
+        Vary::Time => {
+            "What a long run keeps: life cycles at full speed over a standing backlog, so that segments are made, retired and freed all the \
+             time. A leak would be a slope in the ledger's own count; the process also holds the harness's books, one bit for each message."
+                .into()
+        }
+    }
+}
+
+fn settings(curve: &Curve) -> String {
+    let mut parts = vec![format!("scenario {}", curve.scenario)];
+    for (name, value) in &curve.settings {
+        let number = value.as_f64();
+        match (name.as_str(), number) {
+            ("queues" | "turn", Some(1.0)) | ("backlog" | "in-flight", Some(0.0)) => {}
+            ("threads", Some(n)) => parts.push(format!("{n} thread{}", if n == 1.0 { "" } else { "s" })),
+            ("batch", Some(1.0)) => parts.push("one message per call".into()),
+            ("batch", Some(n)) => parts.push(format!("batches of {n}")),
+            ("body", Some(n)) => parts.push(format!("{} bodies", bytes(n))),
+            ("backlog", Some(n)) if curve.vary == Vary::Ratio => {
+                parts.push(format!("at most {} outstanding", many(n)))
+            }
+            ("backlog", Some(n)) => parts.push(format!("{} queued", many(n))),
+            ("seconds", Some(n)) => parts.push(format!("{} s per pass", short(n))),
+            ("passes", Some(n)) => parts.push(format!("{n} pass{}", if n == 1.0 { "" } else { "es" })),
+            (name, Some(n)) => parts.push(format!("{name} {}", many(n))),
+            (name, None) => parts.push(format!(
+                "{name} {}",
+                value
+                    .as_str()
+                    .map_or_else(|| Value::to_string(value), str::to_owned)
+            )),
+        }
+    }
+    parts.join(" · ")
+}
+
+fn commands(curve: &Curve) -> Vec<(String, String)> {
+    let mut commands: Vec<(String, String)> = Vec::new();
+    for line in &curve.lines {
+        for point in &line.points {
+            if commands.iter().all(|(_, command)| *command != point.command) {
+                let of_line = if curve.vary == Vary::Load {
+                    format!("{}, {}", point.label, line.target)
+                } else {
+                    point.label.clone()
+                };
+                commands.push((of_line, point.command.clone()));
+            }
+        }
+    }
+    commands
+}
+
+/// The points of all lines, in the order of the axis.
+fn points(curve: &Curve) -> Vec<&Point> {
+    let mut points: Vec<&Point> = Vec::new();
+    for point in curve.lines.iter().flat_map(|line| &line.points) {
+        if points
+            .iter()
+            .all(|other| other.x != point.x || other.label != point.label)
+        {
+            points.push(point);
+        }
+    }
+    if curve.vary != Vary::Ratio {
+        points.sort_by(|a, b| a.x.total_cmp(&b.x));
+    }
+    points
+}
+
+fn x_axis(curve: &Curve) -> Axis {
+    let ticks: Vec<(f64, String)> = points(curve)
+        .iter()
+        .enumerate()
+        .map(|(index, point)| (x_of(curve, point, index), point.label.clone()))
+        .collect();
+    Axis::along(curve.axis.clone(), curve.scale, &ticks)
+}
+
+/// Where names are the axis, their number is the place: 1:1 and 2:2 are the same part.
+fn x_of(curve: &Curve, point: &Point, index: usize) -> f64 {
+    if curve.vary == Vary::Ratio {
+        index as f64
+    } else {
+        point.x
+    }
+}
+
+/// A line of one figure of each point.
+pub fn line(
+    curve: &Curve,
+    line: &Line,
+    name: String,
+    stroke: Stroke,
+    figure: impl Fn(&Point) -> Option<Spread>,
+    words: impl Fn(f64) -> String,
+) -> PlotLine {
+    let mut plotted = Vec::new();
+    for (index, point) in points(curve).into_iter().enumerate() {
+        let Some(spread) = line.like(point).and_then(&figure) else {
+            continue;
+        };
+        plotted.push(PlotPoint {
+            x: x_of(curve, point, index),
+            y: spread.median,
+            low: spread.min,
+            high: spread.max,
+            words: format!(
+                "{name}, {}: {} ({})",
+                point.label,
+                words(spread.median),
+                words::range(spread, &words)
+            ),
+        });
+    }
+    PlotLine {
+        colour: colour(&line.target),
+        name,
+        stroke,
+        points: plotted,
+    }
+}
+
+/// The least and the most of all lines, and whether they are too far apart for equal distances.
+pub fn extent(lines: &[PlotLine]) -> (f64, f64, bool) {
+    let all = || lines.iter().flat_map(|line| &line.points);
+    let most = all().map(|point| point.high).fold(0.0, f64::max);
+    let least = all()
+        .map(|point| point.low)
+        .filter(|&low| low > 0.0)
+        .fold(f64::INFINITY, f64::min);
+    let least_median = all()
+        .map(|point| point.y)
+        .filter(|&y| y > 0.0)
+        .fold(f64::INFINITY, f64::min);
+    let most_median = all().map(|point| point.y).fold(0.0, f64::max);
+    (least, most, most_median > 40.0 * least_median)
+}
+
+fn throughput_plot(curve: &Curve) -> Plot {
+    let lines: Vec<PlotLine> = curve
+        .lines
+        .iter()
+        .map(|it| {
+            line(
+                curve,
+                it,
+                it.target.clone(),
+                Stroke::Solid,
+                Point::rate,
+                words::rate,
+            )
+        })
+        .collect();
+    let (least, most, is_log) = extent(&lines);
+    Plot {
+        about: format!("{}: life cycles per second by {}", title(curve), curve.axis),
+        x: x_axis(curve),
+        y: Axis::of_values("life cycles per second", least, most, is_log, many),
+        zone: zone(curve),
+        lines,
+    }
+}
+
+/// From midway between the last point that has a core for each thread and the first that has not.
+fn zone(curve: &Curve) -> Option<Zone> {
+    if curve.vary != Vary::Threads {
+        return None;
+    }
+    let points = points(curve);
+    let first = points.iter().position(|point| point.oversubscribed)?;
+    let before = points.get(first.checked_sub(1)?)?;
+    Some(Zone {
+        from: (before.x * points[first].x).sqrt(),
+        words: "more threads than cores".into(),
+    })
+}
+
+fn rivals(curve: &Curve) -> impl Iterator<Item = &Line> {
+    curve.lines.iter().filter(|line| line.target != LEDGER)
+}
+
+fn throughput_table(curve: &Curve) -> Table {
+    let ledger = curve.line(LEDGER);
+    let has_bytes = curve.vary == Vary::Backlog;
+    let mut heads = vec![curve.axis.clone()];
+    heads.extend(curve.lines.iter().map(|line| line.target.clone()));
+    if ledger.is_some() {
+        heads.extend(rivals(curve).map(|rival| format!("epoq over {}", rival.target)));
+    }
+    if has_bytes {
+        heads.extend(
+            curve
+                .lines
+                .iter()
+                .map(|line| format!("{}: bytes per message", line.target)),
+        );
+    }
+    let row = |point: &&Point| {
+        let mut cells = vec![Cell::new(point.label.clone())];
+        cells.extend(
+            curve
+                .lines
+                .iter()
+                .map(|line| Cell::of(line.like(point).and_then(Point::rate), words::rate)),
+        );
+        if let Some(own) = ledger.map(|ledger| ledger.like(point)) {
+            cells.extend(rivals(curve).map(|rival| {
+                let over = own
+                    .zip(rival.like(point))
+                    .and_then(|(own, rival)| own.over(rival));
+                Cell::of(over, words::ratio)
+            }));
+        }
+        if has_bytes {
+            cells.extend(curve.lines.iter().map(|line| {
+                let figure = line.like(point).and_then(Point::bytes_per_message);
+                Cell::new(figure.map_or("–".into(), |bytes| format!("{bytes:.1}")))
+            }));
+        }
+        Row {
+            cells,
+            is_over: point.oversubscribed,
+        }
+    };
+    Table {
+        heads,
+        rows: points(curve).iter().map(row).collect(),
+    }
+}
+
+fn throughput_findings(curve: &Curve) -> Vec<String> {
+    let Some(ledger) = curve.line(LEDGER) else {
+        return Vec::new();
+    };
+    let points = points(curve);
+    let mut sentences = Vec::new();
+    let on_cores: Vec<&Point> = points
+        .iter()
+        .copied()
+        .filter(|point| !point.oversubscribed)
+        .collect();
+    if let (Some(first), Some(last)) = (on_cores.first(), on_cores.last())
+        && first.label != last.label
+        && curve.vary != Vary::Ratio
+        && let (Some(from), Some(to)) = (
+            ledger.like(first).and_then(Point::rate),
+            ledger.like(last).and_then(Point::rate),
+        )
+    {
+        sentences.push(format!(
+            "The ledger goes from {} at {} to {} at {}: {}.",
+            words::rate(from.median),
+            first.label,
+            words::rate(to.median),
+            last.label,
+            words::ratio(to.median / from.median)
+        ));
+    }
+    let mut losses = Vec::new();
+    let mut wins = Vec::new();
+    for rival in rivals(curve) {
+        let mut lost: Vec<(String, f64)> = Vec::new();
+        let mut least = f64::INFINITY;
+        let mut most: f64 = 0.0;
+        for point in &points {
+            let over = ledger
+                .like(point)
+                .zip(rival.like(point))
+                .and_then(|(own, rival)| own.over(rival));
+            let Some(over) = over else { continue };
+            least = least.min(over.median);
+            most = most.max(over.median);
+            if over.median < 1.0 {
+                lost.push((point.label.clone(), over.median));
+            }
+        }
+        let name = if rival.leases {
+            rival.target.clone()
+        } else {
+            format!("{} (hand-over only, no lease)", rival.target)
+        };
+        if lost.is_empty() {
+            if least.is_finite() {
+                wins.push(format!(
+                    "{name} everywhere ({} to {})",
+                    words::ratio(least),
+                    words::ratio(most)
+                ));
+            }
+        } else {
+            let worst = lost.iter().map(|(_, over)| *over).fold(f64::INFINITY, f64::min);
+            let places: Vec<String> = lost.iter().map(|(label, _)| label.clone()).collect();
+            let places = if places.len() == points.len() {
+                "everywhere".to_owned()
+            } else {
+                format!("at {}", words::list(&places))
+            };
+            losses.push(format!(
+                "{name} {places}, at worst {} of it",
+                words::ratio(worst).replace('×', "")
+            ));
+        }
+    }
+    if !wins.is_empty() {
+        sentences.push(format!("The ledger is ahead of {}.", words::list(&wins)));
+    }
+    if !losses.is_empty() {
+        sentences.push(format!("The ledger loses to {}.", losses.join("; to ")));
+    }
+    sentences
+}
+
+fn bytes_finding(curve: &Curve) -> Option<String> {
+    let of_line = |line: &Line| {
+        let last = line
+            .points
+            .iter()
+            .rev()
+            .find_map(|point| Some((point, point.bytes_per_message()?)));
+        last.map(|(point, bytes)| format!("{}: {bytes:.0} B with {} queued", line.target, point.label))
+    };
+    let each: Vec<String> = curve.lines.iter().filter_map(of_line).collect();
+    (!each.is_empty()).then(|| {
+        format!(
+            "Resident memory of each message beyond its body: {}.",
+            each.join(", ")
+        )
+    })
+}
+
+/// Name, and how to find it.
+type Quantile = (&'static str, fn(&LatencyRecord) -> u64);
+
+const QUANTILES: [Quantile; 4] = [
+    ("p50", |latency| latency.p50),
+    ("p99", |latency| latency.p99),
+    ("p99.9", |latency| latency.p999),
+    ("max", |latency| latency.max),
+];
+
+fn latency_plot(curve: &Curve) -> Plot {
+    let mut lines = Vec::new();
+    for it in &curve.lines {
+        for (stroke, (name, quantile)) in [Stroke::Dotted, Stroke::Solid].into_iter().zip(QUANTILES) {
+            let name = format!("{} {name}", it.target);
+            lines.push(line(
+                curve,
+                it,
+                name,
+                stroke,
+                |point| point.latency(quantile),
+                words::time,
+            ));
+        }
+    }
+    let (least, most, _) = extent(&lines);
+    Plot {
+        about: "Latency by arrivals in percent of capacity".into(),
+        x: x_axis(curve),
+        y: Axis::of_values(
+            "latency from intended arrival to deletion",
+            least,
+            most,
+            true,
+            words::time,
+        ),
+        zone: None,
+        lines,
+    }
+}
+
+fn latency_table(curve: &Curve) -> Table {
+    let mut heads = vec![curve.axis.clone()];
+    for line in &curve.lines {
+        heads.push(format!("{}: arrivals", line.target));
+        heads.extend(
+            QUANTILES
+                .iter()
+                .map(|(name, _)| format!("{} {name}", line.target)),
+        );
+    }
+    let row = |point: &&Point| {
+        let mut cells = vec![Cell::new(point.label.clone())];
+        for line in &curve.lines {
+            let own = line.like(point);
+            let arrivals = line.capacity.map(|capacity| capacity * point.x / 100.0);
+            cells.push(Cell::new(arrivals.map_or("–".into(), words::rate)));
+            for (_, quantile) in QUANTILES {
+                let mut cell = Cell::of(own.and_then(|own| own.latency(quantile)), words::time);
+                cell.range = None;
+                cells.push(cell);
+            }
+        }
+        Row {
+            cells,
+            is_over: point.oversubscribed,
+        }
+    };
+    Table {
+        heads,
+        rows: points(curve).iter().map(row).collect(),
+    }
+}
+
+fn latency_findings(curve: &Curve) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for line in &curve.lines {
+        let (Some(capacity), Some(first), Some(last)) =
+            (line.capacity, line.points.first(), line.points.last())
+        else {
+            continue;
+        };
+        let p99 = |point: &Point| {
+            point
+                .latency(|latency| latency.p99)
+                .map_or("–".into(), |p99| words::time(p99.median))
+        };
+        sentences.push(format!(
+            "{} can take {}; its p99 is {} at {} of that and {} at {}.",
+            line.target,
+            words::rate(capacity),
+            p99(first),
+            first.label,
+            p99(last),
+            last.label
+        ));
+    }
+    let ledger = curve.line(LEDGER);
+    for rival in rivals(curve) {
+        let slower: Vec<String> = points(curve)
+            .into_iter()
+            .filter(|point| {
+                let p99 = |line: &Line| {
+                    line.like(point)?
+                        .latency(|latency| latency.p99)
+                        .map(|p99| p99.median)
+                };
+                ledger
+                    .and_then(p99)
+                    .zip(p99(rival))
+                    .is_some_and(|(own, rival)| own > rival)
+            })
+            .map(|point| point.label.clone())
+            .collect();
+        if !slower.is_empty() {
+            sentences.push(format!(
+                "The ledger's p99 is above that of {} at {}, each at its own capacity.",
+                rival.target,
+                words::list(&slower)
+            ));
+        }
+    }
+    sentences
+}
+
+/// A part of the readings that a plot has room for.
+fn thinned(line: &Line) -> Vec<crate::suite::results::Reading> {
+    const ROOM: usize = 240;
+    let readings: Vec<_> = line
+        .points
+        .iter()
+        .flat_map(|point| &point.passes)
+        .max_by_key(|pass| pass.readings.len())
+        .map(|pass| pass.readings.clone())
+        .unwrap_or_default();
+    let step = readings.len().div_ceil(ROOM).max(1);
+    readings.into_iter().step_by(step).collect()
+}
+
+fn memory_plots(curve: &Curve) -> Vec<Plot> {
+    let mut lines = Vec::new();
+    let mut end: f64 = 0.0;
+    for it in &curve.lines {
+        let readings = thinned(it);
+        end = end.max(readings.last().map_or(0.0, |reading| reading.seconds));
+        let mut add = |name: String, colour, bytes_of: fn(&crate::suite::results::Reading) -> Option<u64>| {
+            let points: Vec<PlotPoint> = readings
+                .iter()
+                .filter_map(|reading| {
+                    let y = bytes_of(reading)? as f64 / f64::from(1 << 20);
+                    Some(PlotPoint {
+                        x: reading.seconds,
+                        y,
+                        low: y,
+                        high: y,
+                        words: String::new(),
+                    })
+                })
+                .collect();
+            if !points.is_empty() {
+                lines.push(PlotLine {
+                    name,
+                    colour,
+                    stroke: Stroke::Plain,
+                    points,
+                });
+            }
+        };
+        add(
+            format!("{}, own count", it.target),
+            colour(&it.target),
+            |reading| reading.target_bytes,
+        );
+        add(format!("{}: process", it.target), 6, |reading| {
+            reading.resident_bytes
+        });
+    }
+    if lines.is_empty() {
+        return Vec::new();
+    }
+    let (least, most, _) = extent(&lines);
+    let x = Axis::of_values(curve.axis.clone(), 0.0, end, false, short);
+    let x = Axis {
+        max: end.max(1e-3),
+        ticks: x.ticks.into_iter().filter(|tick| tick.0 <= end * 1.001).collect(),
+        ..x
+    };
+    vec![Plot {
+        about: "Memory over time".into(),
+        x,
+        y: Axis::of_values("memory (MiB)", least, most, false, short),
+        zone: None,
+        lines,
+    }]
+}
+
+fn memory_table(curve: &Curve) -> Table {
+    let heads = ["target", "after", "messages", "own count", "process"]
+        .map(str::to_owned)
+        .to_vec();
+    let mut rows = Vec::new();
+    for line in &curve.lines {
+        let readings = thinned(line);
+        let last = readings.len().saturating_sub(1);
+        for part in 0..=4_usize {
+            let Some(reading) = readings.get(last * part / 4) else {
+                continue;
+            };
+            let of =
+                |figure: Option<u64>| Cell::new(figure.map_or("–".into(), |figure| bytes(figure as f64)));
+            rows.push(Row {
+                cells: vec![
+                    Cell::new(line.target.clone()),
+                    Cell::new(format!("{:.1} s", reading.seconds)),
+                    Cell::new(many(words::three_digits(reading.messages as f64))),
+                    of(reading.target_bytes),
+                    of(reading.resident_bytes),
+                ],
+                is_over: false,
+            });
+        }
+    }
+    Table { heads, rows }
+}
+
+fn memory_findings(curve: &Curve) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for line in &curve.lines {
+        let readings = thinned(line);
+        let own: Vec<f64> = readings
+            .iter()
+            .filter_map(|reading| reading.target_bytes.map(|bytes| bytes as f64))
+            .collect();
+        let quarter = own.len() / 4;
+        let (Some(last), true) = (readings.last(), quarter > 0) else {
+            continue;
+        };
+        let middle = |part: &[f64]| Spread::of(part.iter().copied()).map_or(0.0, |spread| spread.median);
+        // The first quarter is warming up: the second is what the last is held against.
+        let (before, after) = (
+            middle(&own[quarter..2 * quarter]),
+            middle(&own[own.len() - quarter..]),
+        );
+        sentences.push(format!(
+            "{}: {} messages in {:.0} s; its own count was {} in the second quarter of the time and {} in the last ({}).",
+            line.target,
+            many(words::three_digits(last.messages as f64)),
+            last.seconds,
+            bytes(before),
+            bytes(after),
+            words::gain(after / before - 1.0)
+        ));
+    }
+    if sentences.is_empty() {
+        sentences.push("This system tells nothing about memory.".into());
+    }
+    sentences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Results {
+        Results::parse(include_str!("../../tests/sample/results.json")).unwrap()
+    }
+
+    #[test]
+    fn every_curve_has_a_plot_a_table_and_a_sentence() {
+        let results = sample();
+        for curve in &results.curves {
+            let section = section(curve, &results);
+            assert!(!section.plots.is_empty(), "{}", curve.id);
+            assert!(
+                section.sentences.len() >= 2,
+                "{}: {:?}",
+                curve.id,
+                section.sentences
+            );
+            assert!(!section.table.rows.is_empty(), "{}", curve.id);
+            let columns = section.table.heads.len();
+            assert!(
+                section.table.rows.iter().all(|row| row.cells.len() == columns),
+                "{}",
+                curve.id
+            );
+            assert!(
+                section
+                    .commands
+                    .iter()
+                    .all(|(_, command)| command.starts_with("epoq-bench "))
+            );
+        }
+    }
+
+    #[test]
+    fn a_loss_is_said() {
+        let mut results = sample();
+        let curve = results
+            .curves
+            .iter_mut()
+            .find(|curve| curve.id == "batch")
+            .unwrap();
+        for line in &mut curve.lines {
+            let times = if line.target == LEDGER { 1000.0 } else { 1.0 };
+            for pass in line.points.iter_mut().flat_map(|point| &mut point.passes) {
+                pass.seconds *= times;
+            }
+        }
+        let curve = results.curve("batch").unwrap();
+        let sentences = section(curve, &results).sentences.join(" ");
+        assert!(
+            sentences.contains("The ledger loses to") && sentences.contains("everywhere"),
+            "{sentences}"
+        );
+    }
+}

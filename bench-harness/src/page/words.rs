@@ -1,0 +1,167 @@
+//! Figures in words, and tables that HTML and Markdown share.
+
+use crate::{
+    progress::human,
+    suite::{
+        axis::{many, short},
+        results::Spread,
+    },
+};
+
+/// A table.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    /// Over the columns.
+    pub heads: Vec<String>,
+    /// Each as long as the heads.
+    pub rows: Vec<Row>,
+}
+
+/// A row.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// From left to right.
+    pub cells: Vec<Cell>,
+    /// Of more threads than cores: marked.
+    pub is_over: bool,
+}
+
+/// A cell.
+#[derive(Clone, Debug, Default)]
+pub struct Cell {
+    /// What is in it.
+    pub text: String,
+    /// From which to which.
+    pub range: Option<String>,
+}
+
+impl Cell {
+    /// Without a range.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            range: None,
+        }
+    }
+
+    /// A figure of passes; a dash where there is none.
+    pub fn of(spread: Option<Spread>, words: impl Fn(f64) -> String) -> Self {
+        let Some(spread) = spread else {
+            return Self::new("–");
+        };
+        Self {
+            text: words(spread.median),
+            range: (spread.min < spread.max).then(|| range(spread, words)),
+        }
+    }
+}
+
+/// `9.1–12.4`
+pub fn range(spread: Spread, words: impl Fn(f64) -> String) -> String {
+    let (low, high) = (words(spread.min), words(spread.max));
+    if let (Some(low), true) = (low.strip_suffix('×'), high.ends_with('×')) {
+        return format!("{low}–{high}");
+    }
+    // A unit that both have is said once.
+    match (low.split_once(' '), high.split_once(' ')) {
+        (Some((number, unit)), Some((_, other))) if unit == other => format!("{number}–{high}"),
+        _ => format!("{low}–{high}"),
+    }
+}
+
+/// Messages per second: `12.3 M/s`.
+pub fn rate(per_second: f64) -> String {
+    let words = many(three_digits(per_second));
+    if words.contains(' ') {
+        words + "/s"
+    } else {
+        words + " /s"
+    }
+}
+
+/// One over another: `1.27`.
+pub fn ratio(ratio: f64) -> String {
+    match ratio {
+        ratio if ratio >= 99.5 => format!("{ratio:.0}×"),
+        ratio if ratio >= 9.95 => format!("{ratio:.1}×"),
+        ratio if ratio < 0.095 => format!("{ratio:.3}×"),
+        ratio => format!("{ratio:.2}×"),
+    }
+}
+
+/// Nanoseconds: `1.5 µs`.
+pub fn time(nanoseconds: f64) -> String {
+    let words = human(std::time::Duration::from_nanos(
+        three_digits(nanoseconds).max(0.0) as u64,
+    ));
+    match words.split_once(' ') {
+        Some((number, unit)) => match number.parse() {
+            Ok(number) => format!("{} {unit}", short(number)),
+            Err(_) => words,
+        },
+        None => words,
+    }
+}
+
+/// A part: `12 %`.
+pub fn percent(part: f64) -> String {
+    format!("{} %", short(part * 100.0))
+}
+
+/// A gain: `+12 %`.
+pub fn gain(part: f64) -> String {
+    format!("{:+.1} %", part * 100.0).replace('-', "−")
+}
+
+/// As many digits as a figure of a noisy machine deserves.
+pub fn three_digits(number: f64) -> f64 {
+    if number == 0.0 || !number.is_finite() {
+        return number;
+    }
+    let power = 10_f64.powf(2.0 - number.abs().log10().floor());
+    (number * power).round() / power
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub fn list(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => one.clone(),
+        [all @ .., last] => format!("{} and {last}", all.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_in_words() {
+        assert_eq!(
+            (rate(12_345_678.0), rate(1e4), rate(12.0)),
+            ("12.3 M/s".into(), "10 k/s".into(), "12 /s".into())
+        );
+        assert_eq!(
+            (ratio(0.413), ratio(12.345), ratio(123.0)),
+            ("0.41×".into(), "12.3×".into(), "123×".into())
+        );
+        assert_eq!(
+            (time(12.0), time(1_500.0), time(2.34e6)),
+            ("12 ns".into(), "1.5 µs".into(), "2.34 ms".into())
+        );
+        assert_eq!((gain(0.051), gain(-0.2)), ("+5.1 %".into(), "−20.0 %".into()));
+        let spread = Spread {
+            median: 2e6,
+            min: 1e6,
+            max: 3e6,
+        };
+        assert_eq!(range(spread, rate), "1–3 M/s");
+        let spread = Spread {
+            median: 1.2,
+            min: 1.1,
+            max: 1.3,
+        };
+        assert_eq!(range(spread, ratio), "1.10–1.30×");
+        assert_eq!(list(&["a".into(), "b".into(), "c".into()]), "a, b and c");
+    }
+}

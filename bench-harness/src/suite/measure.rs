@@ -1,0 +1,807 @@
+//! Measuring a sweep: point by point, all targets of a point in turn, until the end or until Ctrl-C.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Map, Value as Json, json};
+
+use super::{
+    axis::{Value, Vary},
+    results::{Curve, LatencyRecord, Line, PassRecord, Point, Reading, Spread},
+    stop,
+    sweep::{CurvePlan, Sweep, Targets},
+};
+use crate::{
+    compare::{Experiment, Overheads, Series},
+    environment,
+    fifo::pass::{FifoPass, FifoPlan},
+    latency::Latency,
+    memory::{self, Kept},
+    plan::Plan,
+    progress::Progress,
+    run::Pass,
+    scenario::Scenario,
+    scenarios::fifo,
+    targets::{FifoTargetName, TargetName},
+};
+
+/// Shows how a sweep goes and how long it still takes, and takes memory readings of long runs.
+#[derive(Debug)]
+pub struct Watch {
+    bar: ProgressBar,
+    begin: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Seconds by the sweep's own reckoning: of all, and of what is done.
+    planned: f64,
+    done: f64,
+    /// Of the point being measured.
+    point: f64,
+    /// What part of that is done.
+    part: f64,
+    /// Passes of the point, all targets, and how many were begun.
+    passes: usize,
+    begun: usize,
+    title: String,
+    readings: Option<Vec<Reading>>,
+}
+
+impl Watch {
+    /// For a sweep that takes about so many seconds.
+    pub fn new(planned: f64) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::stderr_with_hz(10));
+        let style =
+            ProgressStyle::with_template("{spinner} [{bar:24}] {percent:>3} %  {prefix:>10}  {wide_msg}");
+        bar.set_style(
+            style
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("━╸ "),
+        );
+        Self {
+            bar,
+            begin: Instant::now(),
+            state: Mutex::new(State {
+                planned,
+                done: 0.0,
+                point: 0.0,
+                part: 0.0,
+                passes: 1,
+                begun: 0,
+                title: String::new(),
+                readings: None,
+            }),
+        }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn point(&self, title: String, seconds: f64, passes: usize) {
+        self.with(|state| {
+            state.title = title;
+            state.point = seconds;
+            state.part = 0.0;
+            state.passes = passes.max(1);
+            state.begun = 0;
+        });
+        self.show("");
+    }
+
+    /// The next pass of the point begins.
+    fn pass(&self) {
+        self.with(|state| {
+            state.begun += 1;
+            state.at(0.0);
+        });
+    }
+
+    fn point_done(&self) {
+        self.with(|state| {
+            state.done += state.point;
+            state.point = 0.0;
+            state.part = 0.0;
+        });
+    }
+
+    fn show(&self, words: &str) {
+        let (share, title) = self.with(|state| {
+            (
+                state.seconds_done() / state.planned.max(1e-9),
+                state.title.clone(),
+            )
+        });
+        self.bar.set_position((share * 1000.0).min(1000.0) as u64);
+        self.bar.set_prefix(format!("{} left", clock(self.left())));
+        self.bar.set_message(format!("{title}  {words}"));
+        self.bar.tick();
+    }
+
+    /// What is left, by the reckoning and by how it held so far.
+    pub fn left(&self) -> Duration {
+        let (planned, done) = self.with(|state| (state.planned, state.seconds_done()));
+        let elapsed = self.begin.elapsed().as_secs_f64();
+        // The reckoning counts as if a part of it had been kept: so the first points do not throw it about.
+        const TRUST: f64 = 5.0;
+        let pace = (elapsed + TRUST) / (done + TRUST);
+        Duration::from_secs_f64(((planned - done) * pace.max(0.1)).max(0.0))
+    }
+
+    fn begin_readings(&self) {
+        self.with(|state| state.readings = Some(Vec::new()));
+    }
+
+    fn end_readings(&self) -> Vec<Reading> {
+        self.with(|state| state.readings.take()).unwrap_or_default()
+    }
+}
+
+impl State {
+    /// So much of the pass that was begun last is over.
+    fn at(&mut self, part: f64) {
+        self.part = ((self.begun.saturating_sub(1) as f64 + part) / self.passes as f64).clamp(self.part, 1.0);
+    }
+
+    fn seconds_done(&self) -> f64 {
+        self.done + self.point * self.part
+    }
+}
+
+impl Progress for Watch {
+    fn phase(&self, name: &str) {
+        if name == "warming up" {
+            self.pass();
+        }
+        self.show(name);
+    }
+
+    fn tick(&self, part: f64, messages_per_second: f64) {
+        self.with(|state| state.at(part));
+        self.show(&format!("{:.2} M/s", messages_per_second / 1e6));
+    }
+
+    fn reading(&self, elapsed: Duration, messages: u64, target_bytes: &dyn Fn() -> Option<u64>) {
+        self.with(|state| {
+            if let Some(readings) = &mut state.readings {
+                readings.push(Reading {
+                    seconds: elapsed.as_secs_f64(),
+                    messages,
+                    resident_bytes: memory::resident_bytes(),
+                    target_bytes: target_bytes(),
+                });
+            }
+        });
+    }
+
+    fn is_stopped(&self) -> bool {
+        stop::is_asked_for()
+    }
+
+    fn line(&self, line: &str) {
+        if self.bar.is_hidden() {
+            eprintln!("{line}");
+        } else {
+            self.bar.println(line);
+        }
+    }
+
+    fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// `1:05`.
+pub fn clock(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64().round() as u64;
+    match seconds / 3600 {
+        0 => format!("{}:{:02}", seconds / 60, seconds % 60),
+        hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
+    }
+}
+
+/// Measures curves, one after the other.
+#[derive(Debug)]
+pub struct Measurer<'s> {
+    sweep: &'s Sweep,
+    watch: Watch,
+    overheads: Overheads,
+}
+
+impl<'s> Measurer<'s> {
+    /// Ready to begin.
+    pub fn new(sweep: &'s Sweep) -> Self {
+        Self {
+            sweep,
+            watch: Watch::new(sweep.seconds()),
+            overheads: Overheads::default(),
+        }
+    }
+
+    /// How it goes.
+    pub const fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Measures all curves, and shows each to `keep` when it is done, one that Ctrl-C cut short as well.
+    pub fn measure(&mut self, mut keep: impl FnMut(Curve) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let sweep = self.sweep;
+        for plan in &sweep.curves {
+            if stop::is_asked_for() {
+                break;
+            }
+            let begin = Instant::now();
+            let curve = self.curve(plan)?;
+            let points: usize = curve.lines.iter().map(|line| line.points.len()).sum();
+            let verdict = if curve
+                .lines
+                .iter()
+                .flat_map(|line| &line.points)
+                .all(|point| point.verified)
+            {
+                "verified"
+            } else {
+                "FAILED"
+            };
+            self.watch.line(&format!(
+                "{:<18} {points:>3} points, {verdict}, {:.0} s; about {} left",
+                curve.id,
+                begin.elapsed().as_secs_f64(),
+                clock(self.watch.left())
+            ));
+            if points > 0 {
+                keep(curve)?;
+            }
+        }
+        self.watch.end();
+        Ok(())
+    }
+
+    fn curve(&mut self, plan: &CurvePlan) -> anyhow::Result<Curve> {
+        let mut curve = Curve {
+            id: plan.id.clone(),
+            vary: plan.vary,
+            axis: plan.vary.label().to_owned(),
+            scale: plan.vary.scale(),
+            scenario: match plan.targets {
+                Targets::Standard(_) => plan.scenario.name(),
+                Targets::Fifo(_) => "fifo",
+            }
+            .to_owned(),
+            settings: settings(plan),
+            lines: lines(&plan.targets),
+        };
+        match &plan.targets {
+            Targets::Fifo(targets) => self.fifo(plan, targets, &mut curve)?,
+            Targets::Standard(targets) if plan.vary == Vary::Load => self.load(plan, targets, &mut curve)?,
+            Targets::Standard(targets) => self.standard(plan, targets, &mut curve)?,
+        }
+        curve.lines.retain(|line| !line.points.is_empty());
+        Ok(curve)
+    }
+
+    fn standard(
+        &mut self,
+        plan: &CurvePlan,
+        targets: &[TargetName],
+        curve: &mut Curve,
+    ) -> anyhow::Result<()> {
+        for value in &plan.values {
+            self.watch.point(
+                title(plan, value),
+                plan.seconds_of(value),
+                plan.targets.count() * plan.passes_of(value),
+            );
+            let experiment = Experiment {
+                plan: plan.plan(value).map_err(anyhow::Error::msg)?,
+                targets: targets.to_vec(),
+                passes: plan.passes_of(value),
+            };
+            let is_long_run = plan.vary == Vary::Time;
+            if is_long_run {
+                self.watch.begin_readings();
+            }
+            let outcome = experiment.execute(&mut self.overheads, &self.watch)?;
+            let readings = self.watch.end_readings();
+            for (line, series) in curve.lines.iter_mut().zip(&outcome.series) {
+                let command = command(&experiment.plan, targets, experiment.passes);
+                line.points.extend(point(
+                    &experiment.plan,
+                    plan.vary,
+                    value,
+                    series,
+                    command,
+                    outcome.harness_ns,
+                    &readings,
+                ));
+            }
+            self.watch.point_done();
+            if stop::is_asked_for() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Arrivals as parts of what each target can take, so each has plans of its own.
+    fn load(&mut self, plan: &CurvePlan, targets: &[TargetName], curve: &mut Curve) -> anyhow::Result<()> {
+        for (line, &target) in curve.lines.iter_mut().zip(targets) {
+            self.watch
+                .point(format!("load: capacity of {}", target.name()), 0.0, plan.passes);
+            // A schedule that nobody can keep: arrivals are never waited for, and all else is as it will be.
+            let flat_out = plan.plan(&plan.values[0]).map_err(anyhow::Error::msg)?;
+            let mut capacity = Experiment {
+                plan: flat_out,
+                targets: vec![target],
+                passes: plan.passes,
+            }
+            .execute(&mut self.overheads, &self.watch)?;
+            let series = capacity.series.remove(0);
+            if !series.verified() {
+                let findings = series
+                    .passes
+                    .iter()
+                    .flat_map(|pass| pass.settlement.findings.lines());
+                anyhow::bail!(
+                    "{} failed flat out: {:?}",
+                    target.name(),
+                    findings.collect::<Vec<_>>()
+                );
+            }
+            line.capacity =
+                Spread::of(series.passes.iter().map(Pass::messages_per_second)).map(|rate| rate.median);
+        }
+        for value in &plan.values {
+            self.watch.point(
+                title(plan, value),
+                plan.seconds_of(value),
+                plan.targets.count() * plan.passes_of(value),
+            );
+            for (line, &target) in curve.lines.iter_mut().zip(targets) {
+                let (Some(capacity), Value::Number(percent)) = (line.capacity, value) else {
+                    continue;
+                };
+                let mut point_plan = plan.plan(value).map_err(anyhow::Error::msg)?;
+                point_plan.rate = Some((capacity * percent / 100.0).max(1.0).round());
+                let experiment = Experiment {
+                    plan: point_plan,
+                    targets: vec![target],
+                    passes: plan.passes_of(value),
+                };
+                let outcome = experiment.execute(&mut self.overheads, &self.watch)?;
+                let command = command(&experiment.plan, &[target], experiment.passes);
+                line.points.extend(point(
+                    &experiment.plan,
+                    plan.vary,
+                    value,
+                    &outcome.series[0],
+                    command,
+                    outcome.harness_ns,
+                    &[],
+                ));
+            }
+            self.watch.point_done();
+            if stop::is_asked_for() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn fifo(
+        &mut self,
+        plan: &CurvePlan,
+        targets: &[FifoTargetName],
+        curve: &mut Curve,
+    ) -> anyhow::Result<()> {
+        let kept = Kept::begin();
+        for value in &plan.values {
+            self.watch.point(
+                title(plan, value),
+                plan.seconds_of(value),
+                plan.targets.count() * plan.passes_of(value),
+            );
+            let fifo_plan = FifoPlan {
+                groups: value.position() as usize,
+                threads: plan.fifo_threads(),
+                batch: plan.wishes.batch.unwrap_or(1),
+                turn: plan.wishes.turn,
+                depth: 0,
+                duplicates: 0,
+                back: 1,
+                duration: Duration::from_secs_f64(plan.seconds),
+                warm_up: fifo::warm_up(plan.seconds),
+                messages_max: fifo::messages_max(),
+                seed: plan.wishes.seed.unwrap_or(1),
+            };
+            let mut passes: Vec<Vec<FifoPass>> = vec![Vec::new(); targets.len()];
+            for round in 0..plan.passes_of(value) {
+                let mut order: Vec<usize> = (0..targets.len()).collect();
+                if round % 2 == 1 {
+                    order.reverse();
+                }
+                for index in order {
+                    if !stop::is_asked_for() {
+                        self.watch.pass();
+                        self.watch.show(targets[index].name());
+                        passes[index].push(targets[index].pass(&fifo_plan)?);
+                    }
+                }
+            }
+            for (line, passes) in curve.lines.iter_mut().zip(&passes) {
+                line.points
+                    .extend(fifo_point(&fifo_plan, value, passes, targets, plan.seconds));
+            }
+            self.watch.point_done();
+            if stop::is_asked_for() {
+                break;
+            }
+        }
+        drop(kept);
+        Ok(())
+    }
+}
+
+fn lines(targets: &Targets) -> Vec<Line> {
+    let line = |target: &'static str, leases| Line {
+        target: target.to_owned(),
+        leases,
+        capacity: None,
+        points: Vec::new(),
+    };
+    match targets {
+        Targets::Standard(targets) => targets
+            .iter()
+            .map(|target| line(target.name(), target.leases()))
+            .collect(),
+        Targets::Fifo(targets) => targets.iter().map(|target| line(target.name(), true)).collect(),
+    }
+}
+
+fn title(plan: &CurvePlan, value: &Value) -> String {
+    format!("{}: {}", plan.id, value.words(plan.vary))
+}
+
+/// The settings that stay, completed where the plan completes them.
+fn settings(plan: &CurvePlan) -> Map<String, Json> {
+    let mut settings = Map::new();
+    let mut set = |name: &str, varied: Vary, value: Json| {
+        if plan.vary != varied && !value.is_null() {
+            settings.insert(name.to_owned(), value);
+        }
+    };
+    if let Targets::Fifo(_) = plan.targets {
+        set("threads", Vary::Threads, json!(plan.fifo_threads()));
+        set("batch", Vary::Batch, json!(plan.wishes.batch.unwrap_or(1)));
+        set("turn", Vary::Turn, json!(plan.wishes.turn));
+    } else if let Some(point) = plan.values.first().and_then(|value| plan.plan(value).ok()) {
+        if plan.vary != Vary::Ratio {
+            set("threads", Vary::Threads, json!(point.topology.threads()));
+        }
+        set("batch", Vary::Batch, json!(point.batch));
+        set("body", Vary::Body, json!(point.body_bytes));
+        set("backlog", Vary::Backlog, json!(point.backlog));
+        set("in-flight", Vary::InFlight, json!(point.in_flight));
+        set("turn", Vary::Turn, json!(point.turn));
+        set("queues", Vary::Queues, json!(point.queues));
+        if plan.vary != Vary::Load {
+            set("rate", Vary::Load, json!(point.rate));
+        }
+    }
+    if plan.vary != Vary::Time {
+        set("seconds", Vary::Time, json!(plan.seconds));
+    }
+    set("passes", Vary::Time, json!(plan.passes));
+    settings
+}
+
+/// `None` if not one pass of the point came to an end.
+fn point(
+    plan: &Plan,
+    vary: Vary,
+    value: &Value,
+    series: &Series,
+    command: String,
+    harness_ns: f64,
+    readings: &[Reading],
+) -> Option<Point> {
+    // A pass that Ctrl-C cut short says little about a rate, but all about memory until then.
+    let least = if vary == Vary::Time {
+        0.0
+    } else {
+        plan.duration.as_secs_f64() / 2.0
+    };
+    let whole = series.passes.iter().filter(|pass| pass.seconds >= least);
+    let passes: Vec<PassRecord> = whole.map(|pass| record(plan, pass, readings)).collect();
+    let threads = plan.topology.threads();
+    (!passes.is_empty()).then(|| Point {
+        x: value.position(),
+        label: value.words(vary),
+        threads,
+        oversubscribed: threads > environment::cores(),
+        verified: series.verified(),
+        command,
+        harness_ns: Some(harness_ns),
+        passes,
+        findings: series
+            .passes
+            .iter()
+            .flat_map(|pass| pass.settlement.findings.lines())
+            .collect(),
+    })
+}
+
+fn record(plan: &Plan, pass: &Pass, readings: &[Reading]) -> PassRecord {
+    let of_backlog = plan.scenario == Scenario::Backlog && plan.backlog >= 1_000_000;
+    let bytes = of_backlog.then(|| {
+        pass.resident
+            .bytes_per_message_beyond_body(plan.backlog, plan.body_bytes)
+    });
+    PassRecord {
+        messages: pass.messages,
+        seconds: pass.seconds,
+        sent: pass.settlement.sent,
+        deleted: pass.settlement.deleted,
+        latency: latency(&pass.latency, pass.measures.describe()),
+        bytes_per_message: bytes.flatten(),
+        readings: readings.to_vec(),
+    }
+}
+
+fn latency(latency: &Latency, of: &str) -> Option<LatencyRecord> {
+    Some(LatencyRecord {
+        of: of.to_owned(),
+        samples: latency.samples(),
+        p50: latency.quantile_ns(0.5)?,
+        p90: latency.quantile_ns(0.9)?,
+        p99: latency.quantile_ns(0.99)?,
+        p999: latency.quantile_ns(0.999)?,
+        max: latency.max_ns()?,
+    })
+}
+
+fn fifo_point(
+    plan: &FifoPlan,
+    value: &Value,
+    passes: &[FifoPass],
+    targets: &[FifoTargetName],
+    seconds: f64,
+) -> Option<Point> {
+    let names: Vec<_> = targets.iter().map(|target| target.name()).collect();
+    let turn = plan.turn.map_or(String::new(), |turn| format!(" --turn {turn}"));
+    (!passes.is_empty()).then(|| Point {
+        x: value.position(),
+        label: value.words(Vary::Groups),
+        threads: plan.threads,
+        oversubscribed: plan.threads > environment::cores(),
+        verified: passes.iter().all(FifoPass::verified),
+        command: format!(
+            "epoq-bench fifo --groups {} --threads {} --batch {}{turn} --targets {} --passes {} --seconds {seconds} --seed {}",
+            plan.groups,
+            plan.threads,
+            plan.batch,
+            names.join(","),
+            passes.len(),
+            plan.seed
+        ),
+        harness_ns: None,
+        passes: passes
+            .iter()
+            .map(|pass| PassRecord {
+                messages: pass.messages,
+                seconds: pass.seconds,
+                sent: pass.settlement.sent,
+                deleted: pass.settlement.deleted,
+                latency: None,
+                bytes_per_message: None,
+                readings: Vec::new(),
+            })
+            .collect(),
+        findings: passes
+            .iter()
+            .flat_map(|pass| pass.settlement.findings.lines())
+            .collect(),
+    })
+}
+
+/// The command that measures one point.
+fn command(plan: &Plan, targets: &[TargetName], passes: usize) -> String {
+    use std::fmt::Write;
+    let names: Vec<_> = targets.iter().map(|target| target.name()).collect();
+    let mut line = match names.as_slice() {
+        [one] => format!("epoq-bench run {} --target {one}", plan.scenario.name()),
+        all => format!(
+            "epoq-bench compare {} --targets {}",
+            plan.scenario.name(),
+            all.join(",")
+        ),
+    };
+    if plan.topology.is_split() {
+        let _ = write!(
+            line,
+            " --producers {} --consumers {}",
+            plan.topology.senders(),
+            plan.topology.receivers()
+        );
+    } else {
+        let _ = write!(line, " --threads {}", plan.topology.threads());
+    }
+    let _ = write!(line, " --batch {} --body {}", plan.batch, plan.body_bytes);
+    let mut option = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            let _ = write!(line, " --{name} {value}");
+        }
+    };
+    let fills = matches!(plan.scenario, Scenario::Backlog | Scenario::Flood) || plan.topology.is_split();
+    option(
+        "backlog",
+        (fills || plan.backlog > 0).then(|| plan.backlog.to_string()),
+    );
+    let holds = plan.scenario == Scenario::Inflight || plan.in_flight > 0;
+    option("in-flight", holds.then(|| plan.in_flight.to_string()));
+    option("partitions", plan.partitions.map(|n| n.to_string()));
+    option("turn", plan.turn.map(|n| n.to_string()));
+    option("share", plan.share.map(|n| n.to_string()));
+    option("queues", (plan.queues > 1).then(|| plan.queues.to_string()));
+    option("rate", plan.rate.map(|n| n.to_string()));
+    option("seconds", Some(plan.duration.as_secs_f64().to_string()));
+    option("passes", Some(passes.to_string()));
+    option("seed", Some(plan.seed.to_string()));
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::{
+        cli::{Cli, Command},
+        suite::sweep::{QUICK, Sweep},
+    };
+
+    fn small(curve: &str) -> Sweep {
+        let text = format!("name = 'test'\npasses = 2\nseconds = 0.02\n[[curve]]\n{curve}");
+        Sweep::read(&text, 1.0, 1).unwrap()
+    }
+
+    fn measured(curve: &str) -> Curve {
+        let sweep = small(curve);
+        let mut curves = Vec::new();
+        Measurer::new(&sweep)
+            .measure(|curve| {
+                curves.push(curve);
+                Ok(())
+            })
+            .unwrap();
+        curves.remove(0)
+    }
+
+    #[test]
+    fn every_kind_of_curve_conserves_its_messages() {
+        for (curve, lines, points) in [
+            (
+                "vary = 'threads'\nvalues = [1, 3]\ntargets = ['epoq', 'locked']",
+                2,
+                2,
+            ),
+            (
+                "vary = 'ratio'\nvalues = ['1:1', '2:1']\ntargets = ['epoq']",
+                1,
+                2,
+            ),
+            (
+                "vary = 'share'\nvalues = [50, 75, 100]\nthreads = 2\ntargets = ['epoq', 'locked']",
+                2,
+                3,
+            ),
+            (
+                "vary = 'share'\nvalues = [60, 100]\nthreads = 3\nbatch = 7\ntargets = ['epoq', 'seg-queue']",
+                2,
+                2,
+            ),
+            ("vary = 'queues'\nvalues = [1, 50]\ntargets = ['epoq']", 1, 2),
+            (
+                "vary = 'groups'\nvalues = [1, 100]\ntargets = ['epoq', 'locked-fifo']",
+                2,
+                2,
+            ),
+            ("vary = 'backlog'\nvalues = [0, 1000]\ntargets = ['epoq']", 1, 2),
+            (
+                "vary = 'in-flight'\nvalues = [0, 1000]\nbatch = 10\ntargets = ['epoq']",
+                1,
+                2,
+            ),
+        ] {
+            let curve_text = curve;
+            let curve = measured(curve_text);
+            assert_eq!(curve.lines.len(), lines, "{curve_text}");
+            for point in curve.lines.iter().flat_map(|line| &line.points) {
+                assert!(point.verified, "{curve_text}: {:?}", point.findings);
+                assert!(
+                    point
+                        .passes
+                        .iter()
+                        .all(|pass| pass.sent == pass.deleted && pass.messages > 0),
+                    "{curve_text}"
+                );
+            }
+            assert!(
+                curve.lines.iter().all(|line| line.points.len() == points),
+                "{curve_text}"
+            );
+        }
+    }
+
+    #[test]
+    fn loads_are_parts_of_the_capacity() {
+        let curve = measured("vary = 'load'\nvalues = [10, 50]\nthreads = 1\ntargets = ['locked']");
+        let line = &curve.lines[0];
+        assert!(line.capacity.unwrap() > 0.0);
+        assert!(
+            line.points
+                .iter()
+                .all(|point| point.latency(|latency| latency.p99).is_some())
+        );
+        assert!(line.points.iter().all(|point| point.command.contains("--rate")));
+    }
+
+    #[test]
+    fn a_long_run_has_readings() {
+        let curve = measured("vary = 'time'\nvalues = [0.5]\nbacklog = 1000\npasses = 1\ntargets = ['epoq']");
+        let readings = &curve.lines[0].points[0].passes[0].readings;
+        assert!(readings.len() >= 3, "{readings:?}");
+        assert!(readings.iter().all(|reading| reading.target_bytes > Some(0)));
+        assert!(readings.windows(2).all(|pair| pair[0].seconds < pair[1].seconds));
+    }
+
+    #[test]
+    fn a_points_command_means_the_same_plan() {
+        let sweep = Sweep::read(QUICK, 1.0, 7).unwrap();
+        for curve in &sweep.curves {
+            let Targets::Standard(targets) = &curve.targets else {
+                continue;
+            };
+            for value in &curve.values {
+                let plan = curve.plan(value).unwrap();
+                let line = command(&plan, targets, 2);
+                let (wishes, scenario) = match Cli::try_parse_from(line.split(' ')).unwrap().command {
+                    Some(Command::Run(run)) => (run.options.wishes(), run.scenario),
+                    Some(Command::Compare(compare)) => (compare.options.wishes(), compare.scenario),
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(Plan::new(scenario, wishes).unwrap(), plan, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_remaining_time_falls() {
+        let watch = Watch::new(100.0);
+        watch.point("a".into(), 50.0, 2);
+        let mut left = watch.left();
+        assert!(
+            left > Duration::from_secs(50) && left < Duration::from_secs(150),
+            "{left:?}"
+        );
+        for _ in 0..2 {
+            watch.phase("warming up");
+            watch.tick(0.5, 1e6);
+            assert!(watch.left() < left, "{left:?}");
+            left = watch.left();
+        }
+        watch.point_done();
+        assert!(watch.left() < left);
+    }
+
+    #[test]
+    fn remaining_time_in_words() {
+        assert_eq!(clock(Duration::from_secs(65)), "1:05");
+        assert_eq!(clock(Duration::from_secs(3_725)), "1:02:05");
+    }
+}

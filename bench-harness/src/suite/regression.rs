@@ -1,0 +1,360 @@
+//! One run against another: what became slower than a threshold and beyond noise.
+//!
+//! A point counts as slower if its median is worse by more than the threshold and by more than the noise of both runs, *and* its best
+//! pass is worse than the baseline's worst one, *and* all that still holds when what became of the rivals in the meantime is taken off: a
+//! machine that is slower today is slower for all. Only the ledger's own lines are judged, and only points of several passes: one
+//! alone says nothing about noise.
+
+use super::results::{Curve, Line, Point, Results, Spread};
+
+/// The target whose lines are judged.
+pub const JUDGED: &str = "epoq";
+
+/// One point, before and after.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The curve.
+    pub curve: String,
+    /// The target.
+    pub target: String,
+    /// The value of the setting in words.
+    pub label: String,
+    /// What is compared.
+    pub measure: Measure,
+    /// Of the baseline.
+    pub before: Spread,
+    /// Of the run that is judged.
+    pub after: Spread,
+    /// How much better: 0.1 is a tenth faster (or less of what should be little), -0.1 a tenth slower.
+    pub gain: f64,
+    /// Passes of the side that has fewer.
+    pub passes: usize,
+    /// What is thought of it.
+    pub judgement: Judgement,
+}
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Messages per second.
+    Throughput,
+    /// The median of latency, in nanoseconds.
+    Latency,
+    /// Bytes for each queued message.
+    Bytes,
+}
+
+/// What is thought of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Worse than the threshold allows, and not by noise.
+    Worse,
+    /// Better by as much, and not by noise.
+    Better,
+    /// Neither, or it cannot be told from noise.
+    Same,
+    /// A rival: it says what became of the machine.
+    NotJudged,
+}
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// How much worse is too much, as a part.
+    pub threshold: f64,
+    /// The middle of what became of all rivals: 0.1 says that the machine was a tenth faster.
+    pub drift: f64,
+    /// How many points of rivals that is from.
+    pub drift_points: usize,
+    /// How far passes of a point lie to either side, as a part of its median: the middle of all points of the ledger, before and after.
+    pub noise: f64,
+    /// In the order of the curves.
+    pub changes: Vec<Change>,
+    /// Points of the baseline that the run has not.
+    pub missing: usize,
+    /// What makes the runs hard to compare.
+    pub warnings: Vec<String>,
+}
+
+impl Measure {
+    /// What stands over its figures.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Throughput => "throughput",
+            Self::Latency => "latency p50",
+            Self::Bytes => "bytes per message",
+        }
+    }
+
+    fn of(self, point: &Point) -> Option<Spread> {
+        match self {
+            Self::Throughput => point.rate(),
+            Self::Latency => point.latency(|latency| latency.p50),
+            Self::Bytes => Spread::of(point.bytes_per_message()),
+        }
+    }
+
+    const fn more_is_better(self) -> bool {
+        matches!(self, Self::Throughput)
+    }
+}
+
+impl Comparison {
+    /// Compares all points that both have.
+    pub fn of(baseline: &Results, run: &Results, threshold: f64) -> Self {
+        let mut changes = Vec::new();
+        let mut missing = 0;
+        for curve in &baseline.curves {
+            let other = run.curve(&curve.id);
+            for line in &curve.lines {
+                let other = other.and_then(|curve| curve.line(&line.target));
+                for point in &line.points {
+                    let Some(after) = other.and_then(|line| line.like(point)) else {
+                        missing += 1;
+                        continue;
+                    };
+                    for measure in measures(curve) {
+                        changes.extend(change(curve, line, point, after, measure));
+                    }
+                }
+            }
+        }
+        let rivals: Vec<f64> = changes
+            .iter()
+            .filter(|change| change.target != JUDGED && change.measure == Measure::Throughput)
+            .map(|change| change.gain)
+            .collect();
+        let drift_points = rivals.len();
+        let drift = Spread::of(rivals).map_or(0.0, |gains| gains.median);
+        let spreads = changes
+            .iter()
+            .filter(|change| {
+                change.target == JUDGED && change.passes > 1 && change.measure == Measure::Throughput
+            })
+            .flat_map(|change| [change.before, change.after]);
+        let noise = Spread::of(spreads.map(|spread| (spread.max - spread.min) / 2.0 / spread.median));
+        let noise = noise.map_or(0.0, |noise| noise.median);
+        for change in &mut changes {
+            change.judge(threshold, noise, drift);
+        }
+        Self {
+            threshold,
+            drift,
+            drift_points,
+            noise,
+            changes,
+            missing,
+            warnings: warnings(baseline, run),
+        }
+    }
+
+    /// What became worse, the worst first.
+    pub fn regressions(&self) -> Vec<&Change> {
+        self.judged(Judgement::Worse)
+    }
+
+    /// What became better, the best last.
+    pub fn improvements(&self) -> Vec<&Change> {
+        self.judged(Judgement::Better)
+    }
+
+    fn judged(&self, judgement: Judgement) -> Vec<&Change> {
+        let mut changes: Vec<_> = self
+            .changes
+            .iter()
+            .filter(|change| change.judgement == judgement)
+            .collect();
+        changes.sort_by(|a, b| a.gain.total_cmp(&b.gain));
+        changes
+    }
+}
+
+fn measures(curve: &Curve) -> Vec<Measure> {
+    use super::axis::Vary;
+    match curve.vary {
+        // Arrivals are given there.
+        Vary::Load => vec![Measure::Latency],
+        Vary::Backlog => vec![Measure::Throughput, Measure::Bytes],
+        _ => vec![Measure::Throughput],
+    }
+}
+
+fn change(curve: &Curve, line: &Line, before: &Point, after: &Point, measure: Measure) -> Option<Change> {
+    let (before_spread, after_spread) = (measure.of(before)?, measure.of(after)?);
+    let ratio = after_spread.median / before_spread.median;
+    let gain = if measure.more_is_better() {
+        ratio
+    } else {
+        1.0 / ratio
+    } - 1.0;
+    gain.is_finite().then(|| Change {
+        curve: curve.id.clone(),
+        target: line.target.clone(),
+        label: before.label.clone(),
+        measure,
+        before: before_spread,
+        after: after_spread,
+        gain,
+        passes: before.passes.len().min(after.passes.len()),
+        judgement: Judgement::NotJudged,
+    })
+}
+
+impl Change {
+    /// In one line.
+    pub fn words(&self) -> String {
+        use crate::page::words::{gain, range, rate, time};
+        let words = match self.measure {
+            Measure::Throughput => rate,
+            Measure::Latency => time,
+            Measure::Bytes => super::axis::short,
+        };
+        format!(
+            "{} at {}: {} {} ({}), was {} ({}): {}",
+            self.curve,
+            self.label,
+            self.measure.words(),
+            words(self.after.median),
+            range(self.after, words),
+            words(self.before.median),
+            range(self.before, words),
+            gain(self.gain)
+        )
+    }
+
+    fn judge(&mut self, threshold: f64, noise: f64, drift: f64) {
+        let is_timed = self.measure != Measure::Bytes;
+        if self.target != JUDGED || (is_timed && self.passes < 2) {
+            return;
+        }
+        // Bytes do not depend on how fast the machine is.
+        let (drift, threshold) = if is_timed {
+            (drift, threshold.max(noise))
+        } else {
+            (0.0, threshold)
+        };
+        let (raw, freed) = (self.verdict(threshold, 0.0), self.verdict(threshold, drift));
+        self.judgement = if raw == freed { raw } else { Judgement::Same };
+    }
+
+    /// With so much of a gain being the machine's.
+    fn verdict(&self, threshold: f64, drift: f64) -> Judgement {
+        let by_machine = if self.measure.more_is_better() {
+            1.0 + drift
+        } else {
+            1.0 / (1.0 + drift)
+        };
+        let (before, after) = (self.before, self.after);
+        let scale = |value: f64| value / by_machine;
+        let gain = (1.0 + self.gain) / (1.0 + drift) - 1.0;
+        let (lower, higher) = (scale(after.max) < before.min, scale(after.min) > before.max);
+        let (worse, better) = if self.measure.more_is_better() {
+            (lower, higher)
+        } else {
+            (higher, lower)
+        };
+        // A threshold of 5 % is one of what there was: half as fast is 50 % slower, whichever way it is counted.
+        if gain < -threshold && worse {
+            Judgement::Worse
+        } else if gain > threshold && better {
+            Judgement::Better
+        } else {
+            Judgement::Same
+        }
+    }
+}
+
+fn warnings(baseline: &Results, run: &Results) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for name in ["cpu", "cores", "rustc", "kernel", "allocator", "flags"] {
+        let (before, after) = (baseline.machine.get(name), run.machine.get(name));
+        if before != after {
+            let words =
+                |value: Option<&serde_json::Value>| value.map_or("unknown".into(), ToString::to_string);
+            warnings.push(format!("{name}: {} before, {} now", words(before), words(after)));
+        }
+    }
+    for (which, results) in [("the baseline", baseline), ("the run", run)] {
+        if results.interrupted {
+            warnings.push(format!("{which} was interrupted"));
+        }
+        if !results.verified {
+            warnings.push(format!("{which} was not verified"));
+        }
+        if let Some(work) = results.other_work
+            && work.cores_used_by_others + work.cores_stolen > 0.1
+        {
+            warnings.push(format!(
+                "other work took {:.1} cores while {which} was measured",
+                work.cores_used_by_others + work.cores_stolen
+            ));
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Results {
+        Results::parse(include_str!("../../tests/sample/results.json")).unwrap()
+    }
+
+    /// Every pass of `target` takes `times` as long.
+    fn slower(results: &Results, target: Option<&str>, times: f64) -> Results {
+        let mut results = results.clone();
+        for line in results.curves.iter_mut().flat_map(|curve| &mut curve.lines) {
+            if target.is_none_or(|target| target == line.target) {
+                for pass in line.points.iter_mut().flat_map(|point| &mut point.passes) {
+                    pass.seconds *= times;
+                }
+            }
+        }
+        results
+    }
+
+    #[test]
+    fn a_run_is_as_fast_as_itself() {
+        let results = sample();
+        let comparison = Comparison::of(&results, &results, 0.05);
+        assert!(comparison.regressions().is_empty() && comparison.improvements().is_empty());
+        assert_eq!((comparison.missing, comparison.drift), (0, 0.0));
+        assert!(comparison.changes.iter().all(|change| change.gain == 0.0));
+    }
+
+    #[test]
+    fn a_slower_ledger_is_found() {
+        let results = sample();
+        let comparison = Comparison::of(&results, &slower(&results, Some(JUDGED), 100.0), 0.05);
+        let found = comparison.regressions();
+        assert!(!found.is_empty());
+        assert!(
+            found
+                .iter()
+                .all(|change| change.target == JUDGED && change.gain < -0.98),
+            "{found:?}"
+        );
+        let comparison = Comparison::of(&slower(&results, Some(JUDGED), 100.0), &results, 0.05);
+        assert!(comparison.regressions().is_empty() && !comparison.improvements().is_empty());
+    }
+
+    #[test]
+    fn a_slower_machine_is_not_a_slower_ledger() {
+        let results = sample();
+        let comparison = Comparison::of(&results, &slower(&results, None, 3.0), 0.05);
+        assert!(
+            comparison.regressions().is_empty(),
+            "{:?}",
+            comparison.regressions()
+        );
+        assert!((comparison.drift + 2.0 / 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn noise_is_no_news() {
+        let results = sample();
+        let comparison = Comparison::of(&results, &slower(&results, Some(JUDGED), 1.02), 0.05);
+        assert!(comparison.regressions().is_empty());
+    }
+}

@@ -1,0 +1,222 @@
+//! The Universal Scalability Law: throughput of N threads as `X(N) = λN / (1 + σ(N − 1) + κN(N − 1))`.
+//!
+//! λ is what one thread does alone, σ the part that only one can do at a time (contention), κ what each pair of threads costs one
+//! another (coherence). `N / X(N)` is linear in `1/λ`, `σ/λ` and `κ/λ`, so the fit is a linear one, by least squares of *relative*
+//! errors, none of the three below zero. Three unknowns need three counts of threads; with two, a whole line of pairs (σ, κ) fits
+//! equally well, and its two ends are all that can be said.
+
+use serde::{Deserialize, Serialize};
+
+/// The three coefficients.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Law {
+    /// Messages per second of one thread.
+    pub lambda: f64,
+    /// Contention.
+    pub sigma: f64,
+    /// Coherence.
+    pub kappa: f64,
+}
+
+/// What points let say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fit {
+    /// Three counts of threads or more: one law.
+    Determined(Law),
+    /// Two counts: every law between these two fits, all contention and all coherence.
+    Between(Law, Law),
+}
+
+impl Law {
+    /// Messages per second of `threads`.
+    pub fn at(&self, threads: f64) -> f64 {
+        let others = threads - 1.0;
+        self.lambda * threads / (1.0 + self.sigma * others + self.kappa * threads * others)
+    }
+
+    /// The count of threads at which throughput is at its peak; `None`: it grows for ever.
+    pub fn peak(&self) -> Option<f64> {
+        (self.kappa > 0.0 && self.sigma < 1.0).then(|| ((1.0 - self.sigma) / self.kappa).sqrt().max(1.0))
+    }
+}
+
+impl Fit {
+    /// Of points (threads, messages per second); `None` if there are fewer than two counts of threads, or no throughput at all.
+    pub fn of(points: &[(f64, f64)]) -> Option<Self> {
+        let points: Vec<_> = points
+            .iter()
+            .copied()
+            .filter(|&(threads, rate)| threads >= 1.0 && rate > 0.0 && rate.is_finite())
+            .collect();
+        let mut counts: Vec<f64> = points.iter().map(|point| point.0).collect();
+        counts.sort_by(f64::total_cmp);
+        counts.dedup();
+        match counts.len() {
+            0 | 1 => None,
+            2 => {
+                let contention = fit(&points, [true, true, false])?;
+                let coherence = fit(&points, [true, false, true])?;
+                Some(Self::Between(contention, coherence))
+            }
+            _ => fit(&points, [true, true, true]).map(Self::Determined),
+        }
+    }
+
+    /// The least and the most that fitting laws say of `threads`.
+    pub fn range_at(&self, threads: f64) -> (f64, f64) {
+        match self {
+            Self::Determined(law) => (law.at(threads), law.at(threads)),
+            Self::Between(a, b) => {
+                let (a, b) = (a.at(threads), b.at(threads));
+                (a.min(b), a.max(b))
+            }
+        }
+    }
+}
+
+/// Least squares over the terms that are allowed, none of them negative: of all sets of terms the best whose solution is not.
+fn fit(points: &[(f64, f64)], allowed: [bool; 3]) -> Option<Law> {
+    let mut best: Option<(f64, [f64; 3])> = None;
+    for set in 1..8_usize {
+        let has = |term: usize| set >> term & 1 == 1;
+        if !has(0) || (0..3).any(|term| has(term) && !allowed[term]) {
+            continue;
+        }
+        let Some(solution) = solve(points, [has(0), has(1), has(2)]) else {
+            continue;
+        };
+        if solution.iter().any(|&term| term < 0.0) {
+            continue;
+        }
+        let error = points
+            .iter()
+            .map(|&(threads, rate)| {
+                let terms = terms(threads);
+                let predicted: f64 = (0..3).map(|term| terms[term] * solution[term]).sum();
+                (predicted * rate / threads - 1.0).powi(2)
+            })
+            .sum();
+        if best.is_none_or(|(least, _)| error < least - 1e-12) {
+            best = Some((error, solution));
+        }
+    }
+    let (_, [inverse, contention, coherence]) = best?;
+    (inverse > 0.0).then(|| Law {
+        lambda: 1.0 / inverse,
+        sigma: contention / inverse,
+        kappa: coherence / inverse,
+    })
+}
+
+fn terms(threads: f64) -> [f64; 3] {
+    [1.0, threads - 1.0, threads * (threads - 1.0)]
+}
+
+/// The normal equations, by Gauss with pivots; terms that are not in the set stay 0. `None` if they have no single solution.
+fn solve(points: &[(f64, f64)], has: [bool; 3]) -> Option<[f64; 3]> {
+    let mut matrix = [[0.0; 4]; 3];
+    for &(threads, rate) in points {
+        // Each equation divided by its right-hand side N/X, so that errors are relative.
+        let row = terms(threads).map(|term| term * rate / threads);
+        for i in 0..3 {
+            for j in 0..3 {
+                matrix[i][j] += row[i] * row[j];
+            }
+            matrix[i][3] += row[i];
+        }
+    }
+    // One scale for all columns: λ may be a billion.
+    let scale = matrix[0][0];
+    for (i, row) in matrix.iter_mut().enumerate() {
+        for (j, cell) in row.iter_mut().enumerate() {
+            let is_out = !has[i] || (j < 3 && !has[j]);
+            *cell = match (is_out, i == j) {
+                (true, true) => 1.0,
+                (true, false) => 0.0,
+                (false, _) if j < 3 => *cell / scale,
+                (false, _) => *cell / scale.sqrt(),
+            };
+        }
+    }
+    for column in 0..3 {
+        let pivot =
+            (column..3).max_by(|&a, &b| matrix[a][column].abs().total_cmp(&matrix[b][column].abs()))?;
+        matrix.swap(column, pivot);
+        if matrix[column][column].abs() < 1e-9 {
+            return None;
+        }
+        let pivot_row = matrix[column];
+        for (index, row) in matrix.iter_mut().enumerate() {
+            if index != column {
+                let factor = row[column] / pivot_row[column];
+                for (cell, above) in row.iter_mut().zip(pivot_row) {
+                    *cell -= factor * above;
+                }
+            }
+        }
+    }
+    Some([0, 1, 2].map(|term| matrix[term][3] / matrix[term][term] / scale.sqrt()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAW: Law = Law {
+        lambda: 12e6,
+        sigma: 0.05,
+        kappa: 0.002,
+    };
+
+    fn points(counts: &[f64]) -> Vec<(f64, f64)> {
+        counts.iter().map(|&n| (n, LAW.at(n))).collect()
+    }
+
+    fn is_near(a: f64, b: f64) -> bool {
+        (a - b).abs() <= 1e-6 * b.abs().max(1e-3)
+    }
+
+    #[test]
+    fn a_law_is_found_again() {
+        let Some(Fit::Determined(law)) = Fit::of(&points(&[1.0, 2.0, 4.0, 8.0, 16.0])) else {
+            panic!("five counts determine a law")
+        };
+        assert!(
+            is_near(law.lambda, LAW.lambda) && is_near(law.sigma, LAW.sigma) && is_near(law.kappa, LAW.kappa),
+            "{law:?}"
+        );
+        assert!(is_near(law.peak().unwrap(), (0.95_f64 / 0.002).sqrt()));
+    }
+
+    #[test]
+    fn two_counts_leave_a_band() {
+        let fit = Fit::of(&points(&[1.0, 2.0])).unwrap();
+        let Fit::Between(contention, coherence) = fit else {
+            panic!("two counts do not determine three coefficients")
+        };
+        assert_eq!((contention.kappa, coherence.sigma), (0.0, 0.0));
+        // Both go through both points, and the law they were made from lies between them.
+        for law in [contention, coherence] {
+            assert!(
+                is_near(law.at(1.0), LAW.at(1.0)) && is_near(law.at(2.0), LAW.at(2.0)),
+                "{law:?}"
+            );
+        }
+        let (low, high) = fit.range_at(16.0);
+        assert!(low < LAW.at(16.0) && LAW.at(16.0) < high);
+    }
+
+    #[test]
+    fn more_than_linear_is_taken_for_linear() {
+        let Some(Fit::Determined(law)) = Fit::of(&[(1.0, 1e6), (2.0, 2.2e6), (4.0, 4.6e6)]) else {
+            panic!("three counts determine a law")
+        };
+        assert_eq!((law.sigma, law.kappa, law.peak()), (0.0, 0.0, None));
+    }
+
+    #[test]
+    fn one_count_says_nothing() {
+        assert_eq!(Fit::of(&[(2.0, 1e6), (2.0, 1.1e6)]), None);
+        assert_eq!(Fit::of(&[(1.0, 0.0), (2.0, f64::NAN)]), None);
+    }
+}
