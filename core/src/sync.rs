@@ -2,7 +2,7 @@
 //!
 //! Everything else in the crate takes its atomics, tracked cells and entropy from here, so that the very code that
 //! ships is what loom checks: `--cfg loom` swaps the primitives and nothing else. loom's interface is the reference
-//! and std imitates it ([`UnsafeCell::with`]).
+//! and std imitates it ([`UnsafeCell::with`]). `--cfg lines` has each access noted, for `cargo xtask lines`.
 
 #![cfg_attr(
     not(loom),
@@ -54,6 +54,131 @@ atomics! {
     AtomicU32 holds u32;
     AtomicU64 holds u64;
     AtomicPtr<T> holds *mut T;
+}
+
+/// What is done with atomics, noted first: these come before what [`Deref`](std::ops::Deref) leads to.
+#[cfg(lines)]
+mod noted {
+    use super::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+    use crate::lines;
+
+    macro_rules! noted {
+        ($([$($of:ident)?] $name:ty, $value:ty;)*) => {$(
+            #[allow(missing_docs, dead_code, reason = "as in std, and whether or not the ledger uses it")]
+            impl $(<$of>)? $name {
+                #[track_caller]
+                pub fn load(&self, order: Ordering) -> $value {
+                    lines::read(self);
+                    self.0.load(order)
+                }
+
+                #[track_caller]
+                pub fn store(&self, value: $value, order: Ordering) {
+                    lines::write(self);
+                    self.0.store(value, order);
+                }
+
+                #[track_caller]
+                pub fn swap(&self, value: $value, order: Ordering) -> $value {
+                    lines::write(self);
+                    self.0.swap(value, order)
+                }
+
+                #[track_caller]
+                pub fn compare_exchange(
+                    &self,
+                    present: $value,
+                    next: $value,
+                    success: Ordering,
+                    failure: Ordering,
+                ) -> Result<$value, $value> {
+                    lines::write(self);
+                    self.0.compare_exchange(present, next, success, failure)
+                }
+
+                #[track_caller]
+                pub fn compare_exchange_weak(
+                    &self,
+                    present: $value,
+                    next: $value,
+                    success: Ordering,
+                    failure: Ordering,
+                ) -> Result<$value, $value> {
+                    lines::write(self);
+                    self.0.compare_exchange_weak(present, next, success, failure)
+                }
+
+                #[track_caller]
+                pub fn fetch_update(
+                    &self,
+                    set: Ordering,
+                    fetch: Ordering,
+                    f: impl FnMut($value) -> Option<$value>,
+                ) -> Result<$value, $value> {
+                    lines::write(self);
+                    self.0.fetch_update(set, fetch, f)
+                }
+            }
+        )*};
+    }
+
+    macro_rules! noted_numbers {
+        ($($name:ty, $value:ty: $($operation:ident)*;)*) => {$(
+            #[allow(missing_docs, dead_code, reason = "as in std, and whether or not the ledger uses it")]
+            impl $name {$(
+                #[track_caller]
+                pub fn $operation(&self, value: $value, order: Ordering) -> $value {
+                    lines::write(self);
+                    self.0.$operation(value, order)
+                }
+            )*}
+        )*};
+    }
+
+    noted! {
+        [] AtomicU32, u32;
+        [] AtomicU64, u64;
+        [T] AtomicPtr<T>, *mut T;
+    }
+    noted_numbers! {
+        AtomicU32, u32: fetch_add fetch_sub fetch_and fetch_or fetch_max fetch_min;
+        AtomicU64, u64: fetch_add fetch_sub fetch_and fetch_or fetch_max fetch_min;
+    }
+}
+
+/// Notes that plain memory is read, in the build that counts lines: of what `place` points to, so many bytes.
+#[inline(always)]
+#[cfg_attr(lines, track_caller)]
+pub fn reads_bytes(place: *const u8, bytes: usize) {
+    #[cfg(lines)]
+    crate::lines::read_bytes(place, bytes);
+    #[cfg(not(lines))]
+    let _ = (place, bytes);
+}
+
+/// Notes that plain memory is written; as [`reads_bytes`].
+#[inline(always)]
+#[cfg_attr(lines, track_caller)]
+pub fn writes_bytes(place: *const u8, bytes: usize) {
+    #[cfg(lines)]
+    crate::lines::write_bytes(place, bytes);
+    #[cfg(not(lines))]
+    let _ = (place, bytes);
+}
+
+/// Notes that a share of `counted` is about to be taken or given up: a write to its counts, which lie in front of it.
+#[inline(always)]
+#[cfg_attr(lines, track_caller)]
+pub fn shares<T>(counted: *const T) {
+    #[cfg(lines)]
+    crate::lines::write_bytes(
+        counted
+            .cast::<u8>()
+            .wrapping_sub(16_usize.next_multiple_of(align_of::<T>())),
+        16,
+    );
+    #[cfg(not(lines))]
+    let _ = counted;
 }
 
 /// `std::sync::atomic::fence`, under a name of our own as the atomics are.
@@ -237,13 +362,19 @@ impl<T> UnsafeCell<T> {
 
     /// Gives a pointer to read through.
     #[inline(always)]
+    #[cfg_attr(lines, track_caller)]
     pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        #[cfg(lines)]
+        crate::lines::read(self.0.get());
         f(self.0.get())
     }
 
     /// Gives a pointer to write through.
     #[inline(always)]
+    #[cfg_attr(lines, track_caller)]
     pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        #[cfg(lines)]
+        crate::lines::write(self.0.get());
         f(self.0.get())
     }
 }
