@@ -33,6 +33,9 @@ pub enum Command {
     Compare(Compare),
     /// The standard run
     Standard(Standard),
+    /// Count remote cache lines per message, with simulated workers
+    #[cfg(lines)]
+    Lines(crate::lines::Lines),
     /// All scenarios that only the ledger can do, one after the other, and a short table of them
     Queue(Queue),
     /// One of the scenarios that only the ledger can do
