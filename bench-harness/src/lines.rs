@@ -39,7 +39,7 @@ pub struct Lines {
     #[arg(long, value_delimiter = ',', default_values_t = [2_usize, 4, 8, 16, 32, 64], value_name = "N,N,…")]
     pub workers: Vec<usize>,
     /// Life cycles of each worker that are counted, after half as many that are not
-    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    #[arg(long, default_value_t = 4_000, value_name = "N")]
     pub cycles: u64,
     /// Write lines.json and lines.md there, besides printing the table
     #[arg(long, value_name = "DIR")]

@@ -16,6 +16,8 @@ cargo xtask COMMAND
                                       each harness scenario, which must verify
   figures [--seconds S] [--passes N]  measures the README's table of figures and writes it there and to results/;
                                       some minutes, on a machine with nothing else to do
+  lines                               counts the cache lines that an operation shares with other workers, with up to 64 simulated
+                                      ones, and writes results/lines.json and results/lines.md; some minutes
   help                                this text
 
   --bound N         preemptions loom explores per execution; otherwise LOOM_MAX_PREEMPTIONS, otherwise 2
@@ -35,6 +37,7 @@ pub(crate) enum Command {
         no_fail_fast: bool,
     },
     Figures(Effort),
+    Lines,
     Help,
 }
 
@@ -58,7 +61,7 @@ impl Command {
         let (takes_filter, takes_bound) = match command.as_str() {
             "test" => (false, true),
             "loom" => (true, true),
-            "ci" => (false, false),
+            "ci" | "lines" => (false, false),
             _ => bail!("no command {command:?}"),
         };
 
@@ -66,7 +69,7 @@ impl Command {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--help" | "-h" => return Ok(Self::Help),
-                "--no-fail-fast" => options.no_fail_fast = true,
+                "--no-fail-fast" if command != "lines" => options.no_fail_fast = true,
                 "--bound" if takes_bound => {
                     let bound = arguments.next().context("--bound needs a number")?;
                     options.bound = Some(parse_bound(&bound)?);
@@ -87,6 +90,7 @@ impl Command {
         Ok(match command.as_str() {
             "test" => Self::Test { bound, no_fail_fast },
             "loom" => Self::Loom(options),
+            "lines" => Self::Lines,
             _ => Self::Ci { no_fail_fast },
         })
     }
@@ -173,6 +177,7 @@ mod tests {
             })
         );
         assert_eq!(parse("loom --help").unwrap(), Command::Help);
+        assert_eq!(parse("lines").unwrap(), Command::Lines);
     }
 
     #[test]
@@ -185,6 +190,7 @@ mod tests {
             "loom --bound many",
             "loom one two",
             "ci --bound 3",
+            "lines --no-fail-fast",
         ] {
             assert!(parse(line).is_err(), "{line:?}");
         }

@@ -58,6 +58,26 @@ fn execute(command: Command) -> Result<bool> {
             steps.run("figures", || figures::measure(&workspace, &effort));
             Ok(steps.finish())
         }
+        Command::Lines => {
+            let mut steps = Steps::new(true);
+            steps.run("lines: the model's own tests", || {
+                run(&mut workspace.cargo_lines(&[
+                    "test",
+                    "--release",
+                    "--package",
+                    "epoq",
+                    "--lib",
+                    "lines::",
+                ]))
+            });
+            steps.run("lines", || {
+                let mut cargo = workspace.cargo_lines(&["run", "--release", "--package", "epoq-bench"]);
+                run(cargo
+                    .args(["--", "lines", "--to"])
+                    .arg(workspace.root().join("results")))
+            });
+            Ok(steps.finish())
+        }
         Command::Ci { no_fail_fast } => {
             let mut steps = Steps::new(!no_fail_fast);
             ci(&workspace, &mut steps);
@@ -154,6 +174,16 @@ fn ci(workspace: &Workspace, steps: &mut Steps) {
                 .args(["--", "-D", "warnings"]))
         });
     }
+    steps.run("clippy, lines build: the ledger and the harness", || {
+        if let Some(skipped) = workspace.without_component("clippy", "clippy") {
+            return Ok(skipped);
+        }
+        let targets = ["--package", "epoq", "--package", "epoq-bench", "--lib"];
+        run(workspace
+            .cargo_lines(&["clippy"])
+            .args(targets)
+            .args(["--", "-D", "warnings"]))
+    });
     for (title, mut cargo) in [
         (
             "documentation",
