@@ -4,7 +4,7 @@
 //! segment's header). The model is one of caches without bounds: a line is held by everybody who has touched it since it
 //! was last written, and by its writer. So
 //!
-//! * a *remote read* is a read by a worker that does not hold the line, of a line that another one wrote,
+//! * a *remote read* is a read by a worker that does not hold a line which others do: another one wrote it since, or it is new here,
 //! * a *remote write* is a write (any read-modify-write, also one that fails) to a line that another one holds.
 //!
 //! A line nobody has touched before is remote to nobody. Everything is the calling thread's own: workers are simulated, by one
@@ -31,7 +31,7 @@ pub const WORKERS_MAX: usize = NOBODY;
 /// What was counted at one place in one operation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Reads of lines that another worker wrote and this one had not seen.
+    /// Reads of lines that another worker held and this one did not.
     pub remote_reads: u64,
     /// Writes to lines that another worker held.
     pub remote_writes: u64,
