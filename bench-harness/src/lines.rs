@@ -60,7 +60,9 @@ enum Shape {
 #[serde(rename_all = "kebab-case")]
 enum Style {
     Single,
+    #[serde(rename = "turns-of-64")]
     TurnsOf64,
+    #[serde(rename = "batches-of-10")]
     BatchesOf10,
 }
 
