@@ -10,7 +10,7 @@
 //! A line nobody has touched before is remote to nobody. Everything is the calling thread's own: workers are simulated, by one
 //! thread that says whose turn it is ([`act_as`]). What waits for a line is not seen, nor what a failed compare-and-swap repeats.
 //!
-//! The epoch crate's lines are not the shim's to see. [`Epochs`] repeats what crossbeam-epoch 0.9 does with them, pin by pin.
+//! The epoch crate's lines are not the shim's to see. `Epochs` repeats what crossbeam-epoch 0.9 does with them, pin by pin.
 
 use std::{
     cell::{Cell, RefCell},
