@@ -43,6 +43,9 @@ pub enum Command {
     /// Print completions for a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(Completions),
+    /// Count remote cache lines per message, with simulated workers
+    #[cfg(lines)]
+    Lines(crate::lines::Lines),
     /// All scenarios that only the ledger can do, one after the other, and a short table of them
     Queue(Queue),
     /// One of the scenarios that only the ledger can do

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{Cli, Command, Compare, List, Run, Standard},
     compare::{Experiment, Outcome, Overheads},
+    cores::Cores,
     environment::{self, Machine},
     overhead,
     plan::Plan,
@@ -62,6 +63,11 @@ pub fn execute(cli: Cli) -> Result<Verdict, Error> {
         Some(Command::List(options)) => list(&options),
         Some(Command::Run(options)) => run(&options),
         Some(Command::Compare(options)) => compare(&options),
+        #[cfg(lines)]
+        Some(Command::Lines(options)) => {
+            crate::lines::count(&options)?;
+            Ok(Verdict::Verified)
+        }
         Some(Command::Queue(options)) => all_acts(options.common),
         Some(Command::Act(act)) => act_out(act),
         Some(Command::Suite(options)) => suite::suite(&options),
@@ -346,7 +352,11 @@ fn measure(
 
 /// What has to be said before anything is measured.
 fn preface(experiments: &[Experiment], machine: &Machine) -> Vec<String> {
-    let mut lines = vec![machine.line(), machine.build_line()];
+    let mut lines = vec![
+        machine.line(),
+        Cores::of_process().describe(),
+        machine.build_line(),
+    ];
     if cfg!(debug_assertions) {
         lines.push(
             "WARNING: built with debug assertions; build with --release for figures that mean something"
@@ -386,6 +396,7 @@ fn print_tables(
     }
     let mut lines = report::memory_lines(outcomes);
     lines.extend(report::note_lines(outcomes));
+    lines.extend(report::circumstance_lines(outcomes));
     lines.extend(latency_lines(outcomes));
     lines.push(format!(
         "harness ns: of each message's time, what making, checking and accounting take, measured over a target that does next to \

@@ -49,6 +49,8 @@ pub struct Ratio {
     pub min: f64,
     /// The largest.
     pub max: f64,
+    /// Where the ratio lies with 95 % confidence, by Student's t on the logarithms; `None` with fewer than three passes.
+    pub interval: Option<(f64, f64)>,
 }
 
 /// Harness overheads already measured, by what they depend on.
@@ -148,6 +150,9 @@ impl Outcome {
 }
 
 impl Ratio {
+    /// An interval whose ends are further apart than this says nothing about the ratio.
+    pub const SPREAD_MAX: f64 = 1.5;
+
     pub(crate) fn new(name: String, each: Vec<f64>) -> Self {
         let mut sorted = each.clone();
         sorted.sort_by(f64::total_cmp);
@@ -160,12 +165,35 @@ impl Ratio {
         let (min, max) = (sorted[0], sorted[sorted.len() - 1]);
         Self {
             name,
+            interval: interval(&each),
             each,
             median,
             min,
             max,
         }
     }
+
+    /// Whether it can be stated at all: its interval is narrower than [`Self::SPREAD_MAX`], or else the passes' range is.
+    pub fn is_meaningful(&self) -> bool {
+        let (low, high) = self.interval.unwrap_or((self.min, self.max));
+        low > 0.0 && high / low <= Self::SPREAD_MAX
+    }
+}
+
+/// The interval that has the mean of the logarithms with 95 % confidence.
+fn interval(each: &[f64]) -> Option<(f64, f64)> {
+    /// Student's t for 95 %, both sides, by degrees of freedom from 2 on; beyond, that of the last is a little too wide.
+    const T: [f64; 29] = [
+        4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+        2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045,
+        2.042,
+    ];
+    let t = T[each.len().checked_sub(3)?.min(T.len() - 1)];
+    let count = each.len() as f64;
+    let mean = each.iter().map(|ratio| ratio.ln()).sum::<f64>() / count;
+    let squares: f64 = each.iter().map(|ratio| (ratio.ln() - mean).powi(2)).sum();
+    let half = t * (squares / (count - 1.0) / count).sqrt();
+    Some(((mean - half).exp(), (mean + half).exp()))
 }
 
 /// A plan in a few words.
@@ -234,6 +262,25 @@ mod tests {
         let ratio = Ratio::new("a/b".into(), vec![3.0, 1.0, 2.0]);
         assert_eq!((ratio.median, ratio.min, ratio.max), (2.0, 1.0, 3.0));
         assert_eq!(Ratio::new("a/b".into(), vec![1.0, 2.0]).median, 1.5);
+    }
+
+    #[test]
+    fn a_ratio_that_says_nothing_is_known() {
+        let ratio = |each: &[f64]| Ratio::new("a/b".into(), each.to_vec());
+        let steady = ratio(&[2.0, 2.02, 1.98, 2.01, 1.99]);
+        let (low, high) = steady.interval.unwrap();
+        assert!(
+            steady.is_meaningful() && low > 1.97 && high < 2.03,
+            "{low} {high}"
+        );
+        // By hand: logarithms 0 and ± ln 2, so ± 4.303 ln 2 / √3.
+        let (low, high) = ratio(&[0.5, 1.0, 2.0]).interval.unwrap();
+        assert!(
+            (high.ln() - 4.303 * 2_f64.ln() / 3_f64.sqrt()).abs() < 1e-9 && (low * high - 1.0).abs() < 1e-9
+        );
+        assert!(!ratio(&[0.5, 1.0, 2.0]).is_meaningful());
+        assert_eq!(ratio(&[1.0, 1.1]).interval, None);
+        assert!(ratio(&[1.0, 1.1]).is_meaningful() && !ratio(&[1.0, 2.0]).is_meaningful());
     }
 
     #[test]

@@ -11,7 +11,9 @@ use hdrhistogram::Histogram;
 
 use crate::{
     check::{Received, Rule, Sent, Withheld, Wrong},
+    counters::{self, Counters, HardwareCounts},
     latency::Recorder,
+    noise::ThreadReading,
     plan::Plan,
     shared::{Phase, Shared},
     target::{BATCH_MAX, Calls, Done, Handles, Refusal},
@@ -25,6 +27,9 @@ pub(crate) struct Window {
     pub(crate) start: Instant,
     pub(crate) end: Instant,
     pub(crate) messages: u64,
+    /// What the kernel says of the thread in it.
+    pub(crate) thread: ThreadReading,
+    pub(crate) counts: Option<HardwareCounts>,
 }
 
 /// What a thread hands back.
@@ -62,7 +67,8 @@ pub(crate) struct Hand<'r, H> {
     until_extra: u64,
     empty_receives: u64,
     drained: u64,
-    started: Option<(Instant, u64)>,
+    started: Option<(Instant, u64, ThreadReading)>,
+    counters: Option<Counters>,
     window: Option<Window>,
     more_threads_than_cores: bool,
 }
@@ -102,8 +108,16 @@ impl<'r, H> Hand<'r, H> {
             empty_receives: 0,
             drained: 0,
             started: None,
+            counters: None,
             window: None,
             more_threads_than_cores: plan.topology.threads() > cores,
+        }
+    }
+
+    /// For the thread that calls, once it is where it stays.
+    pub(crate) fn open_counters(&mut self) {
+        if counters::missing().is_none() {
+            self.counters = Counters::open().ok();
         }
     }
 
@@ -118,17 +132,23 @@ impl<'r, H> Hand<'r, H> {
                     self.recorder.reset();
                     // Relaxed: the coordinator waits for the number only.
                     self.shared.measuring.fetch_add(1, Relaxed);
-                    self.started = Some((Instant::now(), self.book.deleted_count()));
+                    let thread = ThreadReading::now();
+                    if let Some(counters) = &mut self.counters {
+                        counters.start();
+                    }
+                    self.started = Some((Instant::now(), self.book.deleted_count(), thread));
                 }
                 true
             }
             Phase::Stop => {
                 let end = Instant::now();
-                let messages_until = |before| self.book.deleted_count() - before;
-                self.window = self.started.map(|(start, before)| Window {
+                let counts = self.counters.as_mut().and_then(Counters::stop);
+                self.window = self.started.map(|(start, before, thread)| Window {
                     start,
                     end,
-                    messages: messages_until(before),
+                    messages: self.book.deleted_count() - before,
+                    thread: ThreadReading::now().since(thread),
+                    counts,
                 });
                 false
             }

@@ -33,11 +33,16 @@ pub mod check;
 pub mod cli;
 pub mod command;
 pub mod compare;
+pub mod cores;
+pub mod counters;
 pub mod environment;
 pub mod fifo;
 pub mod id_set;
 pub mod latency;
+#[cfg(lines)]
+pub mod lines;
 pub mod memory;
+pub mod noise;
 pub mod overhead;
 pub mod page;
 pub mod plan;

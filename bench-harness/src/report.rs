@@ -8,8 +8,10 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     compare::{Outcome, Series, title},
+    counters,
     environment::{self, Machine},
     latency::Latency,
+    noise::Noise,
     overhead,
     plan::Plan,
     progress::human,
@@ -71,6 +73,12 @@ pub struct RunReport {
     target_bytes: Option<Value>,
     /// Messages per second of every pass, in order.
     passes_messages_per_second: Vec<f64>,
+    /// What else went on, of every pass, in order.
+    passes_noise: Vec<Noise>,
+    warm_up_seconds: f64,
+    steady_after_warm_up: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hardware_per_message: Option<Value>,
     findings: Vec<String>,
     notes: Vec<String>,
 }
@@ -128,6 +136,14 @@ impl RunReport {
             }),
             target_bytes: pass.target_bytes.map(|(full, after)| json!({"full": full, "after": after})),
             passes_messages_per_second: series.passes.iter().map(Pass::messages_per_second).collect(),
+            passes_noise: series.passes.iter().map(|pass| pass.noise).collect(),
+            warm_up_seconds: pass.warm_up_seconds,
+            steady_after_warm_up: pass.steady,
+            hardware_per_message: pass.counts.map(|counts| {
+                let each = |count: u64| count as f64 / pass.messages as f64;
+                json!({"cycles": each(counts.cycles), "instructions": each(counts.instructions),
+                    "cache_misses": each(counts.cache_misses)})
+            }),
             findings: series.passes.iter().flat_map(|pass| pass.settlement.findings.lines()).collect(),
             notes: notes(plan, series),
         }
@@ -217,8 +233,9 @@ pub fn comparison_json(outcome: &Outcome, machine: &Machine, commit: &str) -> Va
         .into_iter()
         .map(|ratio| {
             (
-                ratio.name,
-                json!({"median": ratio.median, "min": ratio.min, "max": ratio.max, "each": ratio.each}),
+                ratio.name.clone(),
+                json!({"median": ratio.median, "min": ratio.min, "max": ratio.max, "each": ratio.each,
+                    "interval_95": ratio.interval, "meaningful": ratio.is_meaningful()}),
             )
         })
         .collect();
@@ -272,9 +289,17 @@ pub fn figures_table(outcomes: &[Outcome]) -> Table {
     table
 }
 
-/// The ratios of some outcomes as a table.
+/// The ratios of some outcomes as a table. One whose interval spans more than a factor of [`Ratio::SPREAD_MAX`](crate::compare::Ratio::SPREAD_MAX) is not stated.
 pub fn ratios_table(outcomes: &[Outcome]) -> Table {
-    let mut table = table(&["throughput", "of", "median", "min", "max", "passes"]);
+    let mut table = table(&[
+        "throughput",
+        "of",
+        "median",
+        "95 % interval",
+        "min",
+        "max",
+        "passes",
+    ]);
     for outcome in outcomes {
         for (index, ratio) in outcome.ratios().into_iter().enumerate() {
             table.add_row([
@@ -283,8 +308,18 @@ pub fn ratios_table(outcomes: &[Outcome]) -> Table {
                 } else {
                     String::new()
                 }),
-                Cell::new(ratio.name),
-                right(format!("{:.2}×", ratio.median)).add_attribute(Attribute::Bold),
+                Cell::new(&ratio.name),
+                right(if ratio.is_meaningful() {
+                    format!("{:.2}×", ratio.median)
+                } else {
+                    "too noisy".to_owned()
+                })
+                .add_attribute(Attribute::Bold),
+                right(
+                    ratio
+                        .interval
+                        .map_or("–".to_owned(), |(low, high)| format!("{low:.2} – {high:.2}")),
+                ),
                 right(format!("{:.2}×", ratio.min)),
                 right(format!("{:.2}×", ratio.max)),
                 right(ratio.each.len().to_string()),
@@ -346,6 +381,52 @@ pub fn note_lines(outcomes: &[Outcome]) -> Vec<String> {
                 }
             }
         }
+    }
+    lines
+}
+
+/// What went on besides, and what the hardware counted: one line for each experiment that has something to say.
+pub fn circumstance_lines(outcomes: &[Outcome]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for outcome in outcomes {
+        let passes = || outcome.series.iter().flat_map(|series| &series.passes);
+        let noise = passes()
+            .map(|pass| pass.noise)
+            .fold(Noise::default(), Noise::worst);
+        if noise.is_loud() {
+            lines.push(format!(
+                "{}: NOISE: in the worst pass {}",
+                title(&outcome.plan),
+                noise.describe()
+            ));
+        }
+        let unsteady = passes().filter(|pass| !pass.steady).count();
+        if unsteady > 0 && outcome.plan.scenario != Scenario::Flood {
+            lines.push(format!(
+                "{}: {unsteady} of {} passes had not come to a steady speed when they were measured",
+                title(&outcome.plan),
+                passes().count()
+            ));
+        }
+        for series in &outcome.series {
+            let pass = series.median_pass();
+            if let Some(counts) = pass.counts {
+                let each = |count: u64| count as f64 / pass.messages as f64;
+                lines.push(format!(
+                    "{}: {}: {:.0} cycles, {:.0} instructions, {:.2} cache misses per message",
+                    title(&outcome.plan),
+                    series.target.name(),
+                    each(counts.cycles),
+                    each(counts.instructions),
+                    each(counts.cache_misses)
+                ));
+            }
+        }
+    }
+    if let Some(why) = counters::missing() {
+        lines.push(format!(
+            "hardware counters: none here ({why}); cycles and misses are not reported"
+        ));
     }
     lines
 }

@@ -10,19 +10,21 @@
 use std::{
     ops::Range,
     process,
-    sync::{OnceLock, atomic::Ordering::Relaxed},
+    sync::atomic::Ordering::Relaxed,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, anyhow};
-use core_affinity::CoreId;
 
 use crate::{
     check::{Settlement, Withheld, Wrong, settle},
+    cores::Cores,
+    counters::HardwareCounts,
     hand::{Hand, Record, Window},
     latency::{Latency, Measures},
     memory::{self, Resident},
+    noise::{MachineReading, Noise},
     overhead,
     plan::Plan,
     progress::Progress,
@@ -64,6 +66,14 @@ pub struct Pass {
     pub fill_seconds: f64,
     /// How long the drain took.
     pub drain_seconds: f64,
+    /// How long it ran before it was measured.
+    pub warm_up_seconds: f64,
+    /// Whether its speed had become steady by then.
+    pub steady: bool,
+    /// What else went on.
+    pub noise: Noise,
+    /// What the hardware counted while measuring, all threads together, if it does.
+    pub counts: Option<HardwareCounts>,
 }
 
 impl Pass {
@@ -83,6 +93,15 @@ impl Pass {
 struct Readings {
     resident: Resident,
     target_bytes: Option<u64>,
+    warm_up: WarmUp,
+    machine: [MachineReading; 2],
+}
+
+/// How a pass came to speed.
+#[derive(Clone, Copy, Default)]
+struct WarmUp {
+    seconds: f64,
+    steady: bool,
 }
 
 /// Runs `plan` once on a new `T`.
@@ -144,6 +163,7 @@ fn occupy<'r, T: Target>(
 ) -> Option<Record<'r>> {
     let _guard = AbortOnPanic;
     pin(seat.index);
+    hand.open_counters();
     let shared = hand.shared;
     let session = target.session(seat.home);
     if let Err(error) = &session {
@@ -200,11 +220,13 @@ fn coordinate<T: Target>(plan: &Plan, target: &T, shared: &Shared, progress: &dy
     shared.barrier.wait();
     if plan.scenario != Scenario::Flood {
         progress.phase("warming up");
-        thread::sleep(plan.warm_up);
+        readings.warm_up = warm_up(plan.warm_up, shared);
         progress.phase("measuring");
+        readings.machine[0] = MachineReading::now();
         shared.set_phase(Phase::Measure);
         watch(plan.duration, target, shared, progress);
         shared.set_phase(Phase::Stop);
+        readings.machine[1] = MachineReading::now();
         progress.phase("draining");
     }
     shared.barrier.wait();
@@ -212,6 +234,34 @@ fn coordinate<T: Target>(plan: &Plan, target: &T, shared: &Shared, progress: &dy
     shared.barrier.wait();
     shared.barrier.wait();
     readings
+}
+
+/// Waits until the speed is steady: three spells in a row within a twentieth of each other, after `least`, and for four times as
+/// long at most.
+fn warm_up(least: Duration, shared: &Shared) -> WarmUp {
+    const SPELLS: u32 = 4;
+    const STEADY: f64 = 1.05;
+    let begin = Instant::now();
+    let mut rates: Vec<f64> = Vec::new();
+    let steady = |rates: &[f64]| {
+        let Some(last) = rates.last_chunk::<3>() else {
+            return false;
+        };
+        let (low, high) = last.iter().fold((f64::INFINITY, 0_f64), |(low, high), &rate| {
+            (low.min(rate), high.max(rate))
+        });
+        low > 0.0 && high / low <= STEADY
+    };
+    while begin.elapsed() < least || !steady(&rates) && begin.elapsed() < least * 4 {
+        let (spell, before) = (Instant::now(), shared.sum(|seat| &seat.deleted));
+        thread::sleep(least / SPELLS);
+        let deleted = shared.sum(|seat| &seat.deleted).saturating_sub(before);
+        rates.push(deleted as f64 / spell.elapsed().as_secs_f64());
+    }
+    WarmUp {
+        seconds: begin.elapsed().as_secs_f64(),
+        steady: steady(&rates),
+    }
 }
 
 /// Sleeps through the measurement, showing how it goes.
@@ -285,6 +335,13 @@ fn report<T: Target>(
         };
         (messages, end.duration_since(start).as_secs_f64())
     };
+    let [before, after] = readings.machine;
+    let noise = Noise::of(windows.iter().map(|window| window.thread), before, after);
+    let counts = windows
+        .iter()
+        .map(|window| window.counts)
+        .reduce(|sum, counts| Some(sum?.plus(counts?)))
+        .flatten();
     let latency = Latency::merge(samples);
     let measures = match (latency.samples(), plan.rate, plan.topology.is_split()) {
         (0, ..) => Measures::Nothing,
@@ -307,6 +364,10 @@ fn report<T: Target>(
         drained,
         fill_seconds,
         drain_seconds,
+        warm_up_seconds: readings.warm_up.seconds,
+        steady: readings.warm_up.steady,
+        noise,
+        counts,
     })
 }
 
@@ -319,14 +380,9 @@ fn span<'t>(times: impl Iterator<Item = &'t Range<Instant>> + Clone) -> f64 {
         .map_or(0.0, |(start, end)| end.duration_since(start).as_secs_f64())
 }
 
-/// Thread `index` to core `index`, around again when there are more threads than cores.
+/// Thread `index` to its core.
 pub(crate) fn pin(index: usize) {
-    // Asked once: a thread that is pinned, and those it begins, would be told of one core only.
-    static CORES: OnceLock<Vec<CoreId>> = OnceLock::new();
-    let cores = CORES.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default());
-    if !cores.is_empty() {
-        core_affinity::set_for_current(cores[index % cores.len()]);
-    }
+    Cores::of_process().pin(index);
 }
 
 /// The other threads would wait at a barrier for ever.

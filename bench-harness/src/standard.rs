@@ -10,9 +10,9 @@ use crate::{
 
 /// All experiments in their order. `pace` stretches (or, under 1, shortens) every measurement and fill.
 pub fn experiments(pace: f64) -> Result<Vec<Experiment>, String> {
-    use TargetName::{CrossbeamChannel, Epoq, Locked};
-    let all = [Epoq, Locked, CrossbeamChannel];
-    let leasing = [Epoq, Locked];
+    use TargetName::{CrossbeamChannel, Epoq, Locked, LockedSharded};
+    let all = [Epoq, Locked, LockedSharded, CrossbeamChannel];
+    let leasing = [Epoq, Locked, LockedSharded];
     let cores = environment::cores();
     let many = scaled(Plan::MANY, pace);
     let backlog =

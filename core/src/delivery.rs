@@ -148,7 +148,7 @@ impl<'t> Delivery<'t> {
     #[inline]
     #[must_use]
     pub fn receipt_handle(&self) -> ReceiptHandle {
-        let header = &self.claim.segment.header;
+        let header = self.claim.segment.fixed();
         let place = Place {
             number: header.number,
             serial: header.serial,
@@ -160,7 +160,7 @@ impl<'t> Delivery<'t> {
     /// The message's id, the same on every redelivery, and in a dead-letter queue; computed when asked for (about 20 ns).
     #[must_use]
     pub fn message_id(&self) -> MessageId {
-        let header = &self.claim.segment.header;
+        let header = self.claim.segment.fixed();
         self.queue
             .message_id(self.extras(), header.partition, header.serial, self.claim.slot)
     }

@@ -80,6 +80,8 @@ mod extras;
 pub mod ledger;
 #[cfg(not(loom))]
 mod ledger;
+#[cfg(lines)]
+pub mod lines;
 mod message;
 mod move_task;
 #[cfg(loom)]

@@ -6,6 +6,8 @@
 //!
 //! Before each atomic step stands a `yield_point!()`: nothing at all in the build that ships. With `--cfg shuttle` the scheduler of
 //! an exploration may have another thread go on there; with `--cfg stalls` the thread is held up now and then, for up to milliseconds.
+//!
+//! `--cfg lines` has each access noted, for `cargo xtask lines`.
 
 #![cfg_attr(
     not(loom),
@@ -115,6 +117,17 @@ macro_rules! atomics {
     )*};
 }
 
+/// An access to an atomic, which is a write unless it is a load.
+#[cfg(lines)]
+macro_rules! note {
+    (load, $atomic:expr) => {
+        $crate::lines::read($atomic)
+    };
+    ($method:ident, $atomic:expr) => {
+        $crate::lines::write($atomic)
+    };
+}
+
 /// std's atomics under names of our own, so that clippy can refuse std's everywhere else, and with a point to yield at before
 /// each step.
 #[cfg(not(loom))]
@@ -135,8 +148,11 @@ macro_rules! atomics {
             $(
                 #[doc = concat!("As std's `", stringify!($method), "`.")]
                 #[inline(always)]
+                #[cfg_attr(lines, track_caller)]
                 pub fn $method(&self, $($argument: $type),*) -> $result {
                     yield_point!();
+                    #[cfg(lines)]
+                    note!($method, self);
                     self.0.$method($($argument),*)
                 }
             )*
@@ -155,6 +171,7 @@ atomics! {
 impl AtomicU64 {
     /// As std's `fetch_update`.
     #[inline(always)]
+    #[cfg_attr(lines, track_caller)]
     pub fn fetch_update(
         &self,
         set: Ordering,
@@ -247,6 +264,41 @@ pub mod stop {
             panic::resume_unwind(Box::new(Stopped));
         }
     }
+}
+
+/// Notes that plain memory is read, in the build that counts lines: of what `place` points to, so many bytes.
+#[inline(always)]
+#[cfg_attr(lines, track_caller)]
+pub fn reads_bytes(place: *const u8, bytes: usize) {
+    #[cfg(lines)]
+    crate::lines::read_bytes(place, bytes);
+    #[cfg(not(lines))]
+    let _ = (place, bytes);
+}
+
+/// Notes that plain memory is written; as [`reads_bytes`].
+#[inline(always)]
+#[cfg_attr(lines, track_caller)]
+pub fn writes_bytes(place: *const u8, bytes: usize) {
+    #[cfg(lines)]
+    crate::lines::write_bytes(place, bytes);
+    #[cfg(not(lines))]
+    let _ = (place, bytes);
+}
+
+/// Notes that a share of `counted` is about to be taken or given up: a write to its counts, which lie in front of it.
+#[inline(always)]
+#[cfg_attr(lines, track_caller)]
+pub fn shares<T>(counted: *const T) {
+    #[cfg(lines)]
+    crate::lines::write_bytes(
+        counted
+            .cast::<u8>()
+            .wrapping_sub(16_usize.next_multiple_of(align_of::<T>())),
+        16,
+    );
+    #[cfg(not(lines))]
+    let _ = counted;
 }
 
 /// `std::sync::atomic::fence`, under a name of our own as the atomics are.
@@ -537,13 +589,19 @@ impl<T> UnsafeCell<T> {
 
     /// Gives a pointer to read through.
     #[inline(always)]
+    #[cfg_attr(lines, track_caller)]
     pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        #[cfg(lines)]
+        crate::lines::read(self.0.get());
         f(self.0.get())
     }
 
     /// Gives a pointer to write through.
     #[inline(always)]
+    #[cfg_attr(lines, track_caller)]
     pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        #[cfg(lines)]
+        crate::lines::write(self.0.get());
         f(self.0.get())
     }
 }

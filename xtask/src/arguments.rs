@@ -33,6 +33,8 @@ cargo xtask COMMAND
   verify [--mutants]                  everything there is, and one table of what ran, how long and how much; about an hour
   figures [--seconds S] [--passes N]  measures the README's table of figures and writes it there and to results/;
                                       some minutes, on a machine with nothing else to do
+  lines                               counts the cache lines that an operation shares with other workers, with up to 64 simulated
+                                      ones, and writes results/lines.json and results/lines.md; some minutes
   help                                this text
 
   --bound N         preemptions loom explores per execution; otherwise LOOM_MAX_PREEMPTIONS, otherwise 2
@@ -67,6 +69,7 @@ pub(crate) enum Command {
     Explore(Vec<String>),
     /// The same.
     Soak(Vec<String>),
+    Lines,
     Help,
 }
 
@@ -102,7 +105,7 @@ impl Command {
         let (takes_filter, takes_bound) = match command.as_str() {
             "test" => (false, true),
             "loom" => (true, true),
-            "ci" => (false, false),
+            "ci" | "lines" => (false, false),
             _ => bail!("no command {command:?}"),
         };
 
@@ -110,7 +113,7 @@ impl Command {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--help" | "-h" => return Ok(Self::Help),
-                "--no-fail-fast" => options.no_fail_fast = true,
+                "--no-fail-fast" if command != "lines" => options.no_fail_fast = true,
                 "--table" if takes_filter => options.table = true,
                 "--bound" if takes_bound => {
                     let bound = arguments.next().context("--bound needs a number")?;
@@ -132,6 +135,7 @@ impl Command {
         Ok(match command.as_str() {
             "test" => Self::Test { bound, no_fail_fast },
             "loom" => Self::Loom(options),
+            "lines" => Self::Lines,
             _ => Self::Ci { no_fail_fast },
         })
     }
@@ -327,6 +331,7 @@ mod tests {
             parse("mutate-orderings --quick").unwrap(),
             Command::MutateOrderings(vec!["--quick".to_owned()])
         );
+        assert_eq!(parse("lines").unwrap(), Command::Lines);
     }
 
     #[test]
@@ -347,6 +352,7 @@ mod tests {
             "fuzz --seconds",
             "mutants --shard",
             "verify everything",
+            "lines --no-fail-fast",
         ] {
             assert!(parse(line).is_err(), "{line:?}");
         }

@@ -15,6 +15,9 @@ const LOOM_FLAGS: &[&str] = &["--cfg", "loom"];
 /// Flags of the loom build with the collector itself. They turn on crossbeam-epoch's `loom` feature in the ledger's manifest.
 const COLLECTOR_FLAGS: &[&str] = &["--cfg", "loom", "--cfg", "crossbeam_loom"];
 
+/// Flags of the build that counts cache lines.
+const LINES_FLAGS: &[&str] = &["--cfg", "lines"];
+
 #[derive(Debug)]
 pub(crate) struct Workspace {
     root: PathBuf,
@@ -77,6 +80,23 @@ impl Workspace {
         append_flags(&mut cargo, "RUSTFLAGS", flags);
         // Else the examples in the documentation of the runner would not be seen.
         append_flags(&mut cargo, "RUSTDOCFLAGS", flags);
+        cargo
+    }
+
+    /// Cargo for the build that counts cache lines, as [`Self::cargo_loom`] for the models. Not linked as one: its speed is not what
+    /// is measured.
+    pub(crate) fn cargo_lines(&self, arguments: &[&str]) -> Command {
+        let mut cargo = self.cargo(arguments);
+        cargo.arg("--target-dir").arg(self.target.join("lines"));
+        cargo.args([
+            "--config",
+            "profile.release.lto=\"off\"",
+            "--config",
+            "profile.release.codegen-units=16",
+            "--config",
+            "profile.release.opt-level=2",
+        ]);
+        append_flags(&mut cargo, "RUSTFLAGS", LINES_FLAGS);
         cargo
     }
 

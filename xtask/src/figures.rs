@@ -30,40 +30,52 @@ impl Default for Effort {
 struct Comparison {
     what: &'static str,
     arguments: &'static [&'static str],
-    /// Of each ratio: its name in the report, and the aim.
-    aims: &'static [(&'static str, f64)],
+    /// Of each ratio: its name in the report, and the aim if there is one.
+    aims: &'static [(&'static str, Option<f64>)],
 }
 
 const COMPARED: &[Comparison] = &[
     Comparison {
         what: "life cycle, 1 thread",
         arguments: &["lifecycle", "--threads", "1", "--batch", "1"],
-        aims: &[("epoq/crossbeam-channel", 0.6), ("epoq/locked", 1.8)],
+        aims: &[
+            ("epoq/crossbeam-channel", Some(0.6)),
+            ("epoq/locked", Some(1.8)),
+            ("epoq/locked-sharded", None),
+        ],
     },
     Comparison {
         what: "life cycle, 1 thread, turns of 64",
         arguments: &["lifecycle", "--threads", "1", "--batch", "1", "--turn", "64"],
-        aims: &[("epoq/crossbeam-channel", 1.0), ("epoq/locked", 3.0)],
+        aims: &[
+            ("epoq/crossbeam-channel", Some(1.0)),
+            ("epoq/locked", Some(3.0)),
+            ("epoq/locked-sharded", None),
+        ],
     },
     Comparison {
         what: "life cycle, 1 thread, batches of 10",
         arguments: &["lifecycle", "--threads", "1", "--batch", "10"],
-        aims: &[("epoq/crossbeam-channel", 2.5), ("epoq/locked", 5.0)],
+        aims: &[
+            ("epoq/crossbeam-channel", Some(2.5)),
+            ("epoq/locked", Some(5.0)),
+            ("epoq/locked-sharded", None),
+        ],
     },
     Comparison {
         what: "life cycle, 2 threads",
         arguments: &["lifecycle", "--threads", "2", "--batch", "1"],
-        aims: &[("epoq/locked", 4.5)],
+        aims: &[("epoq/locked", Some(4.5)), ("epoq/locked-sharded", None)],
     },
     Comparison {
         what: "life cycle, 2 threads, turns of 64",
         arguments: &["lifecycle", "--threads", "2", "--batch", "1", "--turn", "64"],
-        aims: &[("epoq/locked", 8.0)],
+        aims: &[("epoq/locked", Some(8.0)), ("epoq/locked-sharded", None)],
     },
     Comparison {
         what: "life cycle, 2 threads, batches of 10",
         arguments: &["lifecycle", "--threads", "2", "--batch", "10"],
-        aims: &[("epoq/locked", 10.0)],
+        aims: &[("epoq/locked", Some(10.0)), ("epoq/locked-sharded", None)],
     },
     Comparison {
         what: "1 M in flight, 1 thread",
@@ -76,7 +88,7 @@ const COMPARED: &[Comparison] = &[
             "--batch",
             "1",
         ],
-        aims: &[("epoq/locked", 12.0)],
+        aims: &[("epoq/locked", Some(12.0)), ("epoq/locked-sharded", None)],
     },
     Comparison {
         what: "1 M in flight, 1 thread, batches of 10",
@@ -89,7 +101,7 @@ const COMPARED: &[Comparison] = &[
             "--batch",
             "10",
         ],
-        aims: &[("epoq/locked", 20.0)],
+        aims: &[("epoq/locked", Some(20.0)), ("epoq/locked-sharded", None)],
     },
 ];
 
@@ -193,9 +205,10 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
                 number(found, "max")?,
             );
             let against = ratio.trim_start_matches("epoq/");
+            let aim = aim.map_or("–".to_owned(), |aim| format!("≥ {aim}"));
             println!("    {what}: {median:.2} × {against} ({min:.2} to {max:.2}), aim {aim}");
             rows.push(format!(
-                "| {what} ({ns:.0} ns) | {against} | **{median:.2}** | {min:.2} – {max:.2} | ≥ {aim} |"
+                "| {what} ({ns:.0} ns) | {against} | **{median:.2}** | {min:.2} – {max:.2} | {aim} |"
             ));
         }
         records.push(

@@ -109,6 +109,26 @@ fn execute(command: Command) -> Result<bool> {
             steps.run("soak", || endurance::soak(&workspace, &arguments));
             Ok(steps.finish())
         }
+        Command::Lines => {
+            let mut steps = Steps::new(true);
+            steps.run("lines: the model's own tests", || {
+                run(&mut workspace.cargo_lines(&[
+                    "test",
+                    "--release",
+                    "--package",
+                    "epoq",
+                    "--lib",
+                    "lines::",
+                ]))
+            });
+            steps.run("lines", || {
+                let mut cargo = workspace.cargo_lines(&["run", "--release", "--package", "epoq-bench"]);
+                run(cargo
+                    .args(["--", "lines", "--to"])
+                    .arg(workspace.root().join("results")))
+            });
+            Ok(steps.finish())
+        }
         Command::Ci { no_fail_fast } => {
             let mut steps = Steps::new(!no_fail_fast);
             ci(&workspace, &mut steps);
@@ -299,6 +319,16 @@ fn lints(workspace: &Workspace, steps: &mut Steps) {
             cargo.args(["--test", &name]);
         }
         run(cargo.args(["--", "-D", "warnings"]))
+    });
+    steps.run("clippy, lines build: the ledger and the harness", || {
+        if let Some(skipped) = workspace.without_component("clippy", "clippy") {
+            return Ok(skipped);
+        }
+        let targets = ["--package", "epoq", "--package", "epoq-bench", "--lib"];
+        run(workspace
+            .cargo_lines(&["clippy"])
+            .args(targets)
+            .args(["--", "-D", "warnings"]))
     });
     for (title, mut cargo) in [
         (

@@ -1,4 +1,4 @@
-//! `crossbeam_channel::unbounded`: hand-over only, no lease.
+//! `crossbeam_channel::unbounded`: hand-over only, no lease. It has no batches.
 
 use ::crossbeam_channel::{Receiver, Sender, unbounded};
 

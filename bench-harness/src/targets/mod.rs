@@ -1,20 +1,30 @@
 //! The queues under test, one to a file.
 
+mod async_channel;
+mod concurrent_queue;
 mod crossbeam_channel;
+mod crossfire;
+mod disruptor;
 mod epoq;
 mod epoq_fifo;
 mod epoq_queues;
+mod flume;
 mod hand_over;
+mod kanal;
 mod locked;
 mod locked_fifo;
+mod locked_sharded;
+mod rapidfire;
 mod seg_queue;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
 pub use self::{
-    crossbeam_channel::CrossbeamChannel, epoq::Epoq, epoq_fifo::EpoqFifo, epoq_queues::EpoqQueues,
-    locked::Locked, locked_fifo::LockedFifo, seg_queue::SegQueue,
+    async_channel::AsyncChannel, concurrent_queue::ConcurrentQueue, crossbeam_channel::CrossbeamChannel,
+    crossfire::Crossfire, disruptor::Disruptor, epoq::Epoq, epoq_fifo::EpoqFifo, epoq_queues::EpoqQueues,
+    flume::Flume, kanal::Kanal, locked::Locked, locked_fifo::LockedFifo, locked_sharded::LockedSharded,
+    rapidfire::Rapidfire, seg_queue::SegQueue,
 };
 use crate::{
     fifo::{
@@ -34,10 +44,26 @@ pub enum TargetName {
     Epoq,
     /// The textbook: one mutex around a VecDeque, a HashMap of leases, a BTreeMap of deadlines
     Locked,
+    /// The obvious improvement: one such queue with a mutex per core; home first, then a random other
+    LockedSharded,
     /// crossbeam_channel::unbounded; hand-over only, no lease
     CrossbeamChannel,
     /// crossbeam_queue::SegQueue; hand-over only, no lease
     SegQueue,
+    /// flume::unbounded; hand-over only, no lease
+    Flume,
+    /// kanal::unbounded; hand-over only, no lease
+    Kanal,
+    /// concurrent_queue::ConcurrentQueue, unbounded; hand-over only, no lease
+    ConcurrentQueue,
+    /// async_channel::unbounded, without waiting; hand-over only, no lease
+    AsyncChannel,
+    /// crossfire::mpmc::unbounded_blocking; hand-over only, no lease
+    Crossfire,
+    /// rapidfire::unbounded, without waiting; hand-over only, no lease
+    Rapidfire,
+    /// disruptor: a bounded ring with one consumer, which receivers take turns at; hand-over only, no lease
+    Disruptor,
 }
 
 impl TargetName {
@@ -46,8 +72,16 @@ impl TargetName {
         match self {
             Self::Epoq => Epoq::NAME,
             Self::Locked => Locked::NAME,
+            Self::LockedSharded => LockedSharded::NAME,
             Self::CrossbeamChannel => CrossbeamChannel::NAME,
             Self::SegQueue => SegQueue::NAME,
+            Self::Flume => Flume::NAME,
+            Self::Kanal => Kanal::NAME,
+            Self::ConcurrentQueue => ConcurrentQueue::NAME,
+            Self::AsyncChannel => AsyncChannel::NAME,
+            Self::Crossfire => Crossfire::NAME,
+            Self::Rapidfire => Rapidfire::NAME,
+            Self::Disruptor => Disruptor::NAME,
         }
     }
 
@@ -64,8 +98,16 @@ impl TargetName {
         match self {
             Self::Epoq => Epoq::LEASES,
             Self::Locked => Locked::LEASES,
+            Self::LockedSharded => LockedSharded::LEASES,
             Self::CrossbeamChannel => CrossbeamChannel::LEASES,
             Self::SegQueue => SegQueue::LEASES,
+            Self::Flume => Flume::LEASES,
+            Self::Kanal => Kanal::LEASES,
+            Self::ConcurrentQueue => ConcurrentQueue::LEASES,
+            Self::AsyncChannel => AsyncChannel::LEASES,
+            Self::Crossfire => Crossfire::LEASES,
+            Self::Rapidfire => Rapidfire::LEASES,
+            Self::Disruptor => Disruptor::LEASES,
         }
     }
 
@@ -80,6 +122,13 @@ impl TargetName {
         if plan.queues > 1 && self != Self::Epoq {
             return Err(format!("{} has one queue: --queues is for epoq", self.name()));
         }
+        if self == Self::Disruptor && plan.backlog > Disruptor::CAPACITY as u64 {
+            return Err(format!(
+                "disruptor is a ring of {} places: a --backlog of {} does not fit",
+                Disruptor::CAPACITY,
+                plan.backlog
+            ));
+        }
         Ok(())
     }
 
@@ -89,8 +138,16 @@ impl TargetName {
             Self::Epoq if plan.queues > 1 => pass::<EpoqQueues>(plan, progress),
             Self::Epoq => pass::<Epoq>(plan, progress),
             Self::Locked => pass::<Locked>(plan, progress),
+            Self::LockedSharded => pass::<LockedSharded>(plan, progress),
             Self::CrossbeamChannel => pass::<CrossbeamChannel>(plan, progress),
             Self::SegQueue => pass::<SegQueue>(plan, progress),
+            Self::Flume => pass::<Flume>(plan, progress),
+            Self::Kanal => pass::<Kanal>(plan, progress),
+            Self::ConcurrentQueue => pass::<ConcurrentQueue>(plan, progress),
+            Self::AsyncChannel => pass::<AsyncChannel>(plan, progress),
+            Self::Crossfire => pass::<Crossfire>(plan, progress),
+            Self::Rapidfire => pass::<Rapidfire>(plan, progress),
+            Self::Disruptor => pass::<Disruptor>(plan, progress),
         }
     }
 }

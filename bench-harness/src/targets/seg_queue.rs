@@ -1,4 +1,4 @@
-//! `crossbeam_queue::SegQueue`: hand-over only, no lease.
+//! `crossbeam_queue::SegQueue`: hand-over only, no lease. It has no batches.
 
 use super::hand_over::hand_over_calls;
 use crate::target::{Counts, Refusal, Target, TargetConfig};

@@ -268,7 +268,7 @@ impl<'p> Graves<'p> {
     #[inline(always)]
     pub(super) fn find(&self, partition: &Partition, place: Place, pin: &'p Pin<'_>) -> Option<&'p Segment> {
         match self.segment {
-            Some((at, segment)) if std::ptr::eq(at, partition) && segment.header.serial == place.serial => {
+            Some((at, segment)) if std::ptr::eq(at, partition) && segment.fixed().serial == place.serial => {
                 Some(segment)
             }
             _ => partition.find(place, pin),
@@ -933,7 +933,7 @@ impl Partition {
     #[inline]
     pub(super) fn find<'p>(&self, place: Place, pin: &'p Pin<'_>) -> Option<&'p Segment> {
         let segment = self.index.find(place.number, pin)?;
-        (segment.header.serial == place.serial).then_some(segment)
+        (segment.fixed().serial == place.serial).then_some(segment)
     }
 
     /// Frees a dead message's body of its own once nobody can be reading it.

@@ -48,7 +48,7 @@ impl Partition {
         pin: &Pin<'_>,
     ) -> Option<(Millis, Millis)> {
         let segment = self.index.find(place.number, pin)?;
-        if segment.header.serial != place.serial {
+        if segment.fixed().serial != place.serial {
             return None;
         }
         let slot = segment.slots.get(place.slot as usize)?;

@@ -32,7 +32,7 @@ use crate::{
         tend::Tending,
         traffic::Traffic,
     },
-    sync::{Arc, AtomicPtr, AtomicU64, Ordering, Weak, allocation_fails},
+    sync::{Arc, AtomicPtr, AtomicU64, Ordering, Weak, allocation_fails, shares},
 };
 
 /// One core's part of a queue.
@@ -820,13 +820,17 @@ impl Partition {
     #[cold]
     #[inline(never)]
     pub fn retire(&self, segment: &Segment, pin: &Pin<'_>) {
-        self.index.leave(segment.header.number);
+        self.index.leave(segment.fixed().number);
         let bytes = segment.bytes();
         self.budget.enter_limbo(self.number, bytes);
         let (partition, budget) = (Weak::clone(&self.me), Arc::clone(&self.budget));
+        shares(std::ptr::from_ref(self));
+        shares(Arc::as_ptr(&budget));
         let segment = Retired(NonNull::from(segment));
         pin.defer_segment(bytes, move || {
             let segment = segment;
+            shares(partition.as_ptr());
+            shares(Arc::as_ptr(&budget));
             match partition.upgrade() {
                 Some(partition) => partition.recycle(segment.0),
                 // SAFETY: retired once, unreachable, past its grace period: ours. The partition, gone before, has left

@@ -28,6 +28,8 @@ mod imp {
     pub struct Collector {
         epochs: crossbeam_epoch::Collector,
         locals: Arc<AtomicU32>,
+        #[cfg(lines)]
+        lines: Arc<crate::lines::Epochs>,
     }
 
     /// One worker's registration with a collector.
@@ -37,6 +39,8 @@ mod imp {
         locals: Arc<AtomicU32>,
         retired: Cell<u32>,
         bytes: Cell<usize>,
+        #[cfg(lines)]
+        lines: (Arc<crate::lines::Epochs>, crate::lines::Participant),
     }
 
     /// While it lives, nothing that was reachable when it was made is freed or reused.
@@ -63,6 +67,8 @@ mod imp {
                 locals: Arc::clone(&self.locals),
                 retired: Cell::new(0),
                 bytes: Cell::new(0),
+                #[cfg(lines)]
+                lines: (Arc::clone(&self.lines), self.lines.register()),
             }
         }
     }
@@ -72,6 +78,8 @@ mod imp {
         #[inline]
         #[must_use]
         pub fn pin(&self) -> Pin<'_> {
+            #[cfg(lines)]
+            self.lines.0.pin(&self.lines.1);
             Pin {
                 guard: self.handle.pin(),
                 local: self,
@@ -83,6 +91,15 @@ mod imp {
         fn drop(&mut self) {
             // Relaxed: see `register`.
             self.locals.fetch_sub(1, Ordering::Relaxed);
+            #[cfg(lines)]
+            self.lines.0.leave(&self.lines.1);
+        }
+    }
+
+    #[cfg(lines)]
+    impl Drop for Pin<'_> {
+        fn drop(&mut self) {
+            self.local.lines.0.unpin(&self.local.lines.1);
         }
     }
 
@@ -92,6 +109,8 @@ mod imp {
         /// `free` must be short: it runs inside some other operation's pin.
         #[inline]
         pub fn defer(&self, bytes: usize, free: impl FnOnce() + Send + 'static) {
+            #[cfg(lines)]
+            self.local.lines.0.defer(&self.local.lines.1);
             self.guard.defer(free);
             let bytes = self.local.bytes.get() + bytes;
             self.local.bytes.set(bytes);
@@ -128,6 +147,8 @@ mod imp {
         pub fn flush(&self) {
             self.local.bytes.set(0);
             self.local.retired.set(0);
+            #[cfg(lines)]
+            self.local.lines.0.flush(&self.local.lines.1);
             self.guard.flush();
         }
     }

@@ -36,7 +36,9 @@ use crate::{
         hint::Hint,
         slot::{Entry, Slot},
     },
-    sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, allocation_fails, with_fault},
+    sync::{
+        AtomicPtr, AtomicU32, AtomicU64, Ordering, allocation_fails, reads_bytes, with_fault, writes_bytes,
+    },
 };
 
 /// The mark in a ready word that the partition's head has gone by, or is about to.
@@ -316,6 +318,7 @@ impl Segment {
         // SAFETY: the header is the caller's alone; whoever may still look at the segment from the pool's side looks
         // at `tally` only. `CachePadded` has its content at its own address.
         let header = unsafe { &mut *(&raw mut (*segment.as_ptr()).header).cast::<Header>() };
+        writes_bytes((&raw const *header).cast(), size_of::<Header>());
         header.serial = serial;
         header.opened = opened;
         // Relaxed, all of them: the segment is published by a Release afterwards (index, then `next`).
@@ -373,11 +376,19 @@ impl Segment {
         new
     }
 
+    /// What never changes between reuse and retirement; it shares the sender's line.
+    #[inline(always)]
+    #[cfg_attr(lines, track_caller)]
+    pub fn fixed(&self) -> &Header {
+        reads_bytes((&raw const *self.header).cast(), size_of::<Header>());
+        &self.header
+    }
+
     /// When something in it is due; lies in the partition's index.
     #[inline]
     pub fn hint(&self) -> &Hint {
         // SAFETY: outlives the segment, as promised to `allocate`.
-        unsafe { self.header.hint.as_ref() }
+        unsafe { self.fixed().hint.as_ref() }
     }
 
     /// Bytes of the whole allocation.
@@ -652,6 +663,7 @@ impl Segment {
 #[inline(always)]
 unsafe fn copy(body: &[u8], to: *mut u8) {
     let (from, length) = (body.as_ptr(), body.len());
+    writes_bytes(to, length);
     // SAFETY: both ends of a range of 16 to 64 bytes are copied in two halves that may overlap each other, each within
     // the range; otherwise as promised by the caller.
     unsafe {

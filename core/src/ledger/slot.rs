@@ -5,7 +5,7 @@ use crate::{
     config::VISIBILITY_MAX,
     extras::Extras,
     ledger::{group::Group, state::Word},
-    sync::{AtomicU64, Ordering, UnsafeCell},
+    sync::{AtomicU64, Ordering, UnsafeCell, reads_bytes},
 };
 
 /// One message's place in a segment: 32 bytes.
@@ -146,6 +146,7 @@ impl Entry {
     /// 2. The caller stays pinned for `'p`.
     #[inline]
     pub unsafe fn body<'p>(self) -> &'p [u8] {
+        reads_bytes(self.body, self.length());
         // SAFETY: the sender wrote `length` bytes at `body` before it published (rule 1), the reader saw that (1), and
         // neither arena nor own allocation is freed or reused before every thread pinned now has unpinned (2).
         unsafe { std::slice::from_raw_parts(self.body, self.length()) }

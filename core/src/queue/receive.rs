@@ -312,7 +312,7 @@ impl Queue {
     #[inline(never)]
     fn unhand<'t>(&self, era: &Era, turn: &Turn<'_>, hand: &impl Hand<'t>) {
         hand.each(|claim| {
-            if let Some(partition) = era.partition(claim.segment.header.partition as usize, turn.pin()) {
+            if let Some(partition) = era.partition(claim.segment.fixed().partition as usize, turn.pin()) {
                 partition.unhand(claim, turn.pin());
             }
         });
