@@ -230,9 +230,8 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        // Relaxed: whoever woke us had looked before, so this is what it saw, or newer.
-        let nobody_does = || self.waiters.wake_by.load(Ordering::Relaxed) == Millis::NEVER.0;
-        let kept_time = self.disarm() || self.is_awake && nobody_does();
+        // Awake, it may have been woken to set its alarm earlier than whoever keeps the time has: then nobody knows yet.
+        let kept_time = self.disarm() || self.is_awake;
         // Passes a notification on, if there was one.
         self.listener = None;
         // Release: our alarm was taken off before; pairs with `enter`. Those who relied on it have been acquired with it.
@@ -241,5 +240,32 @@ impl Drop for Waiting<'_> {
             // Somebody else has to set the alarm.
             self.waiters.notify(1);
         }
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle, stalls))))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sync::Listener;
+
+    /// A waiter that was woken to set its alarm earlier finds a message and leaves: somebody else has to set it.
+    #[test]
+    fn an_earlier_end_is_passed_on_by_a_waiter_that_leaves() {
+        let waiters = Waiters::default();
+        let mut first = waiters.enter();
+        first.listen();
+        assert_eq!(first.keep_time(|| None), None);
+        let mut keeper = waiters.enter();
+        keeper.listen();
+        assert_eq!(keeper.keep_time(|| Some(Millis(1_000))), Some(Millis(1_000)));
+        waiters.wake_by(|| Millis(10));
+        let woken = first.take_listener().expect("it listens");
+        assert!(woken.wait_timeout(Duration::from_secs(10)).is_some());
+        first.listen();
+        drop(first);
+        let told = keeper.take_listener().expect("it listens");
+        assert!(told.wait_timeout(Duration::from_secs(10)).is_some());
     }
 }
