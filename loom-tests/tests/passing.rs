@@ -197,7 +197,7 @@ fn passing_over_and_a_receiver() {
 #[test]
 fn passing_over_release_and_claim() {
     let outcomes = Outcomes::new(&["first received", "none received"], &[]);
-    model("passing_over_release_and_claim", 900, {
+    model("passing_over_release_and_claim", 3_100, {
         let outcomes = outcomes.clone();
         move || outcomes.record(passing_release_and_claim(PASS_OVER))
     });
