@@ -548,15 +548,11 @@ impl Segment {
         // `take_one`); and one order with the caller's look for waiters that follows, see `queue/wait.rs`. An RMW, so that earlier publishers' releases survive it and so that it and `pass` see each other
         // in one order; never a load before it. An addition, because bits that are clear are set by it just as well, in
         // one instruction that cannot fail, and what was there before comes with it.
-        with_fault!(PassedByLoad: {
-            let before = self.ready[word].load(Ordering::SeqCst);
-            self.ready[word].fetch_add(tokens, Ordering::SeqCst);
-            before & PASSED != 0
-        }, {
-            let before = self.ready[word].fetch_add(tokens, Ordering::SeqCst);
-            debug_assert_eq!(before & tokens, 0, "a token was set twice");
-            before & PASSED != 0
-        })
+        #[cfg(shuttle)]
+        let looked = self.is_passed((word * BITS) as u32);
+        let before = self.ready[word].fetch_add(tokens, Ordering::SeqCst);
+        debug_assert_eq!(before & tokens, 0, "a token was set twice");
+        with_fault!(PassedByLoad: looked, before & PASSED != 0)
     }
 
     /// The tokens of a word as they look at the moment.
