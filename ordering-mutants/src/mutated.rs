@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::site::{Access, Kind, Site};
 
 /// What is copied: what the models are built from.
-const FOLDERS: &[&str] = &["core", "loom-tests"];
+const FOLDERS: &[&str] = &["core", "history", "loom-tests"];
 pub(crate) const INJECTED: &str = include_str!("injected/mutant.rs");
 const TWIN: &str = "fn twin_within<F>";
 
@@ -169,7 +169,7 @@ fn inject(files: &mut BTreeMap<String, String>, sites: usize) -> Result<()> {
     let manifest = files.get_mut("Cargo.toml").context("Cargo.toml")?;
     let lines = manifest.lines().map(|line| {
         if line.starts_with("members = ") {
-            "members = [\"core\", \"loom-tests\"]"
+            "members = [\"core\", \"history\", \"loom-tests\"]"
         } else if line.starts_with("default-members = ") {
             ""
         } else {
