@@ -130,7 +130,14 @@ impl Shared {
     /// Lists a new partition: once for each, by the first send to it.
     pub(crate) fn list(&self, partition: &Arc<Partition>) {
         let mut all = self.all.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        all.retain(|partition| partition.strong_count() > 0);
+        // Only when it is full, and then it is made twice as large as what is left: O(1) for each, taken together.
+        if all.len() == all.capacity() {
+            all.retain(|partition| partition.strong_count() > 0);
+            let room = 2 * all.len().max(8);
+            all.shrink_to(room);
+            let more = room - all.len();
+            all.reserve_exact(more);
+        }
         all.push(Arc::downgrade(partition));
     }
 

@@ -36,8 +36,12 @@ pub const ARENA_BODY_MAX: usize = if cfg!(loom) {
 } else if cfg!(shuttle) {
     64
 } else {
-    1024
+    16 * 1024
 };
+/// Smallest arena in bytes of a segment that follows another one.
+pub const ARENA_MIN: usize = if TINY { ARENA_BODY_MAX } else { 1024 };
+/// Largest arena in bytes, however large the bodies: what one of the smallest bodies in it can keep from being reused.
+pub const ARENA_MAX: usize = if TINY { SLOTS * ARENA_BODY_MAX } else { 252 * 1024 };
 /// Granularity of a segment's allocation in bytes, header and arena together.
 pub const SEGMENT_ROUND: usize = if TINY { 64 } else { 4096 };
 /// Arena of a partition's first segment in bytes, before anything is known of its traffic.
@@ -56,6 +60,8 @@ pub const POOL_MAX: u32 = if cfg!(crossbeam_loom) {
 } else {
     16
 };
+/// The same in bytes, for large segments; one is kept whatever its size.
+pub const POOL_BYTES: usize = if TINY { usize::MAX } else { 1024 * 1024 };
 /// Nodes of the returned queue that a receive with something in hand looks at; one with empty hands goes on to the end.
 pub const RETURNED_VISITS: usize = 32;
 /// Nodes of the returned queue that a receive which took nothing through them clears away if they are done: more than the
@@ -154,7 +160,7 @@ const _: () = assert!(BITS < 64);
 // Every slot has a number in a handle.
 const _: () = assert!(SLOTS <= 1 << SLOT_BITS);
 // Any body meant for the arena fits into an arena that is still empty, so a sealed segment always makes progress possible.
-const _: () = assert!(ARENA_FIRST >= ARENA_BODY_MAX);
+const _: () = assert!(ARENA_BODY_MAX <= ARENA_MAX && ARENA_MIN <= ARENA_MAX);
 // Reservation counts bytes in 32 bits: a full arena plus what every thread may add on top stays far below that.
 const _: () = assert!(SLOTS * ARENA_BODY_MAX < 1 << 24);
 // A batch fits into an empty segment (except where segments are tiny).

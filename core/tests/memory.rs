@@ -214,6 +214,44 @@ fn mix(queue: &Queue, random: &mut Random, rounds: usize) {
     }
 }
 
+/// Bodies of all sizes share segments: one that no longer fits leaves the rest of its segment unused, which must not come to much.
+#[test]
+fn large_bodies_among_small_ones_waste_little() {
+    for (every, large) in [
+        (1, 1025),
+        (1, 16_384),
+        (1, 16_385),
+        (2, 4096),
+        (10, 16_384),
+        (100, 16_384),
+        (1000, 9000),
+    ] {
+        let (_, broker) = manual(1);
+        let queue = queue(&broker, "mixed");
+        let lengths = (1..=4000).map(|number| if number % every == 0 { large } else { 64 });
+        let mut bytes = 0;
+        for (number, length) in lengths.clone().enumerate() {
+            queue.send(&numbered(number as u64, length)).expect("room");
+            bytes += length as u64 + 64;
+        }
+        let used = queue.memory().used;
+        assert!(
+            used < bytes + bytes / 4 + 600_000,
+            "{used} for {bytes}, {large} every {every}"
+        );
+        let mut number = 0;
+        for length in lengths {
+            let message = &queue.receive(1, LONG).expect("valid")[0];
+            assert_eq!(
+                (number_of(message.body()), message.body().len()),
+                (number, length)
+            );
+            assert_eq!(queue.delete(&message.receipt_handle()), Ok(Deletion::Deleted));
+            number += 1;
+        }
+    }
+}
+
 #[test]
 fn everything_is_freed_once_when_the_broker_goes() {
     let account = Account::open();

@@ -240,6 +240,10 @@ fn purges_under_load() {
             assert!(seen.iter().all(|message| message.message_id() != before));
             thread::yield_now();
         }
+        // A scope waits for what threads do, but not for what they leave behind at their very end; joining does.
+        workers
+            .into_iter()
+            .for_each(|worker| worker.join().expect("no panic"));
     });
     states(&queue);
     let counts = queue.counts();

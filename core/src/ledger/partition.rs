@@ -17,7 +17,7 @@ use crossbeam_utils::CachePadded;
 use crate::{
     budget::Budget,
     clock::Millis,
-    config::{ARENA_BODY_MAX, ARENA_FIRST, BITS, SLOTS, TURNED_VISITS, WORDS},
+    config::{ARENA_BODY_MAX, ARENA_FIRST, ARENA_MAX, ARENA_MIN, BITS, SLOTS, TURNED_VISITS, WORDS},
     extras::ExtrasDraft,
     ledger::{
         index::Index,
@@ -608,7 +608,7 @@ impl Partition {
     /// A segment to follow `sealed`, entered in the index.
     pub fn fresh(&self, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<NonNull<Segment>, Full> {
         // What a full segment of bodies like the last ones would take.
-        let arena = (sealed.bytes_per_message() * SLOTS).clamp(ARENA_BODY_MAX, SLOTS * ARENA_BODY_MAX);
+        let arena = (sealed.bytes_per_message() * SLOTS).clamp(ARENA_MIN, ARENA_MAX);
         let footprint = self.footprint(arena);
         let segment = match self.pooled(footprint, pin) {
             Some(segment) => segment,
@@ -617,9 +617,9 @@ impl Partition {
                 pin.flush();
                 self.pooled(footprint, pin)
                     .or_else(|| {
-                        [arena / 8, ARENA_BODY_MAX]
+                        [arena / 8, ARENA_MIN]
                             .into_iter()
-                            .filter(|&less| (ARENA_BODY_MAX..arena).contains(&less))
+                            .filter(|&less| (ARENA_MIN..arena).contains(&less))
                             .find_map(|less| self.allocate(less).ok())
                     })
                     .ok_or(full)

@@ -6,7 +6,7 @@
 use std::ptr::NonNull;
 
 use crate::{
-    config::POOL_MAX,
+    config::{POOL_BYTES, POOL_MAX},
     ledger::{reclaim::Pin, segment::Segment},
     sync::{AtomicPtr, AtomicU32, Ordering},
 };
@@ -40,8 +40,11 @@ impl Pool {
     /// # Safety
     /// Nobody but the caller can reach the segment, and it came through the epoch.
     pub unsafe fn put(&self, segment: NonNull<Segment>) -> Result<(), NonNull<Segment>> {
+        // SAFETY: the caller's alone. Segments in a pool are about the same size.
+        let bytes = unsafe { segment.as_ref() }.bytes();
+        let most = (POOL_BYTES / bytes).clamp(1, POOL_MAX as usize);
         // Relaxed: a bound that may be overshot by a few segments.
-        if self.count.load(Ordering::Relaxed) >= POOL_MAX {
+        if self.count.load(Ordering::Relaxed) as usize >= most {
             return Err(segment);
         }
         self.count.fetch_add(1, Ordering::Relaxed);

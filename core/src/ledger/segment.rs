@@ -404,11 +404,11 @@ impl Segment {
         SLOTS.min((self.header.reserve.load(Ordering::Relaxed) >> BYTES_BITS) as usize)
     }
 
-    /// Bytes of the arena per message asked for here, rounded up.
+    /// Bytes of the arena per message asked for here, rounded up; a full segment's worth is not less than any of them asked for.
     pub fn bytes_per_message(&self) -> usize {
         // Relaxed: only sizes the next segment. Both counts go on beyond the bounds together.
         let reserve = self.header.reserve.load(Ordering::Relaxed);
-        (reserve & BYTES_MASK).div_ceil((reserve >> BYTES_BITS).max(1)) as usize
+        (reserve & BYTES_MASK).div_ceil((reserve >> BYTES_BITS).clamp(1, SLOTS as u64)) as usize
     }
 
     /// Whether every slot reserved so far is dead, and nothing but the list holds the segment.

@@ -258,7 +258,7 @@ impl Queue {
 
     /// Accepts a message. From then on it is received at least once before it is gone.
     ///
-    /// The body is copied: up to 1 KiB into the segment at hand, more into an allocation of its own. O(body).
+    /// The body is copied: up to 16 KiB into the segment at hand, more into an allocation of its own. O(body).
     ///
     /// ```
     /// # use epoq::{Broker, QueueConfig, SendError};

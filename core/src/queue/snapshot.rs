@@ -39,7 +39,7 @@ pub struct PartitionSnapshot {
     pub sweep_hint: Option<Millis>,
 }
 
-/// One segment: 252 messages' places, and their bodies of up to 1 KiB.
+/// One segment: 252 messages' places, and their bodies of up to 16 KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SegmentSnapshot {
@@ -54,7 +54,7 @@ pub struct SegmentSnapshot {
     /// Slots not dead, and what else keeps it: one for its place in the list, one for each node that leads back to it. At zero it
     /// is retired.
     pub live: u32,
-    /// Bytes of its allocation; bodies larger than 1 KiB are apart.
+    /// Bytes of its allocation; bodies larger than 16 KiB are apart.
     pub bytes: usize,
     /// Messages to be received that nobody has in hand.
     pub tokens: u32,
