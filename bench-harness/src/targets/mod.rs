@@ -23,8 +23,8 @@ use serde::Serialize;
 pub use self::{
     async_channel::AsyncChannel, concurrent_queue::ConcurrentQueue, crossbeam_channel::CrossbeamChannel,
     crossfire::Crossfire, disruptor::Disruptor, epoq::Epoq, epoq_fifo::EpoqFifo, epoq_queues::EpoqQueues,
-    flume::Flume, kanal::Kanal, locked::Locked, locked_fifo::LockedFifo, locked_sharded::LockedSharded,
-    rapidfire::Rapidfire, seg_queue::SegQueue,
+    flume::Flume, hand_over::HandOver, kanal::Kanal, locked::Locked, locked_fifo::LockedFifo,
+    locked_sharded::LockedSharded, rapidfire::Rapidfire, seg_queue::SegQueue,
 };
 use crate::{
     fifo::{
@@ -73,14 +73,14 @@ impl TargetName {
             Self::Epoq => Epoq::NAME,
             Self::Locked => Locked::NAME,
             Self::LockedSharded => LockedSharded::NAME,
-            Self::CrossbeamChannel => CrossbeamChannel::NAME,
-            Self::SegQueue => SegQueue::NAME,
-            Self::Flume => Flume::NAME,
-            Self::Kanal => Kanal::NAME,
-            Self::ConcurrentQueue => ConcurrentQueue::NAME,
-            Self::AsyncChannel => AsyncChannel::NAME,
-            Self::Crossfire => Crossfire::NAME,
-            Self::Rapidfire => Rapidfire::NAME,
+            Self::CrossbeamChannel => HandOver::<CrossbeamChannel>::NAME,
+            Self::SegQueue => HandOver::<SegQueue>::NAME,
+            Self::Flume => HandOver::<Flume>::NAME,
+            Self::Kanal => HandOver::<Kanal>::NAME,
+            Self::ConcurrentQueue => HandOver::<ConcurrentQueue>::NAME,
+            Self::AsyncChannel => HandOver::<AsyncChannel>::NAME,
+            Self::Crossfire => HandOver::<Crossfire>::NAME,
+            Self::Rapidfire => HandOver::<Rapidfire>::NAME,
             Self::Disruptor => Disruptor::NAME,
         }
     }
@@ -99,15 +99,16 @@ impl TargetName {
             Self::Epoq => Epoq::LEASES,
             Self::Locked => Locked::LEASES,
             Self::LockedSharded => LockedSharded::LEASES,
-            Self::CrossbeamChannel => CrossbeamChannel::LEASES,
-            Self::SegQueue => SegQueue::LEASES,
-            Self::Flume => Flume::LEASES,
-            Self::Kanal => Kanal::LEASES,
-            Self::ConcurrentQueue => ConcurrentQueue::LEASES,
-            Self::AsyncChannel => AsyncChannel::LEASES,
-            Self::Crossfire => Crossfire::LEASES,
-            Self::Rapidfire => Rapidfire::LEASES,
             Self::Disruptor => Disruptor::LEASES,
+            // Bare queues, all of them.
+            Self::CrossbeamChannel
+            | Self::SegQueue
+            | Self::Flume
+            | Self::Kanal
+            | Self::ConcurrentQueue
+            | Self::AsyncChannel
+            | Self::Crossfire
+            | Self::Rapidfire => false,
         }
     }
 
@@ -139,14 +140,14 @@ impl TargetName {
             Self::Epoq => pass::<Epoq>(plan, progress),
             Self::Locked => pass::<Locked>(plan, progress),
             Self::LockedSharded => pass::<LockedSharded>(plan, progress),
-            Self::CrossbeamChannel => pass::<CrossbeamChannel>(plan, progress),
-            Self::SegQueue => pass::<SegQueue>(plan, progress),
-            Self::Flume => pass::<Flume>(plan, progress),
-            Self::Kanal => pass::<Kanal>(plan, progress),
-            Self::ConcurrentQueue => pass::<ConcurrentQueue>(plan, progress),
-            Self::AsyncChannel => pass::<AsyncChannel>(plan, progress),
-            Self::Crossfire => pass::<Crossfire>(plan, progress),
-            Self::Rapidfire => pass::<Rapidfire>(plan, progress),
+            Self::CrossbeamChannel => pass::<HandOver<CrossbeamChannel>>(plan, progress),
+            Self::SegQueue => pass::<HandOver<SegQueue>>(plan, progress),
+            Self::Flume => pass::<HandOver<Flume>>(plan, progress),
+            Self::Kanal => pass::<HandOver<Kanal>>(plan, progress),
+            Self::ConcurrentQueue => pass::<HandOver<ConcurrentQueue>>(plan, progress),
+            Self::AsyncChannel => pass::<HandOver<AsyncChannel>>(plan, progress),
+            Self::Crossfire => pass::<HandOver<Crossfire>>(plan, progress),
+            Self::Rapidfire => pass::<HandOver<Rapidfire>>(plan, progress),
             Self::Disruptor => pass::<Disruptor>(plan, progress),
         }
     }

@@ -5,52 +5,35 @@
 
 use ::rapidfire::{Receiver, Sender, unbounded};
 
-use super::hand_over::hand_over_calls;
-use crate::target::{Counts, Refusal, Target, TargetConfig};
+use super::hand_over::{Body, Channel};
+use crate::target::Refusal;
 
-/// An unbounded channel of boxed bodies, one allocation and one copy per message.
+/// Both ends.
 #[derive(Debug)]
 pub struct Rapidfire {
-    sender: Sender<Box<[u8]>>,
-    receiver: Receiver<Box<[u8]>>,
+    sender: Sender<Body>,
+    receiver: Receiver<Body>,
 }
 
-/// Both ends, borrowed.
-#[derive(Debug)]
-pub struct RapidfireSession<'t>(&'t Rapidfire);
-
-impl Target for Rapidfire {
+impl Channel for Rapidfire {
     const NAME: &'static str = "rapidfire";
-    const LEASES: bool = false;
-    type Session<'t> = RapidfireSession<'t>;
 
-    fn build(_: &TargetConfig) -> anyhow::Result<Self> {
+    fn unbounded() -> Self {
         let (sender, receiver) = unbounded();
-        Ok(Self { sender, receiver })
-    }
-
-    fn session(&self, _: usize) -> anyhow::Result<RapidfireSession<'_>> {
-        Ok(RapidfireSession(self))
-    }
-
-    fn counts(&self) -> Counts {
-        Counts {
-            visible: self.receiver.len() as u64,
-            in_flight: 0,
-        }
-    }
-}
-
-impl RapidfireSession<'_> {
-    #[inline(always)]
-    fn push(&self, body: Box<[u8]>) -> Result<(), Refusal> {
-        self.0.sender.try_send(body).map_err(|_| Refusal("disconnected"))
+        Self { sender, receiver }
     }
 
     #[inline(always)]
-    fn pop(&self) -> Option<Box<[u8]>> {
-        self.0.receiver.try_recv().ok()
+    fn push(&self, body: Body) -> Result<(), Refusal> {
+        self.sender.try_send(body).map_err(|_| Refusal("disconnected"))
+    }
+
+    #[inline(always)]
+    fn pop(&self) -> Option<Body> {
+        self.receiver.try_recv().ok()
+    }
+
+    fn len(&self) -> usize {
+        self.receiver.len()
     }
 }
-
-hand_over_calls!(RapidfireSession);
