@@ -7,6 +7,7 @@ use arrayvec::ArrayVec;
 use crate::{config::BATCH_MAX, error::BatchError};
 
 /// What came of each entry of a batch, in the order given; at most 10, held without allocation.
+#[must_use = "each entry has a result of its own: some may have been refused"]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch<T>(ArrayVec<T, BATCH_MAX>);
 

@@ -298,7 +298,7 @@ impl Broker {
         Worker::register(&self.shared, Some(home))
     }
 
-    /// Partitions of each queue.
+    /// The most partitions that a queue of this broker can have.
     #[must_use]
     pub fn partitions(&self) -> usize {
         self.shared.partitions

@@ -16,6 +16,7 @@ use crate::{
 };
 
 /// What one receive brought: 0 to 10 deliveries, borrowed from the ledger for as long as the turn lasts.
+#[must_use = "these messages are leased: nobody else receives them until the lease is over"]
 #[derive(Debug)]
 pub struct Received<'t> {
     claims: Claims<'t>,

@@ -119,6 +119,17 @@ pub enum Setting {
     Retention,
 }
 
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Delay => "delay",
+            Self::VisibilityTimeout => "visibility timeout",
+            Self::Wait => "wait",
+            Self::Retention => "retention",
+        })
+    }
+}
+
 /// There is no queue of that name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoSuchQueue;
@@ -382,12 +393,6 @@ errors! {
         ConfigError::TypeFixed => f.write_str("a queue is a FIFO queue for life, or is not"),
         ConfigError::QueueDeleted => f.write_str(DELETED),
     };
-    Setting: |setting, f| f.write_str(match setting {
-        Setting::Delay => "delay",
-        Setting::VisibilityTimeout => "visibility timeout",
-        Setting::Wait => "wait",
-        Setting::Retention => "retention",
-    });
     NoSuchQueue: |_, f| f.write_str("there is no queue of that name");
     WorkerError: |error, f| match error {
         WorkerError::NoSuchPartition { given, partitions } => {
@@ -396,7 +401,7 @@ errors! {
     };
     SendError: |error, f| match error {
         SendError::Empty => f.write_str("a message body has at least 1 byte"),
-        SendError::TooLong { length, limit } => write!(f, "a body of {length} bytes: the limit is {limit}"),
+        SendError::TooLong { length, limit } => write!(f, "a message of {length} bytes: the limit is {limit}"),
         SendError::Delay { given, limit } => write!(f, "delay of {given:?}: must be 0 to {limit:?}"),
         SendError::Attribute(error) => error.fmt(f),
         SendError::MessageGroup => {

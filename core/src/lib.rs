@@ -8,19 +8,20 @@
 //! ```text
 //! Broker           names -> queues, memory budget, clock
 //! └─ Queue         policy: limits, where a receive looks
-//!    └─ Partition  one per core: where a core sends, and first looks to receive
+//!    └─ Partition  one at first, up to one per core: where a core sends, and first looks to receive
 //!       └─ Segment 252 slots: four ready words, a live count, bodies; reclaimed by epochs
 //!          └─ Slot one state word = the truth about one message; one entry, written once
 //! ```
 //!
 //! # Guarantees
 //!
-//! * A message accepted is received at least once before it is gone.
+//! * A message accepted is received at least once before it is gone, unless it is purged or its retention ends.
 //! * At most one lease of a message is live at any time.
 //! * A receipt handle acts only on the lease it was given for.
-//! * No operation waits for another thread: no locks and no spinning in send, receive, delete and visibility changes. (Sends to a
-//!   FIFO queue share short locks around deduplication ids.)
-//! * In a [FIFO queue](FifoConfig) messages of a group are received in the order they were sent, and none is accepted twice.
+//! * Send, receive, delete and visibility changes take no lock and wait for no other thread; the few exceptions are named at
+//!   [`Queue`].
+//! * In a [FIFO queue](FifoConfig) messages of a group are received in the order they were sent, and none is accepted twice within five
+//!   minutes.
 //! * Memory stays within the broker's budget: a send beyond it gets a typed answer, nothing is dropped.
 //!
 //! # Example

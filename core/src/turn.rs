@@ -16,8 +16,9 @@ use crate::{
 
 /// Many operations under one pin and one reading of the clock; see [`Worker::turn`](crate::Worker::turn).
 ///
-/// Every operation of [`Queue`] is here too, with the queue as first argument, and what it returns may borrow message
-/// bodies from the ledger for as long as the turn lasts. The queue must be of the worker's own broker.
+/// Sends, receives, deletes and changes of visibility are here too, with the queue as first argument; what they return may borrow
+/// message bodies from the ledger for as long as the turn lasts. The queue must be of the worker's own broker. A turn stays on its
+/// thread: in a future, use the methods of [`Queue`].
 #[derive(Debug)]
 pub struct Turn<'w> {
     pin: Pin<'w>,

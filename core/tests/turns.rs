@@ -271,6 +271,15 @@ fn what_may_go_to_other_threads() {
     may::<epoq::ManualClock>();
     may::<epoq::SendError>();
     may::<epoq::BatchError>();
+    may::<epoq::Clock>();
+    may::<epoq::Heartbeat>();
+
+    fn may_go<T: Send>(_: T) {}
+    let (_time, broker) = manual(1);
+    let queue = queue(&broker, "q");
+    let sleep = |_| std::future::ready(());
+    may_go(queue.receive_async(1, LONG, Duration::ZERO, sleep));
+    may_go(queue.send_async(&epoq::Outgoing::new(b"m"), Duration::ZERO, sleep));
 }
 
 #[test]

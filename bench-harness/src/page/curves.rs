@@ -349,7 +349,7 @@ fn throughput_table(curve: &Curve) -> Table {
                 let over = own
                     .zip(rival.like(point))
                     .and_then(|(own, rival)| own.over(rival));
-                Cell::of(over, words::ratio)
+                Cell::of_ratio(over)
             }));
         }
         if has_bytes {
@@ -408,7 +408,9 @@ fn throughput_findings(curve: &Curve) -> Vec<String> {
                 .like(point)
                 .zip(rival.like(point))
                 .and_then(|(own, rival)| own.over(rival));
-            let Some(over) = over else { continue };
+            let Some(over) = over.filter(|over| over.is_meaningful()) else {
+                continue;
+            };
             least = least.min(over.median);
             most = most.max(over.median);
             if over.median < 1.0 {

@@ -39,11 +39,20 @@ pub enum Unit {
 }
 
 impl Headline {
-    /// Whether the median is as it should be.
-    pub fn is_met(&self) -> bool {
-        match self.aim {
+    /// Whether the median is as it should be; unknown where the passes say nothing.
+    pub fn is_met(&self) -> Option<bool> {
+        (self.unit != Unit::Ratio || self.figure.is_meaningful()).then(|| match self.aim {
             Aim::AtLeast(least) => self.figure.median >= least,
             Aim::AtMost(most) => self.figure.median <= most,
+        })
+    }
+
+    /// The median in words, if it can be stated.
+    pub fn median_words(&self) -> String {
+        if self.is_met().is_some() {
+            self.words(self.figure.median)
+        } else {
+            "too noisy".into()
         }
     }
 
@@ -148,7 +157,7 @@ const OWN: &[OwnRatio] = &[
         1.0,
         "2 threads, batches of 10",
         "epoq on 1 thread",
-        1.9,
+        1.95,
     ),
     (
         "backlog",

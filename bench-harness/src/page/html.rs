@@ -8,10 +8,13 @@ use super::{
     plot, scaling,
     words::{self, Table},
 };
-use crate::suite::{
-    axis::{Vary, bytes, short},
-    measure::clock,
-    results::Results,
+use crate::{
+    compare::Ratio,
+    suite::{
+        axis::{Vary, bytes, short},
+        measure::clock,
+        results::Results,
+    },
 };
 
 /// The whole page.
@@ -225,10 +228,21 @@ fn again(results: &Results) -> Markup {
 }
 
 fn aims(headlines: &[Headline]) -> Markup {
-    let met = headlines.iter().filter(|headline| headline.is_met()).count();
+    let met = headlines
+        .iter()
+        .filter(|headline| headline.is_met() == Some(true))
+        .count();
+    let noisy = headlines
+        .iter()
+        .filter(|headline| headline.is_met().is_none())
+        .count();
     html! {
         h2 id="aims" { "Aims" }
-        p { (met) " of " (headlines.len()) " are met. Ratios are the ledger's throughput over the other's, pass by pass." }
+        p {
+            (met) " of " (headlines.len()) " are met"
+            @if noisy > 0 { "; " (noisy) " cannot be stated, because their passes differ by more than a factor of " (Ratio::SPREAD_MAX) }
+            ". Ratios are the ledger's throughput over the other's, pass by pass."
+        }
         div.scroll { table {
             thead { tr { th { "what" } th { "median" } th { "aim" } th { "met" } } }
             tbody {
@@ -236,13 +250,17 @@ fn aims(headlines: &[Headline]) -> Markup {
                     tr {
                         td.wrap { (headline.what) @if !headline.over.is_empty() { span.range { "over " (headline.over) } } }
                         td {
-                            strong { (headline.words(headline.figure.median)) }
+                            strong { (headline.median_words()) }
                             @if headline.figure.min < headline.figure.max {
                                 span.range { (words::range(headline.figure, |figure| headline.words(figure))) }
                             }
                         }
                         td { (headline.aim_words()) }
-                        td { @if headline.is_met() { span.yes { "yes" } } @else { span.no { "no" } } }
+                        td { @match headline.is_met() {
+                            Some(true) => span.yes { "yes" },
+                            Some(false) => span.no { "no" },
+                            None => "?",
+                        } }
                     }
                 }
             }

@@ -58,10 +58,14 @@ pub fn summary(results: &Results, page: &str) -> String {
                 } else {
                     &headline.over
                 },
-                headline.words(headline.figure.median),
+                headline.median_words(),
                 words::range(headline.figure, |figure| headline.words(figure)),
                 headline.aim_words(),
-                if headline.is_met() { "yes" } else { "**no**" },
+                match headline.is_met() {
+                    Some(true) => "yes",
+                    Some(false) => "**no**",
+                    None => "?",
+                },
                 headline
                     .command
                     .split("; ")

@@ -54,6 +54,15 @@ impl Cell {
             range: (spread.min < spread.max).then(|| range(spread, words)),
         }
     }
+
+    /// A ratio of passes; not stated where they say nothing.
+    pub fn of_ratio(spread: Option<Spread>) -> Self {
+        let mut cell = Self::of(spread, ratio);
+        if spread.is_some_and(|spread| !spread.is_meaningful()) {
+            cell.text = "too noisy".into();
+        }
+        cell
+    }
 }
 
 /// `9.1–12.4`

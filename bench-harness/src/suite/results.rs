@@ -13,6 +13,7 @@ use super::{
     axis::{Scale, Vary},
     usage::OtherWork,
 };
+use crate::compare::Ratio;
 
 /// The number of the schema.
 pub const SCHEMA: u32 = 1;
@@ -170,6 +171,11 @@ pub struct Spread {
 }
 
 impl Spread {
+    /// Whether a ratio of such passes says anything; by the range, for a point has few passes.
+    pub fn is_meaningful(self) -> bool {
+        self.min > 0.0 && self.max / self.min <= Ratio::SPREAD_MAX
+    }
+
     /// `None` of nothing.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();

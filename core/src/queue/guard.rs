@@ -427,6 +427,7 @@ struct Kept {
 }
 
 /// What a beat has done.
+#[must_use = "it tells which leases are lost"]
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Beat {

@@ -95,6 +95,31 @@ pub enum Deletion {
     ReceivedAgain,
 }
 
+impl Deletion {
+    /// Whether the message is gone, by this delete or before it.
+    ///
+    /// A worker that was too slow learns here that somebody else has the message now:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use epoq::{Broker, QueueConfig};
+    /// # let queue = Broker::new().create_queue("q", QueueConfig::default())?;
+    /// queue.send(b"hello")?;
+    /// let slow = &queue.receive(1, Duration::ZERO)?[0];
+    /// let quick = &queue.receive(1, Duration::from_secs(30))?[0];
+    /// assert!(!queue.delete(&slow.receipt_handle())?.is_gone());
+    /// assert!(queue.delete(&quick.receipt_handle())?.is_gone());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub const fn is_gone(self) -> bool {
+        match self {
+            Self::Deleted | Self::Gone => true,
+            Self::ReceivedAgain => false,
+        }
+    }
+}
+
 /// What a change of visibility did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum VisibilityChange {
@@ -107,9 +132,10 @@ pub enum VisibilityChange {
 /// A message queue. Cheap to clone; clones are the same queue. Any thread may call it.
 ///
 /// Every call here is a turn of one operation; see [`Worker::turn`](crate::Worker::turn) for many at once and for
-/// receiving without a copy. Sends, receives, deletes and changes of visibility take no lock and wait for no other thread, except a
-/// thread's first call to a broker, which registers it; what configures, counts, purges or shows something takes short locks
-/// that those never meet.
+/// receiving without a copy. Sends, receives, deletes and changes of visibility take no lock and wait for no other thread. The
+/// exceptions are short: a thread's first call to a broker, which registers it; a partition's first send; waking a sleeper; and in a
+/// FIFO queue sends, and receives by attempt id, which meet others that enter, find or remove an id in the same of 64 shards. What
+/// configures, counts, purges or shows something takes locks that those never meet.
 #[derive(Clone)]
 pub struct Queue {
     inner: Arc<Inner>,
@@ -339,7 +365,7 @@ impl Queue {
     }
 
     /// Deletes a message for good. Idempotent. Works after the lease is over too, as long as nobody has received the
-    /// message again (SQS standard queues). O(1).
+    /// message again (SQS standard queues): that is no error, but the message stays; see [`Deletion`]. O(1).
     ///
     /// # Errors
     /// [`DeleteError`]; nothing was deleted.
@@ -658,12 +684,12 @@ impl Queue {
     }
 }
 
+/// Its name only: whatever else there is takes a look at all workers, or at all messages.
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue")
             .field("name", &self.inner.name)
-            .field("counts", &self.counts())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
