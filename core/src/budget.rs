@@ -133,8 +133,7 @@ impl Budget {
 
     /// Counts `bytes` as no longer used.
     pub(crate) fn give_back(&self, bytes: usize) {
-        // SeqCst: in one order with the look for those who wait; see `wait.rs`.
-        let before = self.used.fetch_sub(bytes as u64, Ordering::SeqCst);
+        let before = self.used.fetch_sub(bytes as u64, Ordering::Relaxed);
         debug_assert!(before >= bytes as u64, "more memory given back than taken");
         match &self.whole {
             Some(whole) => whole.give_back(bytes),
@@ -160,7 +159,7 @@ impl Budget {
                 .map_or_else(|| self.room.is_anyone(), |whole| whole.is_tight())
     }
 
-    /// There is room, or soon will be: for all who wait, for a segment has room for many messages, and the first to wait may be
+    /// There is room, or soon will be, by a read-modify-write of the caller: for all who wait, for a segment has room for many messages, and the first to wait may be
     /// one of another queue, or want more.
     fn tell(&self) {
         self.room.wake(usize::MAX);
@@ -168,14 +167,14 @@ impl Budget {
 
     /// Counts `bytes` of the used ones as waiting for the epoch.
     pub(crate) fn enter_limbo(&self, partition: u32, bytes: usize) {
-        if let Some(whole) = &self.whole {
-            whole.enter_limbo(partition, bytes);
-        } else {
-            self.tell();
-        }
         self.shard(partition)
             .limbo
             .fetch_add(bytes as u64, Ordering::Relaxed);
+        match &self.whole {
+            Some(whole) => whole.enter_limbo(partition, bytes),
+            // Counted before: whoever waits sleeps longer while nothing is in limbo.
+            None => self.tell(),
+        }
     }
 
     /// Counts `bytes` as through with waiting.
@@ -192,14 +191,13 @@ impl Budget {
 
     /// Counts `bytes` of the used ones as pooled.
     pub(crate) fn enter_pool(&self, partition: u32, bytes: usize) {
-        if let Some(whole) = &self.whole {
-            whole.enter_pool(partition, bytes);
-        } else {
-            self.tell();
-        }
         self.shard(partition)
             .pooled
             .fetch_add(bytes as u64, Ordering::Relaxed);
+        match &self.whole {
+            Some(whole) => whole.enter_pool(partition, bytes),
+            None => self.tell(),
+        }
     }
 
     /// Counts `bytes` as no longer pooled.
@@ -269,6 +267,11 @@ pub mod steps {
         budget.give_back(bytes);
     }
 
+    /// `Budget::enter_limbo`, of partition 0.
+    pub fn enter_limbo(budget: &Budget, bytes: usize) {
+        budget.enter_limbo(0, bytes);
+    }
+
     /// `Budget::undo`.
     pub fn undo(budget: &Budget, bytes: usize) {
         budget.undo(bytes);
@@ -277,6 +280,11 @@ pub mod steps {
     /// `Budget::room`.
     pub fn room(budget: &Budget) -> &Waiters {
         budget.room()
+    }
+
+    /// The word that counts what is in limbo.
+    pub fn limbo(budget: &Budget) -> &crate::sync::AtomicU64 {
+        &budget.shard(0).limbo
     }
 
     /// The word that counts what is used.

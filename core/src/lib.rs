@@ -123,7 +123,7 @@ pub use queue::{
     QueueMetrics, QueueSnapshot, SegmentSnapshot, SlotCounts, TenantConfig, TenantMetrics, VisibilityChange,
 };
 pub use receipt::{HandleText, MessageId, ReceiptHandle};
-/// What goes wrong on purpose in explorations.
+/// Allocations that fail in explorations.
 #[cfg(shuttle)]
 pub use sync::fault;
 pub use turn::Turn;

@@ -46,27 +46,7 @@ const _: () = {
     yield_point!();
 };
 
-/// A step of the ledger; where an exploration is to show that it notices, the same step done wrong.
-#[cfg(not(shuttle))]
-macro_rules! with_fault {
-    ($fault:ident: $wrong:expr, $right:expr) => {
-        $right
-    };
-}
-/// A step of the ledger; where an exploration is to show that it notices, the same step done wrong.
-#[cfg(shuttle)]
-macro_rules! with_fault {
-    ($fault:ident: $wrong:expr, $right:expr) => {
-        if $crate::sync::fault::is($crate::sync::fault::Fault::$fault) {
-            $wrong
-        } else {
-            $right
-        }
-    };
-}
-pub(crate) use with_fault;
-
-// Behind the macros, which they use.
+// Behind the macro, which they use.
 #[cfg(shuttle)]
 mod counted;
 #[cfg(all(any(shuttle, stalls), not(loom)))]
@@ -167,9 +147,8 @@ atomics! {
     AtomicPtr<T> holds *mut T;
 }
 
-#[cfg(not(loom))]
 impl AtomicU64 {
-    /// As std's `fetch_update`.
+    /// As std's `fetch_update`; in models too, where loom's own would look at the newest value and at no other.
     #[inline(always)]
     #[cfg_attr(lines, track_caller)]
     pub fn fetch_update(
@@ -309,14 +288,6 @@ pub fn fence(order: Ordering) {
     std::sync::atomic::fence(order);
 }
 
-/// Stands between a read-modify-write and a load that must not overtake it, both SeqCst, of two words: nothing is to be done
-/// then. loom takes SeqCst accesses for AcqRel, and is given the fence that says the same.
-#[inline(always)]
-pub fn after_rmw() {
-    #[cfg(loom)]
-    fence(Ordering::SeqCst);
-}
-
 /// A SeqCst fence right behind a read-modify-write of the same thread, of whatever word and ordering.
 ///
 /// On x86 that is a locked instruction, with which loads and stores are not reordered (Intel SDM 3A, 9.2.3.9): it was the
@@ -338,16 +309,27 @@ pub use event_listener::{Event, EventListener, Listener};
 pub use stand_in::{Event, EventListener};
 
 /// What stands for `event-listener` in models: the same promises (first come, first notified; a listener dropped after it was
-/// notified passes that on), kept under one lock. Whoever neither listens nor notifies does not meet it.
+/// notified passes that on), kept under one lock. Like it, a notifier looks first, without the lock and behind a fence of its own,
+/// whether anybody listens; the fence that the crate has at the end of listening is left out, for ours stands there.
 #[cfg(loom)]
 mod stand_in {
     use std::{collections::VecDeque, fmt};
 
-    use loom::sync::{Arc, Condvar, Mutex};
+    use loom::sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering, fence},
+    };
 
     /// A place to listen at.
     #[derive(Clone)]
-    pub struct Event(Arc<(Mutex<State>, Condvar)>);
+    pub struct Event(Arc<Shared>);
+
+    struct Shared {
+        state: Mutex<State>,
+        changed: Condvar,
+        /// How many listen and have not been notified; written under the lock.
+        unnotified: AtomicUsize,
+    }
 
     #[derive(Default)]
     struct State {
@@ -366,7 +348,11 @@ mod stand_in {
         /// Nobody listens.
         #[must_use]
         pub fn new() -> Self {
-            Self(Arc::new((Mutex::new(State::default()), Condvar::new())))
+            Self(Arc::new(Shared {
+                state: Mutex::new(State::default()),
+                changed: Condvar::new(),
+                unnotified: AtomicUsize::new(0),
+            }))
         }
 
         /// Listens from now on.
@@ -376,7 +362,7 @@ mod stand_in {
             let number = state.next;
             state.next += 1;
             state.listeners.push_back((number, false));
-            drop(state);
+            self.tell(state);
             EventListener {
                 event: self.clone(),
                 number,
@@ -385,6 +371,13 @@ mod stand_in {
 
         /// Notifies up to `count` of those who have not been.
         pub fn notify_additional(&self, count: usize) {
+            fence(Ordering::SeqCst);
+            if self.0.unnotified.load(Ordering::Acquire) != 0 {
+                self.notify(count);
+            }
+        }
+
+        fn notify(&self, count: usize) {
             let mut state = self.state();
             state
                 .listeners
@@ -392,12 +385,21 @@ mod stand_in {
                 .filter(|(_, notified)| !notified)
                 .take(count)
                 .for_each(|(_, notified)| *notified = true);
-            drop(state);
-            self.0.1.notify_all();
+            self.tell(state);
+            self.0.changed.notify_all();
+        }
+
+        /// Has those who look without the lock know how many have not been notified, and lets go of it.
+        fn tell(&self, state: loom::sync::MutexGuard<'_, State>) {
+            let unnotified = state.listeners.iter().filter(|(_, notified)| !notified);
+            self.0.unnotified.store(unnotified.count(), Ordering::Release);
         }
 
         fn state(&self) -> loom::sync::MutexGuard<'_, State> {
-            self.0.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+            self.0
+                .state
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
         }
     }
 
@@ -410,7 +412,7 @@ mod stand_in {
                 .iter()
                 .any(|&(number, notified)| number == self.number && notified)
             {
-                state = match self.event.0.1.wait(state) {
+                state = match self.event.0.changed.wait(state) {
                     Ok(state) => state,
                     Err(poisoned) => poisoned.into_inner(),
                 };
@@ -443,9 +445,9 @@ mod stand_in {
             let passed = at
                 .and_then(|at| state.listeners.remove(at))
                 .is_some_and(|(_, notified)| notified);
-            drop(state);
+            self.event.tell(state);
             if passed {
-                self.event.notify_additional(1);
+                self.event.notify(1);
             }
         }
     }

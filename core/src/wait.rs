@@ -2,19 +2,18 @@
 //!
 //! ```text
 //! publisher                              waiter
-//!   set token            (RMW, SeqCst)     waiting += 1          (RMW)
-//!   waiting != 0 ?       (load, SeqCst)    listen, fence SeqCst
-//!     yes: notify                          look for a message    -> sleep if there is none
+//!   set token            (RMW)             waiting += 1          (RMW)
+//!   fence SeqCst                           listen, fence SeqCst
+//!   waiting != 0 ?       (load)            look for a message    -> sleep if there is none
+//!     yes: notify
 //! ```
 //!
-//! Two cases. If the publisher's load comes before the waiter's fence in the order of all SeqCst operations, then so does
-//! the token, and the waiter's look, which comes after its fence, finds it. Otherwise the publisher sees that somebody is
-//! waiting and notifies; the waiter listened before it looked, so the notification is for it or for somebody who listened
-//! before. The publisher pays a load: its read-modify-write is there anyway. The waiter's addition need not be SeqCst, because of
-//! the fence behind it: a SeqCst load that does not see what is in front of a SeqCst fence comes before that fence. loom takes SeqCst accesses for AcqRel and knows
-//! only fences fully, so under loom a fence stands between the publisher's two steps ([`sync::after_rmw`]). What makes the
-//! token findable (a partition made, a segment linked, a word brought back, the span raised) is a SeqCst read-modify-write too,
-//! of the publisher's or of somebody it has acquired it from: in either case it comes before the publisher's load in that order.
+//! Two cases: one of the two fences comes first. If it is the publisher's, the waiter's look, which comes after its own, finds the
+//! token. Otherwise the publisher sees that somebody is waiting and notifies; the waiter listened before it looked, so the
+//! notification is for it or for somebody who listened before. What makes the token findable (a partition made, a segment linked, a
+//! word brought back, the span raised) is found too: it was done by the publisher, or by somebody it has acquired it from, so it
+//! comes before the publisher's fence as the token does, in whatever ordering it was written. The publisher's fence is free on x86,
+//! where its read-modify-write is one ([`sync::fence_behind_rmw`]); nothing here rests on SeqCst accesses, which loom takes for AcqRel.
 //!
 //! *Time* is kept by the waiters themselves: one of them has its alarm set to the earliest moment at which a lease or a delay
 //! is over, `wake_by`. Whoever makes a lease that ends earlier sees so by the same argument (the segment's due hint takes the
@@ -64,12 +63,13 @@ impl Default for Waiters {
 }
 
 impl Waiters {
-    /// `messages` have been made visible: wakes as many waiters. Returns whether anybody was waiting.
+    /// `messages` have been made visible, by read-modify-writes of the caller: wakes as many waiters. Returns whether anybody was
+    /// waiting.
     #[inline(always)]
     pub fn wake(&self, messages: usize) -> bool {
-        sync::after_rmw();
-        // SeqCst: see above.
-        if self.waiting.load(Ordering::SeqCst) == 0 {
+        sync::fence_behind_rmw();
+        // Relaxed: behind the fence, which comes before or after the waiter's.
+        if self.waiting.load(Ordering::Relaxed) == 0 {
             return false;
         }
         self.notify(messages);
@@ -80,7 +80,7 @@ impl Waiters {
     pub fn wake_counted(&self, messages: usize) {
         // SeqCst: see above. The tokens came before the count.
         fence(Ordering::SeqCst);
-        // Relaxed: behind the fence, which comes before or after the waiter's.
+        // Relaxed: behind the fence, as in `wake`.
         if self.waiting.load(Ordering::Relaxed) != 0 {
             self.notify(messages);
         }
@@ -91,18 +91,18 @@ impl Waiters {
     #[inline(always)]
     pub fn wake_crowded(&self, leases: u64) {
         sync::fence_behind_rmw();
-        // Relaxed: behind the fence, as in `wake_counted`.
+        // Relaxed: behind the fence, as in `wake`.
         if self.crowded.load(Ordering::Relaxed) != 0 {
             self.wake(usize::try_from(leases).unwrap_or(usize::MAX));
         }
     }
 
-    /// A lease or delay has been noted in its segment's hint that ends at `due`.
+    /// A lease or delay that ends at `due` has been noted in its segment's hint, by a read-modify-write.
     #[inline(always)]
     pub fn wake_by(&self, due: impl FnOnce() -> Millis) {
-        sync::after_rmw();
-        // SeqCst, both: see above.
-        if self.waiting.load(Ordering::SeqCst) != 0 && due().0 < self.wake_by.load(Ordering::SeqCst) {
+        sync::fence_behind_rmw();
+        // Relaxed, both: behind the fence. If it comes after a waiter's, both are as new as that waiter knew them then, or newer.
+        if self.waiting.load(Ordering::Relaxed) != 0 && due().0 < self.wake_by.load(Ordering::Relaxed) {
             self.notify(1);
         }
     }
@@ -141,8 +141,8 @@ impl Waiters {
 
     /// Joins them.
     pub fn enter(&self) -> Waiting<'_> {
-        // Acquire: whoever has gone took his alarm off before, and a lessee that we are seen by does not see it any more; pairs
-        // with `drop`. For the rest see above: the fence of `listen` comes between this and the look.
+        // Acquire: whoever has gone took his alarm off before, and a lessee whose fence comes after ours does not see it any more;
+        // pairs with `drop`. For the rest see above: the fence of `listen` comes between this and the look.
         self.waiting.fetch_add(1, Ordering::Acquire);
         Waiting {
             waiters: self,
@@ -183,7 +183,8 @@ impl Waiting<'_> {
         // The old listener goes first: if it was notified in vain, it passes that on to somebody else.
         self.listener = None;
         self.listener = Some(self.waiters.event.listen());
-        // SeqCst: see above; `waiting` was raised before, and the look comes after.
+        // SeqCst: see above; `waiting` was raised before, and the look comes after. Behind `listen`: a notifier looks without the
+        // event's lock whether there is anybody in its list.
         fence(Ordering::SeqCst);
     }
 
@@ -193,10 +194,11 @@ impl Waiting<'_> {
     /// One look is enough: who makes something due earlier after it finds this alarm, or a later one, or none, and in each
     /// case wakes somebody who looks again.
     pub fn keep_time(&mut self, next_due: impl FnOnce() -> Option<Millis>) -> Option<Millis> {
-        // Release: who takes the alarm off that we rely on knows that we are waiting; pairs with `disarm`. For the rest see above,
-        // with the hint in the token's place: what `next_due` has not seen was lowered by one who has seen that we are waiting.
+        // Relaxed: who has set the alarm that we rely on will see us waiting when he goes. Otherwise he went before we came (`enter`
+        // has acquired his `drop`), had taken it off before that, and we do not find it. For the rest see above, with the hint in
+        // the token's place: what `next_due` has not seen was lowered by one who has seen that we are waiting.
         self.alarm =
-            next_due().filter(|due| self.waiters.wake_by.fetch_min(due.0, Ordering::Release) > due.0);
+            next_due().filter(|due| self.waiters.wake_by.fetch_min(due.0, Ordering::Relaxed) > due.0);
         self.is_awake = false;
         self.alarm
     }
@@ -216,12 +218,11 @@ impl Waiting<'_> {
         let Some(alarm) = self.alarm.take() else {
             return false;
         };
-        // Acquire: whoever relied on this alarm in `keep_time` is counted in `waiting`, when we look there. A failure means that
-        // somebody has set an earlier one.
+        // Relaxed: see `keep_time`. A failure means that somebody has set an earlier one.
         let _ = self.waiters.wake_by.compare_exchange(
             alarm.0,
             Millis::NEVER.0,
-            Ordering::Acquire,
+            Ordering::Relaxed,
             Ordering::Relaxed,
         );
         true
@@ -232,10 +233,10 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         // Awake, it may have been woken to set its alarm earlier than whoever keeps the time has: then nobody knows yet.
         let kept_time = self.disarm() || self.is_awake;
-        // Passes a notification on, if there was one.
-        self.listener = None;
-        // Release: our alarm was taken off before; pairs with `enter`. Those who relied on it have been acquired with it.
+        // Release: our alarm was taken off before; pairs with `enter`.
         let others = self.waiters.waiting.fetch_sub(1, Ordering::Release) > 1;
+        // Passes a notification on, if there was one; in front of the one below, which is not for us.
+        self.listener = None;
         if kept_time && others {
             // Somebody else has to set the alarm.
             self.waiters.notify(1);

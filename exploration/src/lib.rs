@@ -27,7 +27,7 @@ use std::{
     },
 };
 
-use epoq::fault::{self, Fault};
+use epoq::fault;
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
 use crate::{random::Random, schedule::Interleaving};
@@ -48,18 +48,17 @@ pub struct Explored {
     pub operations: usize,
 }
 
-/// Goes through the episode of a seed, some times, with a step of the ledger done wrong or none.
+/// Goes through the episode of a seed, some times.
 ///
 /// # Errors
 /// What went wrong.
-pub fn explore(seed: u64, fault: Option<Fault>) -> Result<Explored, String> {
+pub fn explore(seed: u64) -> Result<Explored, String> {
     let mut config = Config::new();
     config.stack_size = STACK;
     config.max_steps = MaxSteps::FailAfter(STEPS_MAX);
     config.failure_persistence = FailurePersistence::None;
     config.silence_warnings = true;
     config.ungraceful_shutdown_config.immediately_return_on_panic = true;
-    fault::set(fault);
     let explored = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let counts = Arc::clone(&explored);
     let run = AssertUnwindSafe(move || {
@@ -76,7 +75,6 @@ pub fn explore(seed: u64, fault: Option<Fault>) -> Result<Explored, String> {
         })
     });
     let result = panic::catch_unwind(run);
-    fault::set(None);
     fault::fail_allocations(0, 0);
     match result {
         Ok(schedules) => Ok(Explored {

@@ -18,25 +18,14 @@ mod explorer {
         time::{Duration, Instant},
     };
 
-    use epoq::fault::Fault;
-
-    const USAGE: &str =
-        "epoq-exploration [--seeds N] [--seconds S] [--from SEED] [--replay SEED] [--fault NAME]
-
-  --fault NAME   with a step of the ledger done wrong, which should be found";
+    const USAGE: &str = "epoq-exploration [--seeds N] [--seconds S] [--from SEED] [--replay SEED]";
 
     pub(crate) fn main() -> ExitCode {
         let (mut seeds, mut seconds, mut from) = (u64::MAX, u64::MAX, 0);
-        let (mut replay, mut fault) = (None, None);
+        let mut replay = None;
         let mut arguments = env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let value = arguments.next().unwrap_or_default();
-            if argument == "--fault" {
-                fault = Fault::ALL.into_iter().find(|fault| format!("{fault:?}") == value);
-                if fault.is_some() {
-                    continue;
-                }
-            }
             match (argument.as_str(), value.parse().ok()) {
                 ("--seeds", Some(value)) => seeds = value,
                 ("--seconds", Some(value)) => seconds = value,
@@ -56,7 +45,7 @@ mod explorer {
         let mut told = began;
         while count < seeds && began.elapsed() < Duration::from_secs(seconds) {
             let seed = from + count;
-            match epoq_exploration::explore(seed, fault) {
+            match epoq_exploration::explore(seed) {
                 Ok(explored) => {
                     schedules += explored.schedules;
                     steps += explored.steps;
@@ -64,9 +53,7 @@ mod explorer {
                 }
                 Err(why) => {
                     eprintln!("seed {seed} FAILED: {why}");
-                    if fault.is_none() {
-                        eprintln!("Again: cargo xtask explore --replay {seed}");
-                    }
+                    eprintln!("Again: cargo xtask explore --replay {seed}");
                     return ExitCode::FAILURE;
                 }
             }

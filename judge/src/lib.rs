@@ -2,6 +2,12 @@
 //!
 //! Users enter what they did and got; a promise that was broken is told at once, as [`Broken`]. [`Books`] follow each message from
 //! its sending to its end; [`Groups`] look at the order of a FIFO queue's message groups. Nothing here depends on the ledger.
+//!
+//! What it does that `epoq-history` does not: it judges while the queue runs, in memory that grows with the messages
+//! that are there and not with those there ever were. A soak of 10^9 messages leaves no history to be kept, and a promise that is broken
+//! after ten minutes is to stop it then; an exploration of a schedule ends at the step that broke it. For that it knows fewer rules,
+//! and each delivery has to be entered with bounds that hold whatever the scheduler did. Histories that fit into memory, of any queue and
+//! by all rules, are the other one's.
 
 mod books;
 mod groups;

@@ -43,7 +43,9 @@ fn send_and_pass(offer: Offer, is_another_there: bool) -> &'static str {
         let hand = fifo.hand();
         move || {
             let pin = hand.begin();
-            group.push(&written.reserved(), 0, &pin).expect("open");
+            group
+                .push(&written.reserved(), 0, || group.last_taken(), &pin)
+                .expect("open");
             let After::Baton(baton) = group.arrive(&pin) else {
                 panic!("the group's only message");
             };

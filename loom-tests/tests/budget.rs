@@ -90,6 +90,51 @@ fn room_for_a_waiter(give_back: GiveBack, looks_first: bool) -> &'static str {
     answer
 }
 
+/// All is used up, and some of it goes into limbo: whoever waits knows that there will be room soon.
+fn limbo_and_a_waiter(enter: GiveBack) -> &'static str {
+    let whole = Arc::new(Budget::new(LIMIT));
+    assert!(steps::take(&whole, BYTES));
+    let waiter = thread::spawn({
+        let whole = Arc::clone(&whole);
+        move || {
+            let mut waiting = steps::room(&whole).enter();
+            let mut answer = "at once";
+            // Progress: each turn but the last sleeps until it is woken.
+            loop {
+                waiting.listen();
+                if whole.read().limbo != 0 {
+                    return answer;
+                }
+                answer = "slept";
+                waiting.take_listener().expect("listening").wait();
+            }
+        }
+    });
+    enter(&whole);
+    waiter.join().unwrap()
+}
+
+#[test]
+fn memory_goes_into_limbo_and_a_waiter() {
+    let outcomes = Outcomes::new(&["at once", "slept"], &[]);
+    model("memory_goes_into_limbo_and_a_waiter", 25, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(limbo_and_a_waiter(|whole| steps::enter_limbo(whole, BYTES)))
+    });
+    outcomes.assert_complete("memory_goes_into_limbo_and_a_waiter");
+}
+
+/// Whoever waits is told first.
+#[test]
+fn limbo_is_told_of_before_it_is_counted() {
+    twin("limbo_is_told_of_before_it_is_counted", "deadlock", || {
+        limbo_and_a_waiter(|whole| {
+            steps::room(whole).wake(usize::MAX);
+            steps::limbo(whole).fetch_add(BYTES as u64, Ordering::Relaxed);
+        });
+    });
+}
+
 #[test]
 fn two_take_the_last_of_the_budget() {
     let outcomes = Outcomes::new(&["one after the other", "here", "there"], &["neither"]);

@@ -9,7 +9,7 @@ mod stage;
 use epoq::{
     ledger::{
         group::{
-            CLOSED, Group, TAKEN,
+            CLOSED, FRESH, Group, TAKEN,
             baton::After,
             closed, mark_of,
             word::{Done, GroupWord},
@@ -18,7 +18,7 @@ use epoq::{
         reclaim::Pin,
         state::Phase,
     },
-    sync::Ordering,
+    sync::{Arc, AtomicU64, Ordering},
 };
 use epoq_loom::{Outcomes, model, twin};
 use loom::thread;
@@ -113,7 +113,11 @@ fn close_before_the_arrival(close: Close, is_pushed: bool) -> &'static str {
     let hand = fifo.hand();
     hand.send_to(groups[0], 0);
     let written = hand.write(1);
-    let push = move |pin: &Pin<'_>| groups[0].push(&written.reserved(), 0, pin).is_ok();
+    let push = move |pin: &Pin<'_>| {
+        groups[0]
+            .push(&written.reserved(), 0, || groups[0].last_taken(), pin)
+            .is_ok()
+    };
     assert!(!is_pushed || push(&hand.pin()));
     let sender = thread::spawn({
         let hand = fifo.hand();
@@ -388,7 +392,7 @@ fn close_wrongly<'p>(group: &'p Group, pin: &'p Pin<'_>, wrong: Wrong) -> Result
     }
     let top = group.inbox.load(Ordering::Acquire);
     let closed = closed();
-    if mark_of(top) == TAKEN {
+    if matches!(mark_of(top), TAKEN | FRESH) {
         let won = if wrong == Wrong::Stores {
             // A store in effect; loom would misplace one among read-modify-writes.
             group.inbox.swap(closed, Ordering::AcqRel);
@@ -469,6 +473,133 @@ fn a_baton_is_forgotten_before_an_arrival() {
         "batons that lie somewhere",
         || {
             close_before_the_arrival(|group, pin| close_wrongly(group, pin, Wrong::ForgetsBaton), false);
+        },
+    );
+}
+
+/// What `Groups` keeps of one name: the group there is, by number from 1 on, and the number that none of those closed has
+/// exceeded. The map's entry is a word here.
+struct Name {
+    present: AtomicU64,
+    closed: AtomicU64,
+    groups: [HeldGroup; 3],
+}
+
+impl Name {
+    /// `Groups::enter`, with a group at hand should there be none.
+    fn enter(&self, spare: usize) -> usize {
+        let spare = spare as u64 + 1;
+        match self.present.load(Ordering::Acquire) {
+            0 => match self
+                .present
+                .compare_exchange(0, spare, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => spare as usize - 1,
+                Err(other) => other as usize - 1,
+            },
+            present => present as usize - 1,
+        }
+    }
+
+    /// `Groups::leave`.
+    fn leave(&self, group: usize) {
+        self.closed
+            .fetch_max(self.groups[group].last_taken(), Ordering::Relaxed);
+        let _ = self
+            .present
+            .compare_exchange(group as u64 + 1, 0, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// `Groups::last_closed`.
+    fn last_closed(&self) -> u64 {
+        self.closed.load(Ordering::Relaxed)
+    }
+}
+
+/// How a message is sent to a group of the name, with a group at hand. Its number, and the group.
+type SendByName = fn(&Hand, &Name, usize, Written) -> (u64, usize);
+
+/// `Queue::join`.
+const SEND_BY_NAME: SendByName = |hand, name, spare, written| {
+    let pin = hand.begin();
+    push_by_name(name, spare, written, || name.last_closed(), &pin)
+};
+
+fn push_by_name(
+    name: &Name,
+    spare: usize,
+    written: Written,
+    last: impl Fn() -> u64,
+    pin: &Pin<'_>,
+) -> (u64, usize) {
+    let mut group = name.enter(spare);
+    // Progress: each turn more means that the group was closed, which happens once.
+    loop {
+        if let Ok(sequence) = name.groups[group].push(&written.reserved(), 0, &last, pin) {
+            return (sequence, group);
+        }
+        name.leave(group);
+        // Another one at hand: the first may be the one that was closed.
+        group = name.enter(2);
+    }
+}
+
+/// A message is sent to a name that has no group; another one was sent a moment before, is received and deleted, and its group
+/// closed.
+fn a_group_comes_and_goes(send: SendByName) -> &'static str {
+    let mut fifo = Fifo::new();
+    let name = Arc::new(Name {
+        present: AtomicU64::new(0),
+        closed: AtomicU64::new(0),
+        groups: [fifo.group(0), fifo.group(0), fifo.group(0)],
+    });
+    let hand = fifo.hand();
+    let written = [hand.write(1), hand.write(2)];
+    let other = thread::spawn({
+        let (hand, name) = (fifo.hand(), Arc::clone(&name));
+        move || send(&hand, &name, 0, written[0])
+    });
+    let (before, group) = SEND_BY_NAME(&hand, &name, 1, written[1]);
+    {
+        let pin = hand.begin();
+        hand.follow(name.groups[group].arrive(&pin), &pin);
+    }
+    for lease in hand.receive_fifo(1) {
+        if delete_and_close(&hand, &lease, CLOSE) {
+            name.leave(group);
+        }
+    }
+    let (after, its) = other.join().unwrap();
+    assert_ne!(after, before, "two messages have one number");
+    if its == group {
+        "one group"
+    } else {
+        "another group"
+    }
+}
+
+#[test]
+fn a_name_whose_group_comes_and_goes() {
+    let outcomes = Outcomes::new(&["one group", "another group"], &[]);
+    model("a_name_whose_group_comes_and_goes", 600, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(a_group_comes_and_goes(SEND_BY_NAME))
+    });
+    outcomes.assert_complete("a_name_whose_group_comes_and_goes");
+}
+
+/// Where the numbers begin is looked up when the group is made, and not when it has been found.
+#[test]
+fn numbers_begin_where_a_group_is_made() {
+    twin(
+        "numbers_begin_where_a_group_is_made",
+        "two messages have one number",
+        || {
+            a_group_comes_and_goes(|hand, name, spare, written| {
+                let pin = hand.begin();
+                let last = name.last_closed();
+                push_by_name(name, spare, written, || last, &pin)
+            });
         },
     );
 }

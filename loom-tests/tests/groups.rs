@@ -8,7 +8,7 @@ mod stage;
 
 use epoq::ledger::{
     group::{
-        CLOSED, Group, TAKEN,
+        CLOSED, FRESH, Group, TAKEN,
         baton::{After, Baton, Run},
         link::Link,
         mark_of,
@@ -183,7 +183,9 @@ fn two_sort(borrow: Borrow) -> &'static str {
         let hand = fifo.hand();
         move || {
             let pin = hand.begin();
-            group.push(&third.reserved(), 0, &pin).expect("open")
+            group
+                .push(&third.reserved(), 0, || group.last_taken(), &pin)
+                .expect("open")
         }
     });
     let here = sort(&hand);
@@ -212,7 +214,10 @@ fn a_slot_again(by_address: bool) -> &'static str {
     let first = hand.write(0);
     {
         let pin = hand.begin();
-        assert_eq!(group.push(&first.reserved(), 0, &pin), Ok(1));
+        assert_eq!(
+            group.push(&first.reserved(), 0, || group.last_taken(), &pin),
+            Ok(1)
+        );
         let mut serving = group.borrow(&pin).expect("nobody has it").serve();
         let next = serving.next().expect("pushed");
         hand.partition.discard_next(&mut serving, next, &pin);
@@ -224,7 +229,7 @@ fn a_slot_again(by_address: bool) -> &'static str {
         let marked = std::ptr::from_ref(link).cast_mut().map_addr(|addr| addr | TAKEN);
         move |group: &HeldGroup| {
             let present = group.inbox.load(Ordering::Relaxed);
-            if by_address && mark_of(present) == TAKEN {
+            if by_address && matches!(mark_of(present), TAKEN | FRESH) {
                 // Where another one has been pushed already, the mark is gone.
                 let _ = group
                     .inbox
@@ -238,12 +243,16 @@ fn a_slot_again(by_address: bool) -> &'static str {
         let hand = fifo.hand();
         move || {
             let pin = hand.begin();
-            group.push(&second.reserved(), 0, &pin).expect("open")
+            group
+                .push(&second.reserved(), 0, || group.last_taken(), &pin)
+                .expect("open")
         }
     });
     let here = {
         let pin = hand.begin();
-        let here = group.push(&first.reserved(), 0, &pin).expect("open");
+        let here = group
+            .push(&first.reserved(), 0, || group.last_taken(), &pin)
+            .expect("open");
         let After::Baton(baton) = group.arrive(&pin) else {
             panic!("nobody had it");
         };
@@ -448,7 +457,7 @@ fn push_by(group: HeldGroup, written: Written, order: Ordering, stores: bool, _p
         let (below, before) = match mark_of(top) {
             // SAFETY: as in `Group::push`.
             0 => (top, unsafe { (*top).sequence() }),
-            TAKEN => (std::ptr::null_mut::<Link>(), group.taken.load(Ordering::Relaxed)),
+            TAKEN | FRESH => (std::ptr::null_mut::<Link>(), group.taken.load(Ordering::Relaxed)),
             CLOSED => panic!("nobody closes"),
             mark => panic!("marked {mark}"),
         };
@@ -536,7 +545,9 @@ fn an_arrival_is_noted_by_load_and_store() {
         || {
             two_send(|hand, group, written| {
                 let pin = hand.begin();
-                let sequence = group.push(&written.reserved(), 0, &pin).expect("open");
+                let sequence = group
+                    .push(&written.reserved(), 0, || group.last_taken(), &pin)
+                    .expect("open");
                 let (next, duty) = GroupWord::from_bits(group.word.load(Ordering::Acquire)).arrive();
                 group.word.store(next.to_bits(), Ordering::Release);
                 hand.follow(group.after(duty, &pin), &pin);
@@ -553,7 +564,9 @@ fn an_arrival_is_not_counted() {
         send_and_empty(
             |hand, group, written| {
                 let pin = hand.begin();
-                let sequence = group.push(&written.reserved(), 0, &pin).expect("open");
+                let sequence = group
+                    .push(&written.reserved(), 0, || group.last_taken(), &pin)
+                    .expect("open");
                 let duty = group.change(|word| {
                     let (next, duty) = word.arrive();
                     let count = word.to_bits() >> 32 << 32;

@@ -77,13 +77,17 @@ fn a_message_moves_on_from_the_last_segment() {
 /// How a message is leased.
 type Receive = fn(&Hand, HeldGroup) -> Vec<Lease>;
 
-/// A message of a group is received; its lease ends at once, and it is received again.
-fn received_again(receive: Receive) -> &'static str {
+/// A message of a group is received; its lease ends at once, and it is received again. The segment's hint may be low already, for
+/// the sake of another message.
+fn received_again(receive: Receive, is_low: bool) -> &'static str {
     let mut fifo = Fifo::new();
     let group = fifo.group(0);
     let hand = fifo.hand();
     hand.send_to(group, 1);
     let segment = hand.first();
+    if is_low {
+        segment.hint().lower(LATER);
+    }
     let other = thread::spawn({
         let hand = fifo.hand_at(LATER);
         move || {
@@ -116,9 +120,19 @@ fn a_member_is_received_again() {
     let outcomes = Outcomes::new(&["once", "twice", "by the other"], &[]);
     model("a_member_is_received_again", 18, {
         let outcomes = outcomes.clone();
-        move || outcomes.record(received_again(|hand, _| hand.receive_fifo(1)))
+        move || outcomes.record(received_again(|hand, _| hand.receive_fifo(1), false))
     });
     outcomes.assert_complete("a_member_is_received_again");
+}
+
+#[test]
+fn a_member_is_received_again_where_the_hint_is_low() {
+    let outcomes = Outcomes::new(&["once", "twice", "by the other"], &[]);
+    model("a_member_is_received_again_where_the_hint_is_low", 28, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(received_again(|hand, _| hand.receive_fifo(1), true))
+    });
+    outcomes.assert_complete("a_member_is_received_again_where_the_hint_is_low");
 }
 
 /// The link first, and then what is alive here.
@@ -140,32 +154,35 @@ fn a_member_is_leased_before_its_receive_times_are_there() {
         "a_member_is_leased_before_its_receive_times_are_there",
         "nobody knows when it was received first",
         || {
-            received_again(|hand, _| {
-                let pin = hand.begin();
-                let Some((segment, at)) = hand.partition.take_token(false, &pin) else {
-                    return Vec::new();
-                };
-                let baton = hand.partition.find_out(segment, at, &pin).expect("a baton");
-                let mut serving = baton.serve();
-                let next = serving.next().expect("a message");
-                serving.take(next);
-                let (after, run) = serving.hand_back(true, &pin);
-                let member = run[0];
-                let slot = &member.segment.slots[member.slot as usize];
-                let due = Some(Millis::new(LATER.as_millis()));
-                let leased = slot.state_in_hand().lease_in_line(due).expect("in line").next;
-                slot.store(leased);
-                member.segment.hint().lower(LATER);
-                slot.set_received(0, SENT, hand.now());
-                hand.follow(after, &pin);
-                let place =
-                    Held::of(std::ptr::from_ref(member.segment).cast_mut()).place(member.slot as usize);
-                vec![Lease {
-                    place,
-                    receives: 1,
-                    body: 1,
-                }]
-            });
+            received_again(
+                |hand, _| {
+                    let pin = hand.begin();
+                    let Some((segment, at)) = hand.partition.take_token(false, &pin) else {
+                        return Vec::new();
+                    };
+                    let baton = hand.partition.find_out(segment, at, &pin).expect("a baton");
+                    let mut serving = baton.serve();
+                    let next = serving.next().expect("a message");
+                    serving.take(next);
+                    let (after, run) = serving.hand_back(true, &pin);
+                    let member = run[0];
+                    let slot = &member.segment.slots[member.slot as usize];
+                    let due = Some(Millis::new(LATER.as_millis()));
+                    let leased = slot.state_in_hand().lease_in_line(due).expect("in line").next;
+                    slot.store(leased);
+                    member.segment.hint().lower(LATER);
+                    slot.set_received(0, SENT, hand.now());
+                    hand.follow(after, &pin);
+                    let place =
+                        Held::of(std::ptr::from_ref(member.segment).cast_mut()).place(member.slot as usize);
+                    vec![Lease {
+                        place,
+                        receives: 1,
+                        body: 1,
+                    }]
+                },
+                false,
+            );
         },
     );
 }

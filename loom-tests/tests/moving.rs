@@ -16,8 +16,9 @@ use epoq::{
         state::Phase,
         tend::Chores,
     },
+    sync::stop,
 };
-use epoq_loom::{Outcomes, model, twin};
+use epoq_loom::{Outcomes, model, stops, stops_twin, twin};
 use loom::thread;
 use stage::{Hand, Held, LATER, Lease, NOW, RETENTION_MS, SENT, Stage, assert_received};
 
@@ -535,6 +536,53 @@ fn a_letter_is_put_off_with_its_token_given_back() {
                 hand.partition.give_aside_back(aside, pin);
                 hand.partition.put_aside_off(aside, 0, &hand.reading());
             });
+        },
+    );
+}
+
+/// Message 1 is moved by a thread that stops, and somebody looks at what there is, as `peek` does: it is to be seen here or there.
+/// Whether the thread was stopped.
+fn moved_and_looked_at(accesses: usize, step: Move) -> bool {
+    let stage = Stage::new();
+    let (segment, _) = visible_again(&stage);
+    let hand = stage.hand();
+    let next = hand.next(segment);
+    let mover = thread::spawn({
+        let hand = stage.hand();
+        move || stop::after(accesses, || step(&hand, segment)).is_none()
+    });
+    let stopped = mover.join().unwrap();
+    let is_there = |held: Held| (0..held.slots.len()).any(|slot| held.phase(slot) == Phase::Visible);
+    assert!(is_there(segment) || is_there(next), "the message is nowhere");
+    stopped
+}
+
+#[test]
+fn whoever_moves_a_message_stops() {
+    stops("whoever_moves_a_message_stops", 20, |accesses| {
+        moved_and_looked_at(accesses, MOVE_VISIBLE)
+    });
+}
+
+/// First the death, as of a delayed message, which nobody sees.
+#[test]
+fn a_visible_message_dies_before_its_copy_is_there() {
+    stops_twin(
+        "a_visible_message_dies_before_its_copy_is_there",
+        "the message is nowhere",
+        |accesses| {
+            moved_and_looked_at(accesses, |hand, segment| {
+                let pin = hand.begin();
+                assert!(segment.take_one(0));
+                let slot = segment.slot(0);
+                let state = slot.state_in_hand();
+                let entrance = entrance(state.receives(), None);
+                let reserved = reserve_copy(hand, &entrance, &pin);
+                slot.store(state.discard().expect("visible").next);
+                hand.partition.publish_reserved(reserved, &entrance, &pin);
+                hand.partition.after(segment.bury(1), &segment, &pin);
+                true
+            })
         },
     );
 }

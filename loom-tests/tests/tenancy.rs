@@ -6,8 +6,12 @@ mod stage;
 use epoq::{
     clock::{Clock, ManualClock, Millis},
     config::TENANT_IDLE_MS,
-    ledger::tenants::Tenants,
-    sync::{Arc, Event},
+    ledger::{
+        published::Published,
+        reclaim::Pin,
+        tenants::{self, Tenant, Tenants},
+    },
+    sync::{Arc, Event, Ordering, fence},
     wait::Waiters,
 };
 use epoq_loom::{Outcomes, model, twin};
@@ -95,11 +99,76 @@ fn a_tenant_comes_twice_and_is_asked_for() {
     });
 }
 
+/// A tenant's only message is deleted while it is in flight, and another tenant comes for the place.
+fn last_message_goes(go: fn(&Tenants, &Pin<'_>)) -> &'static str {
+    let stage = Stage::new();
+    let tenants = table(&stage, &Arc::new(Event::new()));
+    let hand = stage.hand();
+    assert_eq!(enter(&hand, &tenants, "tenant", NOW), Some(TENANT));
+    assert!(tenants.begin(TENANT, &hand.pin()));
+    enter(&hand, &tenants, "busy", IDLE).expect("a place");
+    let newcomer = thread::spawn({
+        let (hand, tenants) = (stage.hand(), Arc::clone(&tenants));
+        move || {
+            let entered = enter(&hand, &tenants, "other", IDLE);
+            entered.map(|number| tenants.get(number, &hand.pin()).expect("it is there").in_flight())
+        }
+    });
+    go(&tenants, &hand.begin());
+    match newcomer.join().unwrap() {
+        None => "no place",
+        Some(in_flight) => {
+            assert_eq!(in_flight, 0, "a newcomer has messages in flight");
+            "gave way"
+        }
+    }
+}
+
+/// Where the limits of tenants are configured: the most messages in flight, for all of them.
+type Limits = Published<u64>;
+type Settle = fn(&Limits, &Tenant, &Pin<'_>);
+
+/// The limits before, and the new ones.
+const LIMITS: [u64; 2] = [1, 2];
+
+fn set_limit(tenant: &Tenant, limit: Option<&u64>) {
+    tenant.set_limits(1, *limit.expect("configured"));
+}
+
+/// A tenant enters while its limit is configured anew.
+fn entered_and_configured(settle: Settle) -> &'static str {
+    let stage = Stage::new();
+    let tenants = table(&stage, &Arc::new(Event::new()));
+    let limits = Arc::new(Limits::new(Arc::new(LIMITS[0])));
+    let sender = thread::spawn({
+        let (hand, tenants, limits) = (stage.hand(), Arc::clone(&tenants), Arc::clone(&limits));
+        move || {
+            let pin = hand.begin();
+            tenants.enter("tenant", NOW, &pin, |tenant| settle(&limits, tenant, &pin))
+        }
+    });
+    let hand = stage.hand();
+    let mut found = false;
+    {
+        let pin = hand.begin();
+        tenants::configure(&limits, Some(Arc::new(LIMITS[1])), &pin, || {
+            set_limit(tenants.find("tenant", &pin)?, Some(&LIMITS[1]));
+            found = true;
+            Some(())
+        });
+    }
+    let number = sender.join().unwrap().expect("a place");
+    let pin = hand.pin();
+    let (_, limit) = tenants.get(number, &pin).expect("it is there").limits();
+    assert_eq!(limit, LIMITS[1], "the limit of before");
+    if found { "found" } else { "came later" }
+}
+
 /// A tenant may have one message in flight, and has; the lease ends while another message waits for it.
 fn room_is_made(listens_first: bool) -> &'static str {
     let stage = Stage::new();
-    let event = Arc::new(Event::new());
-    let tenants = table(&stage, &event);
+    let waiters = Arc::new(Waiters::default());
+    let tenants = table(&stage, waiters.event());
     let hand = stage.hand();
     let number = enter(&hand, &tenants, "tenant", NOW).expect("a place");
     {
@@ -110,16 +179,20 @@ fn room_is_made(listens_first: bool) -> &'static str {
     let waiter = thread::spawn({
         let (hand, tenants) = (stage.hand(), Arc::clone(&tenants));
         move || {
-            let mut slept = false;
+            let (mut waiting, mut slept) = (waiters.enter(), false);
             // Progress: each turn but the last sleeps until it is notified, and one lease ends.
             loop {
-                let before = listens_first.then(|| event.listen());
+                if listens_first {
+                    waiting.listen();
+                }
                 if tenants.begin(number, &hand.pin()) {
                     return slept;
                 }
-                let listener = before.unwrap_or_else(|| event.listen());
+                if !listens_first {
+                    waiting.listen();
+                }
                 slept = true;
-                listener.wait();
+                waiting.take_listener().expect("listening").wait();
             }
         }
     });
@@ -197,6 +270,71 @@ fn a_line_and_a_waiter() {
         }
     });
     outcomes.assert_complete("a_line_and_a_waiter");
+}
+
+#[test]
+fn a_tenants_last_message_goes_and_another_comes() {
+    let outcomes = Outcomes::new(&["no place", "gave way"], &[]);
+    model("a_tenants_last_message_goes_and_another_comes", 8, {
+        let outcomes = outcomes.clone();
+        move || {
+            outcomes.record(last_message_goes(|tenants, pin| {
+                tenants.end(TENANT, |now| now, pin);
+                tenants.leave(TENANT, pin);
+            }))
+        }
+    });
+    outcomes.assert_complete("a_tenants_last_message_goes_and_another_comes");
+}
+
+#[test]
+fn a_tenant_enters_and_is_configured() {
+    let outcomes = Outcomes::new(&["found", "came later"], &[]);
+    model("a_tenant_enters_and_is_configured", 70, {
+        let outcomes = outcomes.clone();
+        move || {
+            outcomes.record(entered_and_configured(|limits, tenant, pin| {
+                tenants::settle(limits, pin, |limit| set_limit(tenant, limit));
+            }))
+        }
+    });
+    outcomes.assert_complete("a_tenant_enters_and_is_configured");
+}
+
+/// Out of its place before it is out of flight.
+#[test]
+fn a_tenants_message_leaves_before_its_lease_ends() {
+    twin(
+        "a_tenants_message_leaves_before_its_lease_ends",
+        "with messages in flight",
+        || {
+            last_message_goes(|tenants, pin| {
+                tenants.leave(TENANT, pin);
+                tenants.end(TENANT, |now| now, pin);
+            });
+        },
+    );
+}
+
+/// The fence first, then the limit, and a look whether it has changed.
+#[test]
+fn a_tenant_is_settled_behind_the_fence() {
+    twin(
+        "a_tenant_is_settled_behind_the_fence",
+        "the limit of before",
+        || {
+            entered_and_configured(|limits, tenant, pin| {
+                loop {
+                    fence(Ordering::SeqCst);
+                    let present = limits.get(pin);
+                    set_limit(tenant, present);
+                    if present.map(std::ptr::from_ref) == limits.get(pin).map(std::ptr::from_ref) {
+                        break;
+                    }
+                }
+            });
+        },
+    );
 }
 
 /// Looks for room first, and listens when there is none.

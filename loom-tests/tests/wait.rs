@@ -11,7 +11,7 @@ use epoq::{
 };
 use epoq_loom::{Outcomes, model, twin};
 use loom::thread;
-use stage::{Hand, LAST, LATER, Stage};
+use stage::{Hand, LAST, LATER, NOW, Stage};
 
 /// What a publisher does once its message is there, or what it does instead of all of it.
 type Publish = fn(&Hand, &Waiters);
@@ -144,6 +144,43 @@ fn keeper_goes(go: fn(Waiting<'_>, &Waiters)) -> &'static str {
     }
 }
 
+/// Whose alarm is set, earlier than all else, goes; one begins a lease that ends before any other alarm, and one comes to wait:
+/// that one hears of the lease, or finds it.
+fn keeper_goes_and_a_lease_begins(go: fn(Waiting<'_>, &Waiters), lease: fn(&Hint, &Waiters)) -> &'static str {
+    let waiters = Arc::new(Waiters::default());
+    let hint = Arc::new(Hint::default());
+    let mut keeper = waiters.enter();
+    keeper.listen();
+    assert_eq!(keeper.keep_time(|| Some(NOW)), Some(NOW));
+    let lessee = thread::spawn({
+        let (hint, waiters) = (Arc::clone(&hint), Arc::clone(&waiters));
+        move || lease(&hint, &waiters)
+    });
+    let waiter = thread::spawn({
+        let (hint, waiters) = (Arc::clone(&hint), Arc::clone(&waiters));
+        move || {
+            let mut waiting = waiters.enter();
+            let mut slept = false;
+            // Progress: each turn but the last sleeps until it is woken; the keeper goes, and a lease begins, once.
+            loop {
+                waiting.listen();
+                if waiting.keep_time(|| due(&hint)) == Some(LATER) {
+                    return slept;
+                }
+                slept = true;
+                waiting.take_listener().expect("listening").wait();
+            }
+        }
+    });
+    go(keeper, &waiters);
+    lessee.join().unwrap();
+    if waiter.join().unwrap() {
+        "woken to set it"
+    } else {
+        "set at once"
+    }
+}
+
 #[test]
 fn publisher_and_a_waiter() {
     let outcomes = Outcomes::new(&["slept", "found at once"], &[]);
@@ -157,7 +194,7 @@ fn publisher_and_a_waiter() {
 #[test]
 fn a_waiter_that_goes_passes_its_wake_on() {
     let outcomes = Outcomes::new(&["slept", "found at once"], &[]);
-    model("a_waiter_that_goes_passes_its_wake_on", 380, {
+    model("a_waiter_that_goes_passes_its_wake_on", 900, {
         let outcomes = outcomes.clone();
         move || outcomes.record(one_goes(|waiting| drop(waiting)))
     });
@@ -182,6 +219,29 @@ fn the_keeper_of_the_time_goes() {
         move || outcomes.record(keeper_goes(|waiting, _| drop(waiting)))
     });
     outcomes.assert_complete("the_keeper_of_the_time_goes");
+}
+
+#[test]
+fn the_keeper_goes_and_a_lease_begins() {
+    let outcomes = Outcomes::new(&["woken to set it", "set at once"], &[]);
+    model("the_keeper_goes_and_a_lease_begins", 1000, {
+        let outcomes = outcomes.clone();
+        move || outcomes.record(keeper_goes_and_a_lease_begins(|waiting, _| drop(waiting), lease))
+    });
+    outcomes.assert_complete("the_keeper_goes_and_a_lease_begins");
+}
+
+/// Leaves its alarm set.
+#[test]
+fn a_keeper_goes_and_its_alarm_stays() {
+    twin("a_keeper_goes_and_its_alarm_stays", "deadlock", || {
+        keeper_goes_and_a_lease_begins(
+            |mut waiting, _| {
+                waiting.alarm = None;
+            },
+            lease,
+        );
+    });
 }
 
 /// Looks for waiters before the token is set.

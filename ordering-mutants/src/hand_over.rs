@@ -86,7 +86,6 @@ impl HandOver {
             function_text: text[function].to_owned(),
             not_compiled: None,
             span,
-            stand_in: None,
         })
     }
 }

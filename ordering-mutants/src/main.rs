@@ -87,8 +87,7 @@ fn run(options: &Options) -> Result<bool> {
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
     println!("==> {} mutants of {} sites: build", chosen.len(), sites.len());
     mutated::write(&root, &copy, &sites)?;
-    // The loom build's own directory, for the sake of the dependencies that are built there.
-    let tests = model::build(&copy, &target.join("loom"))?;
+    let tests = model::build(&copy, &target)?;
     println!("==> models without a mutant");
     let sources = Sources::read(&root, &options.bound)?;
     let measures = Measures::load(&folder.join("models.json"), options.fresh, &sources, &sites);

@@ -52,33 +52,85 @@ const ENDLESS: &str = "Model exceeded maximum number of branches";
 const RUNNER: &str = "runner";
 const POLL_INTERVAL: Duration = Duration::from_millis(3);
 
-/// Cargo, for the loom build of the copy: as `cargo xtask loom` builds the models.
-fn cargo(copy: &Path, target: &Path) -> Command {
+/// Which of the two builds of the models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// The one of most: what is retired stays until the model is over, and a ready word has one token.
+    Graveyard,
+    /// With the epoch crate itself, and words of two tokens: of those files that are empty otherwise.
+    Collector,
+}
+
+impl Build {
+    /// The directory below `target` where `cargo xtask loom` builds it too, for the sake of the dependencies.
+    fn directory(self) -> &'static str {
+        match self {
+            Self::Graveyard => "loom",
+            Self::Collector => "loom-epoch",
+        }
+    }
+
+    fn flags(self) -> &'static str {
+        match self {
+            Self::Graveyard => "--cfg loom --cap-lints warn -A warnings",
+            Self::Collector => "--cfg loom --cfg crossbeam_loom --cap-lints warn -A warnings",
+        }
+    }
+}
+
+/// What opens a file of models that is empty but for the build with the collector.
+const WITH_COLLECTOR: &str = "#![cfg(all(loom, crossbeam_loom))]";
+
+/// The files of models of a build.
+fn files(copy: &Path, build: Build) -> Result<Vec<String>> {
+    let tests = copy.join("loom-tests/tests");
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&tests).with_context(|| tests.display().to_string())? {
+        let path = entry.with_context(|| tests.display().to_string())?.path();
+        let Some(name) = path.file_stem().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        if path.extension().is_none_or(|extension| extension != "rs") || name == RUNNER {
+            continue;
+        }
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        if text.contains(WITH_COLLECTOR) == (build == Build::Collector) {
+            files.push(name.to_owned());
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Cargo, for a loom build of the copy: as `cargo xtask loom` builds the models.
+fn cargo(copy: &Path, target: &Path, build: Build, files: &[String]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args([
-            "test",
-            "--package",
-            "epoq-loom",
-            "--tests",
-            "--no-run",
-            "--release",
-        ])
+        .args(["test", "--package", "epoq-loom", "--no-run", "--release"])
         .args(["--config", "profile.release.debug-assertions=true"])
         .args(["--config", "profile.release.lto=\"off\""])
         .args(["--config", "profile.release.codegen-units=16"])
         .args(["--message-format", "json-render-diagnostics"])
+        .args(files.iter().flat_map(|file| ["--test", file]))
         .arg("--target-dir")
-        .arg(target)
-        .env("RUSTFLAGS", "--cfg loom --cap-lints warn -A warnings")
+        .arg(target.join(build.directory()))
+        .env("RUSTFLAGS", build.flags())
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .current_dir(copy);
     cargo
 }
 
-/// Builds the copy, and lists its tests.
+/// Builds the copy both ways, and lists its tests.
 pub(crate) fn build(copy: &Path, target: &Path) -> Result<Vec<Model>> {
-    let output = cargo(copy, target)
+    let mut models = Vec::new();
+    for build in [Build::Graveyard, Build::Collector] {
+        models.extend(build_one(copy, target, build)?);
+    }
+    Ok(models)
+}
+
+fn build_one(copy: &Path, target: &Path, build: Build) -> Result<Vec<Model>> {
+    let output = cargo(copy, target, build, &files(copy, build)?)
         .stderr(Stdio::inherit())
         .output()
         .context("cargo does not start")?;

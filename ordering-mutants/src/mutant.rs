@@ -40,17 +40,7 @@ impl fmt::Display for Key {
 pub(crate) fn all(sites: &[Site]) -> Vec<Mutant> {
     let mut mutants = Vec::new();
     for (number, site) in sites.iter().enumerate() {
-        let stand_in = site.stand_in.as_deref().and_then(|name| {
-            // The last one before it.
-            sites[..number]
-                .iter()
-                .rposition(|other| other.function == site.function && other.name.starts_with(name))
-        });
         for &change in site.kind.changes() {
-            let mut orders = format!("{number}={}", change.order());
-            if let Some(stand_in) = stand_in {
-                orders.push_str(&format!(",{stand_in}=gone"));
-            }
             mutants.push(Mutant {
                 site: number,
                 key: Key {
@@ -61,7 +51,7 @@ pub(crate) fn all(sites: &[Site]) -> Vec<Mutant> {
                     change,
                 },
                 line: site.line,
-                orders,
+                orders: format!("{number}={}", change.order()),
             });
         }
     }

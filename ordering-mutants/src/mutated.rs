@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::site::{Access, Kind, Site};
+use crate::site::{Kind, Site};
 
 /// What is copied: what the models are built from.
 const FOLDERS: &[&str] = &["core", "history", "loom-tests"];
@@ -96,9 +96,8 @@ fn edited(text: &str, sites: &[(usize, &Site)]) -> String {
         let (start, end) = (site.span.start, site.span.end);
         let written = &text[start..end];
         match &site.kind {
-            Kind::Access(access, _) => {
-                let ask = if *access == Access::Rmw { "rmw" } else { "ordering" };
-                let new = format!("crate::sync::mutant::{ask}({number}, {written})");
+            Kind::Access(..) => {
+                let new = format!("crate::sync::mutant::ordering({number}, {written})");
                 edits.push(Edit::replace(start, end, new));
             }
             Kind::Fence(_) => {
@@ -183,11 +182,11 @@ fn inject(files: &mut BTreeMap<String, String>, sites: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::site::Order;
+    use crate::site::{Access, Order};
 
     #[test]
     fn each_site_asks_and_lines_stay() {
-        let text = "a.load(Ordering::Acquire);\nfence(Ordering::SeqCst);\nsync::after_rmw();\n";
+        let text = "a.load(Ordering::Acquire);\nfence(Ordering::SeqCst);\nsync::fence_behind_rmw();\n";
         let site = |kind, written: &str| {
             let start = text.find(written).expect("it is there");
             Site {
@@ -199,12 +198,14 @@ mod tests {
                 function_text: String::new(),
                 not_compiled: None,
                 span: start..start + written.len(),
-                stand_in: None,
             }
         };
         let load = site(Kind::Access(Access::Load, Order::Acquire), "Ordering::Acquire");
         let fence = site(Kind::Fence(Order::SeqCst), "fence(Ordering::SeqCst)");
-        let call = site(Kind::Call("after_rmw".to_owned()), "sync::after_rmw()");
+        let call = site(
+            Kind::Call("fence_behind_rmw".to_owned()),
+            "sync::fence_behind_rmw()",
+        );
         let swap = site(
             Kind::HandOver {
                 swapped: "b();\n a();".to_owned(),
@@ -218,7 +219,7 @@ mod tests {
             "let (mut c, d) = if crate::sync::mutant::is_swapped(3) { b(); a(); } else { \
              a.load(crate::sync::mutant::ordering(0, Ordering::Acquire));\n\
              crate::sync::mutant::fence(1, Ordering::SeqCst); (c, d) };\n\
-             crate::sync::mutant::after_rmw(2);\n"
+             crate::sync::mutant::fence_behind_rmw(2);\n"
         );
     }
 }

@@ -58,7 +58,6 @@ fn module(root: &Path, file: &Path, compiled: &Compiled, sites: &mut Vec<Site>) 
         function_text: String::new(),
         found: Vec::new(),
         errors: Vec::new(),
-        after_rmw: false,
     };
     if shown != SHIM {
         finder.visit_file(&parsed);
@@ -159,8 +158,6 @@ struct Finder<'t> {
     function_text: String,
     found: Vec<Site>,
     errors: Vec<String>,
-    /// A fence that stands in for the next SeqCst load.
-    after_rmw: bool,
 }
 
 impl Finder<'_> {
@@ -180,7 +177,6 @@ impl Finder<'_> {
         if is_outermost {
             self.function_text = text.to_owned();
         }
-        self.after_rmw = false;
         walk(self);
         if is_outermost {
             self.function_text.clear();
@@ -194,13 +190,6 @@ impl Finder<'_> {
             Compiled::Not(why) => Some(why.clone()),
         };
         let line = self.text[..span.start].matches('\n').count() + 1;
-        let stand_in = (self.after_rmw && kind == Kind::Access(Access::Load, Order::SeqCst))
-            .then(|| "after_rmw".to_owned());
-        match &kind {
-            Kind::Call(name) if name == "after_rmw" => self.after_rmw = true,
-            _ if stand_in.is_some() => self.after_rmw = false,
-            _ => {}
-        }
         self.found.push(Site {
             file: self.file.to_owned(),
             function: self.context.join("::"),
@@ -210,7 +199,6 @@ impl Finder<'_> {
             function_text: self.function_text.clone(),
             not_compiled,
             span,
-            stand_in,
         });
     }
 }
@@ -337,7 +325,7 @@ impl<'ast> Visit<'ast> for Finder<'_> {
         let span = first.span().byte_range().start..call.paren_token.span.close().byte_range().end;
         match (last.to_string().as_str(), args.first().and_then(ordering_of)) {
             ("fence", Some((order, _))) => self.add("fence".to_owned(), Kind::Fence(order), span),
-            (name @ ("after_rmw" | "fence_behind_rmw"), None) => {
+            (name @ "fence_behind_rmw", None) => {
                 self.add(name.to_owned(), Kind::Call(name.to_owned()), span);
             }
             _ => visit::visit_expr_call(self, call),
@@ -402,7 +390,6 @@ mod tests {
             function_text: String::new(),
             found: Vec::new(),
             errors: Vec::new(),
-            after_rmw: false,
         };
         finder.visit_file(&parsed);
         assert_eq!(finder.errors, Vec::<String>::new());
@@ -420,7 +407,7 @@ mod tests {
                 self.tally.live.load(Ordering::Relaxed);
                 debug_assert!(word.load(Ordering::Acquire) > 0, \"text\");
                 fence(Ordering::SeqCst);
-                sync::after_rmw();
+                sync::fence_behind_rmw();
             } }",
         );
         let shown: Vec<String> = sites
@@ -437,7 +424,7 @@ mod tests {
                 "live.load #2 Relaxed",
                 "word.load Acquire",
                 "fence SeqCst",
-                "after_rmw there",
+                "fence_behind_rmw there",
             ]
         );
         assert!(sites.iter().all(|site| site.function == "Segment::f"));

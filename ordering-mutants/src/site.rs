@@ -19,8 +19,6 @@ pub(crate) struct Site {
     pub(crate) not_compiled: Option<String>,
     /// Where in the file its text stands.
     pub(crate) span: std::ops::Range<usize>,
-    /// A fence that only stands for this access in models, by its name in the same function.
-    pub(crate) stand_in: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +27,7 @@ pub(crate) enum Kind {
     Access(Access, Order),
     /// `fence(order)`.
     Fence(Order),
-    /// `after_rmw()` or `fence_behind_rmw()`, which have no ordering to weaken.
+    /// `fence_behind_rmw()`, which has no ordering to weaken.
     Call(String),
     /// A hand-over, with its text the other way round.
     HandOver {

@@ -4,6 +4,7 @@ use std::env;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::endurance::Length;
 use crate::figures::Effort;
 use crate::sanitize::{Sanitizer, Tests};
 use crate::{fuzz, mutants};
@@ -27,10 +28,13 @@ cargo xtask COMMAND
                                       or group
   explore [--seeds N] [--seconds S] [--replay SEED]
                                       the whole broker under shuttle: schedules of 60 seconds unless told, or that of one seed
+  explore-faults                      the same with steps of the ledger done wrong, one at a time, each of which has to be found
   soak [--minutes N] [--seed S] [--messages N] [--threads N] [--out DIR] [--stalls]
                                       a long stress with more threads than cores, which writes results/soak.md; with --stalls
                                       threads are held up between atomic steps
-  verify [--mutants]                  everything there is, and one table of what ran, how long and how much; about an hour
+  verify [--full] [--mutants]         everything there is, and one table of what ran, how long and how much; about an hour; with
+                                      --full explorations, soaks and fuzzers go on for long, and all ordering mutants are run: some
+                                      hours more
   figures [--seconds S] [--passes N]  measures the README's table of figures and writes it there and to results/;
                                       some minutes, on a machine with nothing else to do
   lines                               counts the cache lines that an operation shares with other workers, with up to 64 simulated
@@ -61,12 +65,14 @@ pub(crate) enum Command {
     Mutants(mutants::Options),
     Verify {
         with_mutants: bool,
+        length: Length,
     },
     Figures(Effort),
     /// With its own options.
     MutateOrderings(Vec<String>),
     /// With the arguments of its own program.
     Explore(Vec<String>),
+    ExploreFaults,
     /// The same.
     Soak(Vec<String>),
     Lines,
@@ -95,6 +101,13 @@ impl Command {
             "fuzz" => return Self::parse_fuzz(arguments),
             "mutants" => return Self::parse_mutants(arguments),
             "verify" => return Self::parse_verify(arguments),
+            "explore-faults" => {
+                return match arguments.next().as_deref() {
+                    None => Ok(Self::ExploreFaults),
+                    Some("--help" | "-h") => Ok(Self::Help),
+                    Some(other) => bail!("explore-faults does not take {other:?}"),
+                };
+            }
             "explore" => return Ok(Self::Explore(arguments.collect())),
             "soak" => return Ok(Self::Soak(arguments.collect())),
             _ => {}
@@ -194,15 +207,16 @@ impl Command {
     }
 
     fn parse_verify(arguments: impl Iterator<Item = String>) -> Result<Self> {
-        let mut with_mutants = false;
+        let (mut with_mutants, mut length) = (false, Length::Short);
         for argument in arguments {
             match argument.as_str() {
                 "--help" | "-h" => return Ok(Self::Help),
                 "--mutants" => with_mutants = true,
+                "--full" => length = Length::Full,
                 _ => bail!("verify does not take {argument:?}"),
             }
         }
-        Ok(Self::Verify { with_mutants })
+        Ok(Self::Verify { with_mutants, length })
     }
 
     fn parse_figures(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
@@ -325,7 +339,10 @@ mod tests {
         );
         assert_eq!(
             parse("verify --mutants").unwrap(),
-            Command::Verify { with_mutants: true }
+            Command::Verify {
+                with_mutants: true,
+                length: Length::Short,
+            }
         );
         assert_eq!(
             parse("mutate-orderings --quick").unwrap(),

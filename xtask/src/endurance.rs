@@ -1,9 +1,12 @@
 //! Explorations under shuttle, and the soak.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 
 use crate::{
-    cargo::{Workspace, run},
+    cargo::{Workspace, run, run_read},
+    faults,
     steps::{Outcome, Steps},
 };
 
@@ -33,7 +36,28 @@ pub(crate) fn explore(workspace: &Workspace, arguments: &[String]) -> Result<Out
     if arguments.is_empty() {
         cargo.args(["--seconds", "60"]);
     }
-    run(&mut cargo)
+    let mut explored = String::new();
+    run_read(&mut cargo, |line| {
+        if let Some((counts, _)) = line.split_once(": nothing found") {
+            counts.trim().clone_into(&mut explored);
+        }
+    })?;
+    Ok(Outcome::Did(explored))
+}
+
+/// Builds the explorer from a copy of the workspace, in which steps are done wrong. Says where it is.
+pub(crate) fn build_explorer(workspace: &Workspace, copy: &Path) -> Result<PathBuf> {
+    let directory = "faults/build";
+    let mut cargo = workspace.cargo_with(
+        SHUTTLE_FLAGS,
+        directory,
+        &["build", "--package", "epoq-exploration"],
+    );
+    run(cargo.args(SHUTTLE_PROFILE).current_dir(copy))?;
+    Ok(workspace
+        .target()
+        .join(directory)
+        .join("release/epoq-exploration"))
 }
 
 /// Soaks with the arguments of `epoq-soak`; the report goes to `results` unless they name another directory.
@@ -58,12 +82,30 @@ pub(crate) fn soak(workspace: &Workspace, arguments: &[String]) -> Result<Outcom
     if !arguments.iter().any(|argument| argument.starts_with("--out")) {
         cargo.arg("--out").arg(workspace.root().join("results"));
     }
-    run(&mut cargo)
+    let mut deliveries = String::new();
+    run_read(&mut cargo, |line| {
+        if let Some((_, count)) = line.split_once("deliveries, each judged | ") {
+            deliveries = format!("{} deliveries, each judged", count.trim_end_matches(['|', ' ']));
+        }
+    })?;
+    Ok(Outcome::Did(deliveries))
 }
 
-/// What automation runs: the faults that explorations have to find, some new schedules, and short soaks.
-pub(crate) fn check(workspace: &Workspace, steps: &mut Steps) {
+/// How long explorations and soaks go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// As automation runs them.
+    Short,
+    /// A quarter of an hour of schedules, half an hour of soak, and some minutes with stalls.
+    Full,
+}
+
+/// The faults that explorations have to find, some new schedules, and soaks.
+pub(crate) fn check(workspace: &Workspace, steps: &mut Steps, length: Length) {
     steps.run("explorations: steps done wrong are found", || {
+        faults::find(workspace)
+    });
+    steps.run("explorations: a seed goes the same way twice", || {
         let mut cargo = workspace.cargo_with(
             SHUTTLE_FLAGS,
             "shuttle",
@@ -71,16 +113,25 @@ pub(crate) fn check(workspace: &Workspace, steps: &mut Steps) {
         );
         run(cargo.args(SHUTTLE_PROFILE))
     });
-    steps.run("explorations: 20 seconds", || {
-        explore(workspace, &["--seconds", "20"].map(str::to_owned))
+    let (seconds, soaked, stalled) = match length {
+        Length::Short => (20, 20, 20),
+        Length::Full => (900, 1_800, 300),
+    };
+    steps.run(&format!("explorations: {seconds} seconds"), || {
+        explore(workspace, &["--seconds".to_owned(), seconds.to_string()])
     });
-    for (title, stalls) in [
-        ("soak: 20 seconds", None),
-        ("soak: 20 seconds, with stalls", Some("--stalls")),
+    for (title, seconds, stalls) in [
+        (format!("soak: {soaked} seconds"), soaked, None),
+        (
+            format!("soak: {stalled} seconds, with stalls"),
+            stalled,
+            Some("--stalls"),
+        ),
     ] {
-        steps.run(title, || {
+        steps.run(&title, || {
             let out = workspace.target().join("soak").display().to_string();
-            let mut arguments = ["--minutes", "0.34", "--out", &out].map(str::to_owned).to_vec();
+            let minutes = format!("{:.2}", f64::from(seconds) / 60.0);
+            let mut arguments = ["--minutes", &minutes, "--out", &out].map(str::to_owned).to_vec();
             arguments.extend(stalls.map(str::to_owned));
             soak(workspace, &arguments)
         });

@@ -7,6 +7,7 @@ mod arguments;
 mod cargo;
 mod catalogue;
 mod endurance;
+mod faults;
 mod figures;
 mod fuzz;
 mod harness;
@@ -22,6 +23,7 @@ use anyhow::{Context, Result, ensure};
 use arguments::{Command, LoomOptions, USAGE};
 use cargo::{Workspace, run, run_counted};
 use catalogue::{Catalogue, Explored};
+use endurance::Length;
 use sanitize::{Sanitizer, Tests};
 use steps::{Outcome, Steps};
 
@@ -78,11 +80,9 @@ fn execute(command: Command) -> Result<bool> {
             steps.run("mutants", || mutants::mutants(&workspace, &options));
             Ok(steps.finish())
         }
-        Command::Verify { with_mutants } => {
+        Command::Verify { with_mutants, length } => {
             let mut steps = Steps::new(false);
-            for part in VERIFIED {
-                part(&workspace, &mut steps);
-            }
+            verify(&workspace, &mut steps, length);
             if with_mutants {
                 let options = mutants::Options::default();
                 steps.run("mutants", || mutants::mutants(&workspace, &options));
@@ -102,6 +102,13 @@ fn execute(command: Command) -> Result<bool> {
         Command::Explore(arguments) => {
             let mut steps = Steps::new(true);
             steps.run("explorations", || endurance::explore(&workspace, &arguments));
+            Ok(steps.finish())
+        }
+        Command::ExploreFaults => {
+            let mut steps = Steps::new(true);
+            steps.run("explorations: steps done wrong are found", || {
+                faults::find(&workspace)
+            });
             Ok(steps.finish())
         }
         Command::Soak(arguments) => {
@@ -137,14 +144,22 @@ fn execute(command: Command) -> Result<bool> {
     }
 }
 
-/// What `verify` runs, in this order: one line each, one or more steps.
-const VERIFIED: &[fn(&Workspace, &mut Steps)] = &[
-    |workspace, steps| test(workspace, steps, None, true),
-    lints,
-    scenarios,
-    |workspace, steps| sanitizers(workspace, steps, &Tests::All),
-    |workspace, steps| fuzzers(workspace, steps, 60),
-];
+/// Everything there is.
+fn verify(workspace: &Workspace, steps: &mut Steps, length: Length) {
+    test(workspace, steps, None, true);
+    lints(workspace, steps);
+    if length == Length::Full {
+        steps.run("ordering mutants: all", || mutate_orderings(workspace, &[]));
+    }
+    scenarios(workspace, steps);
+    endurance::check(workspace, steps, length);
+    sanitizers(workspace, steps, &Tests::All);
+    let fuzz_seconds = match length {
+        Length::Short => 60,
+        Length::Full => 600,
+    };
+    fuzzers(workspace, steps, fuzz_seconds);
+}
 
 fn sanitizers(workspace: &Workspace, steps: &mut Steps, tests: &Tests) {
     for sanitizer in Sanitizer::ALL {
@@ -269,7 +284,7 @@ fn check_catalogue(workspace: &Workspace) -> Result<Outcome> {
 fn ci(workspace: &Workspace, steps: &mut Steps) {
     lints(workspace, steps);
     scenarios(workspace, steps);
-    endurance::check(workspace, steps);
+    endurance::check(workspace, steps, Length::Short);
     sanitizers(workspace, steps, &Tests::Quick);
     fuzzers(workspace, steps, fuzz::SECONDS);
 }

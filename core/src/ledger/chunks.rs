@@ -82,8 +82,8 @@ impl<T: Default> Chunks<T> {
         let root = self.chunks.get(chunk)?;
         let made: Box<[T]> = (0..length(chunk)).map(|_| T::default()).collect();
         let first = Box::into_raw(made).cast::<T>();
-        // SeqCst: Release publishes the elements to `get`; and see `Index::take_number`. Relaxed: who fails gets the winner's by `get`.
-        match root.compare_exchange(std::ptr::null_mut(), first, Ordering::SeqCst, Ordering::Relaxed) {
+        // Release: publishes the elements to `get`. Relaxed: who fails gets the winner's by `get`.
+        match root.compare_exchange(std::ptr::null_mut(), first, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => bytes(length(chunk) * size_of::<T>()),
             // SAFETY: made above with this length, and nobody saw it.
             Err(_) => drop(unsafe { Self::from_raw(chunk, first) }),

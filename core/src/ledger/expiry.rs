@@ -13,7 +13,7 @@ use crate::{
         reclaim::Pin,
         state::{Phase, Refusal, Transition},
     },
-    sync::{Ordering, with_fault},
+    sync::Ordering,
 };
 
 /// What a sweep brought.
@@ -102,7 +102,7 @@ impl Partition {
         };
         // The hint first, then the segment, then its slots: a claimer who comes later lowers it again, and a segment
         // that takes over the number brings its own. (H4)
-        if with_fault!(HintTakenLate: hint.look(), hint.take()) == Millis::NEVER {
+        if hint.take() == Millis::NEVER {
             return Millis::NEVER;
         }
         let Some(segment) = self.index.find(number, pin) else {
@@ -164,7 +164,6 @@ impl Partition {
                 }
             }
         }
-        with_fault!(HintTakenLate: { let _ = hint.take(); }, {});
         if next != Millis::NEVER {
             hint.lower(next);
         }

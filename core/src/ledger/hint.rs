@@ -22,9 +22,9 @@ impl Hint {
     /// is low enough already would lose the deadline to a sweep that has taken the hint and passed our slot. (H4)
     #[inline]
     pub fn lower(&self, due: Millis) {
-        // SeqCst: Release so that the sweep which takes this hint sees our leases; and one order with the look for
-        // somebody's alarm that follows, see `wait.rs`.
-        self.0.fetch_min(due.0, Ordering::SeqCst);
+        // Release: the sweep which takes this hint sees our leases; pairs with `take`. An RMW also for the look for somebody's
+        // alarm that follows, see `wait.rs`.
+        self.0.fetch_min(due.0, Ordering::Release);
     }
 
     /// Takes the hint off, before looking at the leases; what remains is put back with [`Hint::lower`].

@@ -82,9 +82,9 @@ impl Index {
                 }
             }
         }
-        // SeqCst: a counter; and a waiter that looks for the earliest hint without this number's will be seen by whoever lowers
-        // it, see `wait.rs`.
-        let number = self.next.fetch_add(1, Ordering::SeqCst);
+        // Relaxed: a counter. Whoever lowers this number's hint comes after us, through the segment's link: a waiter that looks
+        // for the earliest hint without this one will be seen by him, see `wait.rs`.
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
         if number >> INDEX_BITS != 0 {
             self.next.fetch_sub(1, Ordering::Relaxed);
             return None;

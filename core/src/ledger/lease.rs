@@ -16,7 +16,7 @@ use crate::{
         state::{By, Phase, Refusal, Transition, Word},
         tenants::Tenants,
     },
-    sync::{Arc, Ordering, with_fault},
+    sync::{Arc, Ordering},
 };
 
 /// One claimed message.
@@ -460,9 +460,9 @@ impl Partition {
             .returned
             .nodes(pin)
             .zip(1..=visits.max(TURNED_LOOKS))
-            // Acquire: as in `tidy_returned`.
+            // Relaxed: only says how far to go; `turn_front` judges each node anew.
             .filter(|(node, _)| {
-                node.tokens.load(Ordering::Acquire) & node.segment(pin).tokens(node.word) == 0
+                node.tokens.load(Ordering::Relaxed) & node.segment(pin).tokens(node.word) == 0
             })
             .last()
             .map_or(0, |(_, number)| visits.min(number));
@@ -476,16 +476,18 @@ impl Partition {
             let Some(node) = self.returned.peek(pin) else {
                 return;
             };
-            // Acquire: as in `tidy_returned`.
-            let named = node.tokens.load(Ordering::Acquire);
+            // Relaxed: the node is acquired; an old value is more names than there are, and stale ones at the back.
+            let named = node.tokens.load(Ordering::Relaxed);
             if named == 0 {
                 // Somebody else has just finished it; the next turn takes it off.
                 continue;
             }
             // At the back first: no name may be missing for a moment. Those that are there twice are stale in one place.
             self.bring_back(node.segment(pin), node.word, named, pin);
-            // AcqRel: as in `claim_returned`.
-            if node.tokens.fetch_and(!named, Ordering::AcqRel) & !named == 0 && self.returned.pop(node, pin) {
+            // Release: whoever finds no name left here finds those at the back; pairs with `claim_returned`. Nothing is acquired: if
+            // it misses a node behind this one, it turns less far.
+            if node.tokens.fetch_and(!named, Ordering::Release) & !named == 0 && self.returned.pop(node, pin)
+            {
                 let segment = node.segment(pin);
                 self.after(segment.bury(1), segment, pin);
             }
@@ -526,8 +528,7 @@ impl Partition {
                 }
             }
             if self.returned.pop(node, pin) {
-                let holds = with_fault!(HoldDroppedTwice: 2, 1);
-                self.after(segment.bury(holds), segment, pin);
+                self.after(segment.bury(1), segment, pin);
             }
         }
     }
@@ -916,7 +917,7 @@ impl Partition {
                 self.end_lease(unsafe { slot.entry() }, slot, pin);
             }
             let at = place.slot as usize;
-            with_fault!(TokenForgotten: {}, self.publish_again(segment, at / BITS, 1 << (at % BITS), pin));
+            self.publish_again(segment, at / BITS, 1 << (at % BITS), pin);
         } else {
             self.set_alarm(segment, due);
         }
@@ -953,7 +954,7 @@ impl Partition {
             // SAFETY: made by `Box::into_raw`; the one who made its message dead retired it, once.
             drop(unsafe { Box::from_raw(body.0) });
             budget.leave_limbo(BODIES, bytes);
-            with_fault!(BudgetForgotten: {}, budget.give_back(bytes));
+            budget.give_back(bytes);
         });
         if self.budget.is_tight() {
             pin.flush();

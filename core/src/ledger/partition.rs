@@ -59,7 +59,8 @@ pub struct Partition {
     pool: CachePadded<Pool>,
     /// Whether its segments have links: whether it is a FIFO queue's.
     is_linked: bool,
-    serials: Arc<Serials>,
+    /// Where its serials come from, a block at a time.
+    pub serials: Arc<Serials>,
     /// The serial taken last.
     serial: AtomicU64,
     /// For closures that wait for the epoch: one that held the partition would keep all its messages while it waits.
@@ -554,25 +555,28 @@ impl Partition {
     pub fn grow(&self, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<(), Full> {
         // Acquire: see the next segment as opened; pairs with the CAS below.
         let mut next = sealed.header.next.load(Ordering::Acquire);
+        let mut unused = None;
         if next.is_null() {
             let fresh = self.fresh(sealed, now, pin)?;
-            // SeqCst: Release publishes the segment as opened (Acquire on failure sees the winner's); and a waiter that does
-            // not find the link will be seen by whoever sends beyond it, see `wait.rs`.
+            // Release: publishes the segment as opened. Acquire on failure: sees the winner's.
             match sealed.header.next.compare_exchange(
                 std::ptr::null_mut(),
                 fresh.as_ptr(),
-                Ordering::SeqCst,
+                Ordering::Release,
                 Ordering::Acquire,
             ) {
                 Ok(_) => next = fresh.as_ptr(),
                 Err(winner) => {
                     next = winner;
-                    // SAFETY: no list has it; the index shows it, hence the way through the epoch.
-                    self.retire(unsafe { fresh.as_ref() }, pin);
+                    unused = Some(fresh);
                 }
             }
         }
         self.help_tail(sealed, next);
+        if let Some(unused) = unused {
+            // SAFETY: no list has it; the index shows it, hence the way through the epoch.
+            self.retire(unsafe { unused.as_ref() }, pin);
+        }
         Ok(())
     }
 
@@ -820,6 +824,12 @@ impl Partition {
     #[cold]
     #[inline(never)]
     pub fn retire(&self, segment: &Segment, pin: &Pin<'_>) {
+        // Whoever frees it relies on us for what was done to it: in models, a look at what its senders wrote.
+        #[cfg(loom)]
+        segment
+            .slots
+            .iter()
+            .for_each(crate::ledger::slot::Slot::is_acquired);
         self.index.leave(segment.fixed().number);
         let bytes = segment.bytes();
         self.budget.enter_limbo(self.number, bytes);

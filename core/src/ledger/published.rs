@@ -65,12 +65,11 @@ impl<T> Published<T> {
             return Ok(value);
         }
         let made = Arc::into_raw(make()?).cast_mut();
-        // SeqCst: Release publishes the value (Acquire on failure sees the winner's); and a waiter that does not find it will
-        // be seen by whoever does, see `wait.rs`.
+        // Release: publishes the value. Acquire on failure: sees the winner's.
         let value =
             match self
                 .0
-                .compare_exchange(std::ptr::null_mut(), made, Ordering::SeqCst, Ordering::Acquire)
+                .compare_exchange(std::ptr::null_mut(), made, Ordering::Release, Ordering::Acquire)
             {
                 Ok(_) => made,
                 Err(winner) => {

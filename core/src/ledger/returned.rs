@@ -104,9 +104,9 @@ impl Returned {
             let tail = self.tail.load(Ordering::Acquire);
             // SAFETY: reached from `tail` under the pin; retired only after `tail` went past it.
             let next = unsafe { &(*tail).next };
-            // SeqCst: Release publishes the node to whoever follows the link; and a waiter that does not find it will be seen
-            // by our look for waiters, see `wait.rs`. Acquire on failure: to swing the tail to a node we have seen as made.
-            match next.compare_exchange(std::ptr::null_mut(), node, Ordering::SeqCst, Ordering::Acquire) {
+            // Release: publishes the node to whoever follows the link. Acquire on failure: to swing the tail to a node we have
+            // seen as made.
+            match next.compare_exchange(std::ptr::null_mut(), node, Ordering::Release, Ordering::Acquire) {
                 Ok(_) => {
                     // Release: hands on what we acquired or made; a failure means somebody helped. Relaxed: no use.
                     let _ = self

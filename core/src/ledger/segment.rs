@@ -36,9 +36,7 @@ use crate::{
         hint::Hint,
         slot::{Entry, Slot},
     },
-    sync::{
-        AtomicPtr, AtomicU32, AtomicU64, Ordering, allocation_fails, reads_bytes, with_fault, writes_bytes,
-    },
+    sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, allocation_fails, reads_bytes, writes_bytes},
 };
 
 /// The mark in a ready word that the partition's head has gone by, or is about to.
@@ -544,15 +542,13 @@ impl Segment {
     #[must_use = "a word that was passed has to be brought back"]
     pub fn publish(&self, word: usize, tokens: u64) -> bool {
         debug_assert_eq!(tokens & !TOKENS, 0);
-        // SeqCst: Release, so that entry, body and state become visible to the claimer (pairs with the Acquire of `take` and
-        // `take_one`); and one order with the caller's look for waiters that follows, see `queue/wait.rs`. An RMW, so that earlier publishers' releases survive it and so that it and `pass` see each other
-        // in one order; never a load before it. An addition, because bits that are clear are set by it just as well, in
-        // one instruction that cannot fail, and what was there before comes with it.
-        #[cfg(shuttle)]
-        let looked = self.is_passed((word * BITS) as u32);
-        let before = self.ready[word].fetch_add(tokens, Ordering::SeqCst);
+        // Release: entry, body and state become visible to the claimer (pairs with the Acquire of `take` and `take_one`). An RMW,
+        // so that earlier publishers' releases survive it, so that it and `pass` see each other in one order, and so that the
+        // caller's look for waiters comes behind one, see `wait.rs`; never a load before it. An addition, because bits that are
+        // clear are set by it just as well, in one instruction that cannot fail, and what was there before comes with it.
+        let before = self.ready[word].fetch_add(tokens, Ordering::Release);
         debug_assert_eq!(before & tokens, 0, "a token was set twice");
-        with_fault!(PassedByLoad: looked, before & PASSED != 0)
+        before & PASSED != 0
     }
 
     /// The tokens of a word as they look at the moment.

@@ -230,7 +230,7 @@ impl Slot {
     #[inline]
     pub fn state(&self) -> Word {
         // Acquire: what the writer of this state did before it (the receive times, the entry) is visible to whoever
-        // acts on it. Pairs with the Release of `store` and `swap_state`.
+        // acts on it. Pairs with the Release of `store`, which goes on through the swaps behind it.
         Word::from_bits(self.state.load(Ordering::Acquire))
     }
 
@@ -248,16 +248,20 @@ impl Slot {
         self.state.store(next.to_bits(), Ordering::Release);
     }
 
-    /// Writes `next` if the state still is `present`; otherwise says what it is now.
+    /// Writes `next` if the state still is `present`, which the caller has read by [`Slot::state`]; otherwise says what it is now.
+    ///
+    /// Who swaps a state passes on what came with it, and adds nothing: receive times and links are written by whoever stores.
     #[inline]
     pub fn swap_state(&self, present: Word, next: Word) -> Result<(), Word> {
-        // AcqRel: as `state` and `store`; the failure's Acquire lets the loser judge the newer word.
+        // Relaxed, both. `present` was acquired, and a word that has come back to it since came back by swaps, or by stores of
+        // who wrote nothing: a lease raises the receive count, so no word of before it comes again. What was released by a store
+        // goes on through this read-modify-write. A newer word that is acted on after a failure is one of the same lease.
         self.state
             .compare_exchange(
                 present.to_bits(),
                 next.to_bits(),
-                Ordering::AcqRel,
-                Ordering::Acquire,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
             )
             .map(drop)
             .map_err(Word::from_bits)
@@ -296,6 +300,12 @@ impl Slot {
     pub unsafe fn entry(&self) -> Entry {
         // SAFETY: written before the publish that the token's Acquire has seen; not written again while pinned.
         self.entry.with(|cell| unsafe { cell.read() })
+    }
+
+    /// Demands that whatever was written here happened before this, as whoever frees the slot has to know.
+    #[cfg(loom)]
+    pub fn is_acquired(&self) {
+        self.entry.with(|_| ());
     }
 
     /// When the message was received so far.

@@ -24,7 +24,7 @@ use crate::{
         segment::Segment,
         state::{Phase, Transition},
     },
-    sync::{Arc, AtomicU32, AtomicU64, Event, Ordering},
+    sync::{Arc, AtomicU32, AtomicU64, Event, Ordering, fence},
 };
 
 /// In a tenant's count of messages: its place is being given to another one.
@@ -380,6 +380,11 @@ impl Tenants {
             }
             // The place is ours alone until the count is opened again. In flight it has nothing, and its line has stale nodes
             // at most, which whoever serves it takes off.
+            debug_assert_eq!(
+                tenant.in_flight(),
+                0,
+                "a place is given away with messages in flight"
+            );
             tenant.busy.clear();
             // Relaxed, both: published by the store below.
             tenant.last_sent.store(now.0, Ordering::Relaxed);
@@ -444,8 +449,8 @@ impl Tenants {
     }
 
     fn make_room(&self, tenant: &Tenant) {
-        // Relaxed: a count. Listening and notifying have a SeqCst fence each: who found no room in `begin` has either listened
-        // before, and is notified, or looks after that, and finds it.
+        // Relaxed: a count. `Waiting::listen` ends, and notifying begins, with a SeqCst fence: who found no room in `begin` has
+        // either listened before, and is notified, or looks after that, and finds it.
         let before = tenant.in_flight.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "a lease of a tenant ended twice");
         if before >= tenant.limits().1 {
@@ -524,8 +529,8 @@ impl Tenants {
         };
         let bit = 1 << (at % 64);
         if has_some {
-            // SeqCst: after the node was pushed, before it is looked who waits, see `wait.rs`.
-            word.fetch_or(bit, Ordering::SeqCst);
+            // Release: the node was pushed before; pairs with the Acquire below.
+            word.fetch_or(bit, Ordering::Release);
         } else {
             // Acquire: the nodes whose mark is cleared; see `call_up`.
             word.fetch_and(!bit, Ordering::Acquire);
@@ -535,8 +540,9 @@ impl Tenants {
     /// The numbers of tenants that may have messages in line.
     pub fn lined(&self) -> impl Iterator<Item = u32> {
         self.lines.iter().enumerate().flat_map(|(word, bits)| {
-            // Acquire: the nodes that were marked. A waiter's look comes after its fence, see `wait.rs`.
-            let mut bits = bits.load(Ordering::Acquire);
+            // Relaxed: who sees a mark and not yet its node finds the line empty, clears the mark, which acquires whoever set it, and
+            // looks once more; see `call_up`. A waiter's look comes after its fence, see `wait.rs`.
+            let mut bits = bits.load(Ordering::Relaxed);
             std::iter::from_fn(move || {
                 let at = (bits != 0).then(|| bits.trailing_zeros())?;
                 bits &= bits - 1;
@@ -654,5 +660,36 @@ impl Drop for Tenant {
 impl Drop for Tenants {
     fn drop(&mut self) {
         self.budget.give_back(Self::bytes());
+    }
+}
+
+/// Puts other configurations in the place of those there are. `apply` is to see to the tenant concerned, if it has entered: it
+/// looks for it, and for the era, behind the fence here. Whoever enters later sees to it by [`settle`].
+pub fn configure<C: Send + Sync + 'static>(
+    configs: &Published<C>,
+    newer: Option<Arc<C>>,
+    pin: &Pin<'_>,
+    apply: impl FnOnce() -> Option<()>,
+) {
+    configs.replace(newer, pin, drop);
+    // SeqCst: see `settle`.
+    fence(Ordering::SeqCst);
+    apply();
+}
+
+/// Has `apply` set by the configurations that are in force what a tenant has that has just entered.
+pub fn settle<C>(configs: &Published<C>, pin: &Pin<'_>, apply: impl Fn(Option<&C>)) {
+    let mut present = configs.get(pin);
+    loop {
+        apply(present);
+        // SeqCst, behind both. If this comes before the fence of `configure`, the tenant is found there, and what is set there is
+        // set after this. Otherwise the newer configurations are seen here.
+        fence(Ordering::SeqCst);
+        let newer = configs.get(pin);
+        if present.map(std::ptr::from_ref) == newer.map(std::ptr::from_ref) {
+            return;
+        }
+        // Progress: somebody has changed them.
+        present = newer;
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Queue, dead_letter::DeadLetters};
+use super::{Queue, dead_letter::DeadLetters, stats::Stats};
 use crate::{
     clock,
     config::{ARENA_BODY_MAX, QueueConfig},
-    sync::{Arc, AtomicU32, AtomicU64, Ordering, fence},
+    sync::{Arc, AtomicU32, AtomicU64, Ordering},
 };
 
 /// The configuration in the form in which operations read it, field by field.
@@ -138,14 +138,14 @@ impl Queue {
         drop(present);
         self.set_target(target);
         self.in_passing(|turn| {
-            // SeqCst: see `Queue::grant`, and `Queue::put_off` of FIFO queues.
-            fence(Ordering::SeqCst);
-            if let Some(era) = self.era(turn.pin()) {
-                era.stats.revoke_grants();
-                #[cfg(not(loom))]
-                if puts_off_otherwise && era.fifo().is_some() {
-                    self.recall(era, turn);
-                }
+            Stats::revoke_grants(|| self.era(turn.pin()).map(|era| &*era.stats));
+            // Behind the same fence; see `Queue::put_off` of FIFO queues.
+            #[cfg(not(loom))]
+            if puts_off_otherwise
+                && let Some(era) = self.era(turn.pin())
+                && era.fifo().is_some()
+            {
+                self.recall(era, turn);
             }
         });
         // A retention made longer, a limit lifted: there may be something to receive.

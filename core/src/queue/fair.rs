@@ -19,9 +19,9 @@ use crate::{
         partition::Partition,
         reclaim::Pin,
         segment::Segment,
-        tenants::{Tenant, Tenants},
+        tenants::{self, Tenant, Tenants},
     },
-    sync::{Arc, Ordering, fence},
+    sync::Arc,
     turn::Turn,
 };
 
@@ -157,7 +157,7 @@ impl Queue {
         }
         self.in_passing(|turn| {
             let pin = turn.pin();
-            let era = self.era(pin).ok_or(TenantError::QueueDeleted)?;
+            self.era(pin).ok_or(TenantError::QueueDeleted)?;
             let _lock = self
                 .inner
                 .config
@@ -171,14 +171,12 @@ impl Queue {
             if configs.0.len() > TENANTS_MAX {
                 return Err(TenantError::TooMany { limit: TENANTS_MAX });
             }
-            self.inner
-                .tenant_configs
-                .replace(Some(Arc::new(configs)), pin, drop);
-            // SeqCst: either whoever enters the tenant sees the new configuration, or we see that it has entered.
-            fence(Ordering::SeqCst);
-            if let Some(tenant) = era.tenants.get(pin).and_then(|tenants| tenants.find(group, pin)) {
+            let configs = Some(Arc::new(configs));
+            tenants::configure(&self.inner.tenant_configs, configs, pin, || {
+                let tenant = self.era(pin)?.tenants.get(pin)?.find(group, pin)?;
                 set_limits(tenant, config.unwrap_or_default());
-            }
+                Some(())
+            });
             Ok(())
         })?;
         // A higher limit, or none: its messages can be received.
@@ -233,18 +231,10 @@ impl Queue {
         });
         tenants
             .enter(group, turn.now(), pin, |tenant| {
-                loop {
-                    // SeqCst: see `set_tenant`.
-                    fence(Ordering::SeqCst);
-                    let configs = self.inner.tenant_configs.get(pin);
+                tenants::settle(&self.inner.tenant_configs, pin, |configs| {
                     let config = configs.and_then(|configs| configs.0.get(group)).copied();
                     set_limits(tenant, config.unwrap_or_default());
-                    // Progress: another turn means that somebody has changed the configuration.
-                    let newer = self.inner.tenant_configs.get(pin);
-                    if configs.map(std::ptr::from_ref) == newer.map(std::ptr::from_ref) {
-                        break;
-                    }
-                }
+                });
             })
             .unwrap_or(0)
     }

@@ -15,7 +15,6 @@ use crate::{
         partition::Partition,
         tend::Chores,
     },
-    sync::{Ordering, fence},
     turn::Turn,
 };
 
@@ -225,15 +224,8 @@ impl Queue {
             return Ok(max);
         }
         loop {
-            let limit = self.inner.hot.settings.in_flight_max();
-            let granted = era.stats.grant(stripe, limit);
-            // SeqCst: either the new limit is seen here, or what was just granted is seen, and revoked, by whoever has set it.
-            fence(Ordering::SeqCst);
-            if self.inner.hot.settings.in_flight_max() != limit {
-                // Progress: somebody has changed the limit.
-                stripe.leased_until.set(0);
-                continue;
-            }
+            let settings = &self.inner.hot.settings;
+            let (granted, limit) = era.stats.grant_within(stripe, || settings.in_flight_max());
             match granted {
                 Ok(granted) => return Ok(max.min(usize::try_from(granted).unwrap_or(max))),
                 // Leases that are over count until somebody notices: nobody else may, if all receives end here.

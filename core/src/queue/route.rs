@@ -100,10 +100,9 @@ impl Routes {
 
     /// Puts `to` in the place of `from`; `false` if somebody else has changed it.
     pub fn change(&self, from: Route, to: Route) -> bool {
-        // SeqCst: a waiter that has not seen the span raised will be seen by whoever sends by it, see `wait.rs`; Release: see
-        // `now`; Acquire: as it, for the Release of the next one.
+        // Release: see `now`. What was released before goes on through this read-modify-write.
         self.route
-            .compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::Relaxed)
+            .compare_exchange(from.0, to.0, Ordering::Release, Ordering::Relaxed)
             .is_ok()
     }
 

@@ -9,7 +9,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::{
     ledger::chunks::Chunks,
-    sync::{Arc, AtomicU64, Mutex, Ordering},
+    sync::{Arc, AtomicU64, Mutex, Ordering, fence},
 };
 
 /// What a worker did to a queue, and how often. Two lines per worker, so nobody else writes here.
@@ -240,6 +240,28 @@ impl Stats {
         self.sum(|c| &c.leased).saturating_sub(ended)
     }
 
+    /// As [`Stats::grant`], with the limit that is in force when it returns, which it returns too. Whoever changes the limit calls
+    /// [`Stats::revoke_grants`] after that.
+    pub fn grant_within(
+        &self,
+        mine: &Stripe,
+        limit: impl Fn() -> Option<u64>,
+    ) -> (Result<u64, u64>, Option<u64>) {
+        let mut present = limit();
+        loop {
+            let granted = self.grant(mine, present);
+            // SeqCst: either the new limit is seen here, or what was just granted is seen, and revoked, by whoever has set it.
+            fence(Ordering::SeqCst);
+            let newer = limit();
+            if newer == present {
+                return (granted, present);
+            }
+            // Progress: somebody has changed the limit.
+            mine.leased_until.set(0);
+            present = newer;
+        }
+    }
+
     /// Lets `mine` lease some more messages, at most `limit` being in flight in all. Says how many are, if that is too many.
     ///
     /// A worker is granted a share of what is left, so that it seldom has to count; near the limit it counts each time.
@@ -268,7 +290,7 @@ impl Stats {
             return Ok(share);
         }
         // Too near: everybody has to count each time, or what they were granted would come on top of what is taken here.
-        self.revoke_grants();
+        self.take_grants();
         mine.leased_until.set(leased);
         match left {
             0 => Err(in_flight),
@@ -276,8 +298,18 @@ impl Stats {
         }
     }
 
-    /// Lets nobody lease any more without counting anew: the limit has been changed, or has come near.
-    pub fn revoke_grants(&self) {
+    /// The limit has been changed: lets nobody lease any more without counting anew. `present` are the counters in use, which are
+    /// looked for behind the fence: whoever uses newer ones sees the new limit.
+    pub fn revoke_grants<'s>(present: impl FnOnce() -> Option<&'s Self>) {
+        // SeqCst: see `grant_within`.
+        fence(Ordering::SeqCst);
+        if let Some(stats) = present() {
+            stats.take_grants();
+        }
+    }
+
+    /// The limit has come near.
+    fn take_grants(&self) {
         self.stripes().for_each(|stripe| {
             // Lines of others: not written without need.
             if stripe.leased_until.read() > 0 {

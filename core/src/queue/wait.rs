@@ -13,7 +13,7 @@ use crate::{
     config::WAIT_MAX,
     error::ReceiveError,
     message::Message,
-    sync::{Listener, with_fault},
+    sync::Listener,
     wait::{Crowded, Waiting},
 };
 
@@ -154,10 +154,9 @@ impl<'q> LongPoll<'q> {
     fn look(&mut self) -> Look {
         // The first look as a receive that does not wait. Whoever sleeps listens before each look.
         if let Some(waiting) = &mut self.waiting {
-            with_fault!(ListensLate: {}, waiting.listen());
+            waiting.listen();
         }
         let received = self.queue.receive(self.max, self.visibility_timeout);
-        with_fault!(ListensLate: self.waiting.iter_mut().for_each(Waiting::listen), {});
         let is_crowded = match received {
             // A FIFO queue says nothing of it.
             Ok(messages) if messages.is_empty() => self.queue.is_fifo() && self.queue.is_at_limit(),

@@ -89,12 +89,6 @@ impl Drop for EventListener {
     fn drop(&mut self) {
         // Passes a notification on, if there was one.
         yield_point!();
-        #[cfg(shuttle)]
-        if super::fault::is(super::fault::Fault::WakeKept)
-            && let Some(listener) = self.0.take()
-        {
-            event_listener::Listener::discard(listener);
-        }
     }
 }
 

@@ -213,7 +213,7 @@ impl Hand {
     /// The same, as a part of something else. A thread that pins twice is explored less in its second operation: loom counts the
     /// end of a pin as one that depends on the ends of others.
     pub fn join_in(&self, group: HeldGroup, written: Written, pin: &Pin<'_>) -> Result<u64, Closed> {
-        let sequence = group.push(&written.reserved(), 0, pin)?;
+        let sequence = group.push(&written.reserved(), 0, || group.last_taken(), pin)?;
         self.follow(group.arrive(pin), pin);
         Ok(sequence)
     }

@@ -9,7 +9,7 @@ use std::{
     io::Write,
     path::PathBuf,
     sync::{
-        Mutex, OnceLock,
+        OnceLock,
         atomic::{AtomicBool, Ordering as Real},
     },
 };
@@ -69,24 +69,9 @@ fn change_at(site: usize) -> Option<Change> {
     orders.changes.iter().find(|(at, _)| *at == site).map(|(_, change)| *change)
 }
 
-/// The ordering of a load or store.
+/// The ordering of an access.
 pub fn ordering(site: usize, written: Ordering) -> Ordering {
     match change_at(site) {
-        Some(Change::To(weaker)) => weaker,
-        _ => written,
-    }
-}
-
-/// The ordering of a read-modify-write.
-///
-/// loom takes SeqCst for AcqRel; [`super::after_rmw`] is what makes it more, so it goes when the last SeqCst read-modify-write
-/// before it is weakened.
-pub fn rmw(site: usize, written: Ordering) -> Ordering {
-    let change = change_at(site);
-    if written == Ordering::SeqCst && !orders().changes.is_empty() {
-        last_rmw(Some(if change.is_some() { LastRmw::Weakened } else { LastRmw::AsWritten }));
-    }
-    match change {
         Some(Change::To(weaker)) => weaker,
         _ => written,
     }
@@ -101,15 +86,6 @@ pub fn fence(site: usize, written: Ordering) {
     }
 }
 
-/// [`super::after_rmw`].
-pub fn after_rmw(site: usize) {
-    let is_gone = change_at(site).is_some();
-    let last = if orders().changes.is_empty() { None } else { last_rmw(None) };
-    if !is_gone && last != Some(LastRmw::Weakened) {
-        super::after_rmw();
-    }
-}
-
 /// [`super::fence_behind_rmw`].
 pub fn fence_behind_rmw(site: usize) {
     if change_at(site).is_none() {
@@ -120,29 +96,4 @@ pub fn fence_behind_rmw(site: usize) {
 /// Whether the two halves of a hand-over change places.
 pub fn is_swapped(site: usize) -> bool {
     change_at(site).is_some()
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum LastRmw {
-    AsWritten,
-    Weakened,
-}
-
-/// Takes note of a SeqCst read-modify-write, or of a fence behind it: what there was before, by thread of the model.
-fn last_rmw(next: Option<LastRmw>) -> Option<LastRmw> {
-    // More than a model has threads: what finished executions have left behind is forgotten by and by.
-    const MOST: usize = 16;
-    static LAST: Mutex<Vec<(loom::thread::ThreadId, LastRmw)>> = Mutex::new(Vec::new());
-
-    let me = loom::thread::current().id();
-    let mut all = LAST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let at = all.iter().position(|(thread, _)| *thread == me);
-    let before = at.map(|at| all.remove(at).1);
-    if let Some(next) = next {
-        if all.len() == MOST {
-            all.remove(0);
-        }
-        all.push((me, next));
-    }
-    before
 }

@@ -47,13 +47,15 @@ use crate::{
         segment::Segment,
         state::{Transition, Word},
     },
-    sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell, with_fault},
+    sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell},
 };
 
 /// In the inbox: all that was sent has been taken, up to the message of the number that stands above the mark.
 pub const TAKEN: usize = 1;
 /// In the inbox: nothing is accepted any more.
 pub const CLOSED: usize = 2;
+/// In the inbox: nothing has been sent yet. Which number comes first is found out by whoever sends first.
+pub const FRESH: usize = TAKEN | CLOSED;
 // A name in place, and what a sender changes.
 const _: () =
     assert!(std::mem::offset_of!(Group, sorted) + std::mem::offset_of!(Sorted, window) <= 64 || cfg!(loom));
@@ -74,7 +76,8 @@ pub struct Group {
     pub word: AtomicU64,
     /// The newest message sent that has not been taken, or a mark.
     pub inbox: AtomicPtr<Link>,
-    /// The sequence number of the newest message taken from the inbox. Written before the mark that says so.
+    /// The sequence number of the newest message taken from the inbox; before the first one, about where numbers begin. Written
+    /// before the mark that says so.
     pub taken: AtomicU64,
     name: CompactString,
     sorted: UnsafeCell<Sorted>,
@@ -114,12 +117,18 @@ pub struct Closed;
 /// The marks of what an inbox held.
 #[inline]
 pub fn mark_of(link: *mut Link) -> usize {
-    link.addr() & (TAKEN | CLOSED)
+    link.addr() & FRESH
 }
 
 /// What an inbox holds that nothing is accepted in any more.
 pub const fn closed() -> *mut Link {
     std::ptr::without_provenance_mut(CLOSED)
+}
+
+/// What an inbox holds that nothing has been pushed to yet.
+#[inline]
+pub const fn fresh() -> *mut Link {
+    std::ptr::without_provenance_mut(FRESH)
 }
 
 /// What an inbox holds whose newest message, of this number, has been taken. By its number and not by its address: a message in
@@ -135,7 +144,7 @@ impl Group {
     pub fn new(name: &str, sequence: u64) -> Self {
         Self {
             word: AtomicU64::new(GroupWord::default().to_bits()),
-            inbox: AtomicPtr::new(taken_up_to(sequence)),
+            inbox: AtomicPtr::new(fresh()),
             taken: AtomicU64::new(sequence),
             name: name.into(),
             sorted: UnsafeCell::new(Sorted {
@@ -198,7 +207,16 @@ impl Group {
 
     /// Puts a message that was sent, or that comes from elsewhere and has been received `receives` times there, in the inbox;
     /// returns its sequence number. The caller then owes [`Group::arrive`].
-    pub fn push(&self, reserved: &Reserved<'_>, receives: u32, _pin: &Pin<'_>) -> Result<u64, Closed> {
+    ///
+    /// The first message's number is the one after `last`, which no earlier group of the name has exceeded: it is asked for once
+    /// the group has been found, when they are all gone.
+    pub fn push(
+        &self,
+        reserved: &Reserved<'_>,
+        receives: u32,
+        last: impl Fn() -> u64,
+        _pin: &Pin<'_>,
+    ) -> Result<u64, Closed> {
         let slot = &reserved.segment.slots[reserved.slot];
         let Some(link) = reserved.segment.link(reserved.slot as u32) else {
             debug_assert!(false, "a segment without links in a FIFO queue");
@@ -222,6 +240,7 @@ impl Group {
                 // Relaxed: written before the mark that we have acquired. Should it be of a later taking, the CAS fails: each
                 // taking leaves another mark.
                 TAKEN => (std::ptr::null_mut(), self.taken.load(Ordering::Relaxed)),
+                FRESH => (std::ptr::null_mut(), last()),
                 _ => {
                     slot.store(Word::DEAD);
                     return Err(Closed);
@@ -300,12 +319,12 @@ impl Group {
         }
         // Relaxed: only a mark is looked at. Only its holder takes and closes, and that is us.
         let top = self.inbox.load(Ordering::Relaxed);
-        // Release: who finds it closed comes after all that was done to it. (`taken` alone would come with its mark's Release,
-        // which goes on through this RMW.) Relaxed: a failure means that a message has come.
-        if mark_of(top) == TAKEN
+        // Relaxed, both: who finds it closed reads nothing of the group but `taken`, which comes with its mark's Release, and that
+        // goes on through this read-modify-write. A failure means that a message has come.
+        if matches!(mark_of(top), TAKEN | FRESH)
             && self
                 .inbox
-                .compare_exchange(top, closed(), Ordering::Release, Ordering::Relaxed)
+                .compare_exchange(top, closed(), Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
         {
             return Ok(());
@@ -320,7 +339,7 @@ impl Group {
         self.change(|word| {
             // Relaxed: the word was read before, with Acquire, and brings the push of each arrival in it; see the module.
             let arrived = || mark_of(self.inbox.load(Ordering::Relaxed)) == 0;
-            let more = sorted || with_fault!(InboxIgnored: false, arrived());
+            let more = sorted || arrived();
             if keep {
                 (word.keep(done, more), Duty::Baton)
             } else {

@@ -89,8 +89,8 @@ impl Groups {
         } else if !self.budget.take(bytes(name)) {
             return Err(Full);
         }
-        // Relaxed: raised before a closed group leaves the map, whose own order makes that seen by whoever does not find it.
-        let made = Arc::new(Group::new(name, self.closed.load(Ordering::Relaxed)));
+        // About where its numbers begin. Another group of the name may come and go before this one is in the map.
+        let made = Arc::new(Group::new(name, self.last_closed()));
         match map.try_insert(ByName(Arc::clone(&made)), made) {
             Ok(group) => Ok(shared(group, pin)),
             Err(papaya::OccupiedError { current, .. }) => {
@@ -98,6 +98,12 @@ impl Groups {
                 Ok(shared(current, pin))
             }
         }
+    }
+
+    /// The number that no group that is closed has exceeded, for [`Group::push`] to a group that was found here.
+    pub fn last_closed(&self) -> u64 {
+        // Relaxed: raised before a closed group leaves the map, whose own order makes that seen by whoever finds the next one.
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Looks groups up beside each other, before they are entered one by one: what is waited for is memory, and so it is waited for
@@ -115,7 +121,7 @@ impl Groups {
 
     /// Takes a group that is closed out.
     pub fn leave(&self, group: &Group, pin: &Pin<'_>) {
-        // Relaxed: see `enter`.
+        // Relaxed: see `last_closed`.
         self.closed.fetch_max(group.last_taken(), Ordering::Relaxed);
         let map = self.map.pin();
         let is_it = |found: &Arc<Group>| std::ptr::eq(Arc::as_ptr(found), group);

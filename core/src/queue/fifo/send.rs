@@ -233,7 +233,7 @@ impl Queue {
         let mut group = group;
         // Progress: each turn more means that the group was closed, by somebody who takes it out, or we do.
         loop {
-            if let Ok(sequence) = group.push(&reserved, receives, pin) {
+            if let Ok(sequence) = group.push(&reserved, receives, || fifo.groups.last_closed(), pin) {
                 return (group, sequence);
             }
             fifo.groups.leave(group, pin);
