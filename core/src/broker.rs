@@ -1,6 +1,6 @@
 //! A broker: names to queues, and what all its queues share: epochs, clock, memory budget, keys.
 
-use std::{collections::HashMap, sync::Weak};
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     budget::{Budget, MemoryUse},
@@ -9,13 +9,12 @@ use crate::{
     error::{BuildError, ConfigError, CreateQueueError, NoSuchQueue, WorkerError},
     ledger::{
         graveyard::Graveyard,
-        partition::Partition,
         reclaim::{Collector, Pin},
     },
     move_task::Moves,
-    queue::Queue,
+    queue::{self, Queue},
     receipt::{QueueId, Seal},
-    sync::{self, Arc, AtomicU32, Mutex, Ordering},
+    sync::{self, Arc, AtomicU32, Mutex, Ordering, Weak},
     worker::Worker,
 };
 
@@ -48,6 +47,8 @@ pub struct Broker {
 pub(crate) struct Names {
     /// Control plane: taken to create, find and delete queues only.
     queues: Mutex<HashMap<Box<str>, Queue>>,
+    /// Names of dead-letter queues, some of them past: only for these a new queue's name is looked for in all configurations.
+    targets: Mutex<HashSet<Box<str>>>,
     next: AtomicU32,
     pub(crate) moves: Moves,
 }
@@ -59,6 +60,9 @@ impl Names {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
+
+/// Times that one who has run short of memory frees a thousand segments of what purged queues have left.
+const GRAVES_WHEN_SHORT: u32 = 8;
 
 /// What queues and workers keep of their broker.
 #[derive(Debug)]
@@ -76,8 +80,8 @@ pub(crate) struct Shared {
     number: u32,
     next_home: AtomicU32,
     workers: Mutex<WorkerNumbers>,
-    /// Every partition there is, to find spare segments when memory runs short.
-    all: Mutex<Vec<Weak<Partition>>>,
+    /// Every queue there is, to find spare segments when memory runs short.
+    all: Mutex<Vec<Weak<queue::Inner>>>,
     /// What purged and deleted queues have left to be freed.
     /// Apart, because closures that wait in the collector hold it.
     pub(crate) graveyard: Arc<Graveyard>,
@@ -127,32 +131,37 @@ impl Shared {
             .push(number);
     }
 
-    /// Lists a new partition: once for each, by the first send to it.
-    pub(crate) fn list(&self, partition: &Arc<Partition>) {
+    /// Lists a new queue.
+    pub(crate) fn list(&self, queue: Weak<queue::Inner>) {
         let mut all = self.all.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // Only when it is full, and then it is made twice as large as what is left: O(1) for each, taken together.
         if all.len() == all.capacity() {
-            all.retain(|partition| partition.strong_count() > 0);
+            all.retain(|queue| queue.strong_count() > 0);
             let room = 2 * all.len().max(8);
             all.shrink_to(room);
             let more = room - all.len();
             all.reserve_exact(more);
         }
-        all.push(Arc::downgrade(partition));
+        all.push(queue);
     }
 
-    /// Memory has run short: spare segments of all partitions go back to the system, once the epoch has passed.
+    /// Memory has run short: spare segments of all queues go back to the system, once the epoch has passed.
     #[cold]
     pub(crate) fn trim(&self, pin: &Pin<'_>) {
         // If the list is taken, somebody else is at it. Let go before the work, so that nobody waits for that.
         let all: Vec<_> = match self.all.try_lock() {
-            Ok(all) => all.iter().filter_map(Weak::upgrade).collect(),
+            Ok(all) => all.iter().filter_map(Queue::upgrade).collect(),
             Err(_) => Vec::new(),
         };
-        all.iter().for_each(|partition| partition.trim(pin));
+        // Through the queues and the eras they are in: what has left an era is the graveyard's, and nobody else's.
+        all.iter().for_each(|queue| queue.trim(pin));
         pin.flush();
-        // Bounded by what there is.
-        while self.graveyard.work(1024) {}
+        // Enough for whoever has run short, and those after him.
+        for _ in 0..GRAVES_WHEN_SHORT {
+            if !self.graveyard.work(1024) {
+                return;
+            }
+        }
     }
 
     /// Whether only workers are left of this broker.
@@ -209,8 +218,24 @@ impl Broker {
         // Relaxed: a counter.
         let number = self.names.next.fetch_add(1, Ordering::Relaxed);
         let id = QueueId(u64::from(self.shared.number) << 32 | u64::from(number));
+        self.note_target(&queues, &config);
         let queue = Queue::new(id, name, config, target.as_ref(), &self.shared);
+        self.shared.list(queue.downgrade());
         queues.insert(name.into(), queue.clone());
+        if self.targets().contains(name) {
+            // It takes the place of a dead-letter queue that was deleted.
+            for (source, of) in &*queues {
+                let config = of.config();
+                if config
+                    .redrive
+                    .as_ref()
+                    .is_some_and(|redrive| redrive.target == name)
+                    && let Ok(target) = dead_letter_target(&queues, source, &config)
+                {
+                    of.set_target(target);
+                }
+            }
+        }
         Ok(queue)
     }
 
@@ -233,6 +258,7 @@ impl Broker {
             return Err(ConfigError::TypeFixed);
         }
         let target = dead_letter_target(&queues, queue.name(), &config)?;
+        self.note_target(&queues, &config);
         queue.apply(config, target);
         Ok(())
     }
@@ -339,6 +365,24 @@ impl Broker {
 
     fn queues(&self) -> sync::MutexGuard<'_, HashMap<Box<str>, Queue>> {
         self.names.queues()
+    }
+
+    fn targets(&self) -> sync::MutexGuard<'_, HashSet<Box<str>>> {
+        self.names
+            .targets
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Remembers the name of a dead-letter queue; forgets those that nobody names any more, when they are many.
+    fn note_target(&self, queues: &HashMap<Box<str>, Queue>, config: &QueueConfig) {
+        let Some(redrive) = &config.redrive else { return };
+        let mut targets = self.targets();
+        if targets.len() > 2 * queues.len() {
+            let named = queues.values().filter_map(|queue| queue.config().redrive);
+            *targets = named.map(|redrive| redrive.target.into()).collect();
+        }
+        targets.insert(redrive.target.as_str().into());
     }
 }
 
@@ -461,6 +505,7 @@ impl Builder {
             }),
             names: Arc::new(Names {
                 queues: Mutex::new(HashMap::new()),
+                targets: Mutex::new(HashSet::new()),
                 next: AtomicU32::new(0),
                 moves: Moves::default(),
             }),

@@ -39,9 +39,17 @@ pub const ARENA_BODY_MAX: usize = if cfg!(loom) {
     16 * 1024
 };
 /// Smallest arena in bytes of a segment that follows another one.
-pub const ARENA_MIN: usize = if TINY { ARENA_BODY_MAX } else { 1024 };
+pub const ARENA_MIN: usize = if cfg!(loom) {
+    ARENA_BODY_MAX
+} else if cfg!(shuttle) {
+    16
+} else {
+    1024
+};
 /// Largest arena in bytes, however large the bodies: what one of the smallest bodies in it can keep from being reused.
 pub const ARENA_MAX: usize = if TINY { SLOTS * ARENA_BODY_MAX } else { 252 * 1024 };
+/// How many times as large as the one before it an arena can be, if it is larger than two of the largest bodies.
+pub const ARENA_STEP: usize = 8;
 /// Granularity of a segment's allocation in bytes, header and arena together.
 pub const SEGMENT_ROUND: usize = if TINY { 64 } else { 4096 };
 /// Arena of a partition's first segment in bytes, before anything is known of its traffic.
@@ -159,8 +167,8 @@ pub const SLOT_BITS: u32 = 8;
 const _: () = assert!(BITS < 64);
 // Every slot has a number in a handle.
 const _: () = assert!(SLOTS <= 1 << SLOT_BITS);
-// Any body meant for the arena fits into an arena that is still empty, so a sealed segment always makes progress possible.
-const _: () = assert!(ARENA_BODY_MAX <= ARENA_MAX && ARENA_MIN <= ARENA_MAX);
+// Any body meant for the arena fits into the arena that its own sender has made.
+const _: () = assert!(ARENA_BODY_MAX <= ARENA_MAX && ARENA_MIN <= ARENA_BODY_MAX);
 // Reservation counts bytes in 32 bits: a full arena plus what every thread may add on top stays far below that.
 const _: () = assert!(SLOTS * ARENA_BODY_MAX < 1 << 24);
 // A batch fits into an empty segment (except where segments are tiny).

@@ -41,7 +41,6 @@ use crate::{
 /// assert_eq!(done, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "a worker that is dropped is no longer registered"]
 #[derive(Debug)]
 pub struct Worker {
     core: Rc<WorkerCore>,

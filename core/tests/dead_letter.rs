@@ -16,7 +16,7 @@ use common::{
 };
 use epoq::{
     Attribute, Broker, ChangeVisibilityError, DeleteError, Deletion, ManualClock, Millis, Outgoing, Queue,
-    QueueConfig, Redrive, VisibilityChange,
+    QueueConfig, Redrive, RedriveAllow, VisibilityChange,
 };
 
 fn redriving(target: &str, max_receives: u32) -> QueueConfig {
@@ -473,14 +473,24 @@ fn a_deleted_dead_letter_queue_loses_nothing() {
     for count in 2..10 {
         assert_eq!(one(&pair.source, Duration::ZERO).receive_count(), count);
     }
-    // One made anew under the name is another queue until it is configured.
+    // The policy names a queue by its name: one made anew under it takes its place.
     let anew = queue(&pair.broker, "dead");
-    assert_eq!(one(&pair.source, Duration::ZERO).receive_count(), 10);
-    pair.broker
-        .configure(&pair.source, redriving("dead", 1))
-        .expect("valid");
     assert_eq!(pair.source.receive(1, LONG), Ok(vec![]));
-    assert_eq!(one(&anew, LONG).receive_count(), 11);
+    assert_eq!(one(&anew, LONG).receive_count(), 10);
+}
+
+#[test]
+fn one_made_anew_that_refuses_the_source_gets_nothing() {
+    let pair = pair(1);
+    pair.source.send(b"m").expect("room");
+    assert_eq!(pair.broker.delete_queue("dead"), Ok(()));
+    let refusing = QueueConfig {
+        redrive_allow: RedriveAllow::Nobody,
+        ..QueueConfig::default()
+    };
+    let anew = queue_with(&pair.broker, "dead", refusing);
+    wear_out(&pair.source, 3);
+    assert_eq!(anew.receive(1, LONG), Ok(vec![]));
 }
 
 #[test]

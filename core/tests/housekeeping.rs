@@ -46,6 +46,20 @@ fn leave_survivors(
     }
 }
 
+/// Of large bodies few fit into a segment: a full one is not a nearly empty one.
+#[test]
+fn a_backlog_of_large_bodies_stays_where_it_is() {
+    let (time, broker) = manual(1);
+    let queue = queue(&broker, "large");
+    for number in 0..200 {
+        queue.send(&numbered(number, 16_000)).expect("room");
+    }
+    pass(&time, &queue, &broker, 200);
+    assert_eq!(queue.metrics().evacuated, 0);
+    let numbers: Vec<_> = (0..200).map(|_| number_of(one(&queue, LONG).body())).collect();
+    assert_eq!(numbers, (0..200).collect::<Vec<_>>());
+}
+
 /// Time passes, and somebody drives.
 fn pass(time: &ManualClock, queue: &Queue, broker: &Broker, seconds: u64) {
     for _ in 0..seconds {

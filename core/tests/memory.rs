@@ -22,7 +22,9 @@ use std::{
     time::Duration,
 };
 
-use common::{LONG, Random, drain, empty, manual, manual_with, ms, number_of, numbered, queue, secs};
+use common::{
+    LONG, Random, drain, empty, manual, manual_with, ms, number_of, numbered, queue, queue_with, secs,
+};
 use epoq::{Broker, Deletion, Queue, QueueConfig, SendError};
 
 // The allocator.
@@ -239,16 +241,48 @@ fn large_bodies_among_small_ones_waste_little() {
             used < bytes + bytes / 4 + 600_000,
             "{used} for {bytes}, {large} every {every}"
         );
-        let mut number = 0;
-        for length in lengths {
+        for (number, length) in (0..).zip(lengths) {
             let message = &queue.receive(1, LONG).expect("valid")[0];
             assert_eq!(
                 (number_of(message.body()), message.body().len()),
                 (number, length)
             );
             assert_eq!(queue.delete(&message.receipt_handle()), Ok(Deletion::Deleted));
-            number += 1;
         }
+    }
+}
+
+#[test]
+fn a_queue_that_had_one_message_stays_small() {
+    for (length, most) in [(100, 18_000), (1000, 18_000), (4000, 60_000), (16_000, 60_000)] {
+        let (_, broker) = manual(1);
+        let queue = queue(&broker, "idle");
+        queue.send(&numbered(0, length)).expect("room");
+        empty(&queue);
+        let used = queue.memory().used;
+        assert!(used < most, "{used} after one of {length}");
+    }
+}
+
+/// Where a segment for a body is too much, the body alone is not.
+#[test]
+fn a_small_budget_takes_what_fits() {
+    let (_, broker) = manual(1);
+    let config = QueueConfig {
+        memory_limit: Some(40 * 1024),
+        ..QueueConfig::default()
+    };
+    let queue = queue_with(&broker, "small", config);
+    for number in 0..100 {
+        queue.send(&numbered(number, 16_000)).expect("room");
+        // One more does not fit, and takes nothing from those that do.
+        let refused = queue.send(&numbered(number, 16_000));
+        assert!(
+            matches!(refused, Err(SendError::OverBudget { .. })),
+            "{refused:?}"
+        );
+        queue.send(&numbered(number, 64)).expect("room");
+        empty(&queue);
     }
 }
 

@@ -11,8 +11,8 @@ mod common;
 use std::{thread, time::Duration};
 
 use common::{
-    LONG, assert_balanced, drain, manual, ms, number_of, numbered, one, queue, queue_with, release, secs,
-    states,
+    LONG, assert_balanced, drain, empty, manual, manual_with, ms, number_of, numbered, one, queue,
+    queue_with, release, secs, states,
 };
 use epoq::{
     Broker, ChangeVisibilityError, Deletion, Millis, NoSuchQueue, Outgoing, Queue, QueueConfig, ReceiveError,
@@ -199,6 +199,39 @@ fn deliveries_outlive_a_purge_for_their_turn() {
         }
     });
     assert_eq!(states(&queue), (1, 0, 0));
+}
+
+/// What a purge has left is nobody's but the graveyard's, also while memory is short.
+#[test]
+fn memory_that_runs_short_after_a_purge_is_not_looked_for_in_what_it_left() {
+    let (time, broker) = manual_with(Broker::builder().partitions(1).memory_limit(4 << 20));
+    let queue = queue(&broker, "q");
+    for round in 0..20 {
+        // Messages that have come back behind the head, so that much is named in the list of those.
+        for number in 0..2_000 {
+            queue.send(&numbered(number, 200)).expect("room");
+        }
+        while !queue.receive(10, ms(1)).expect("valid").is_empty() {}
+        time.advance(ms(5));
+        queue.advance(Millis::MAX);
+        let worker = broker.worker_at(0).expect("a worker");
+        worker.turn(|_| {
+            // This turn keeps the era from being buried now: it is left to those who come by.
+            thread::scope(|scope| {
+                scope.spawn(|| queue.purge().expect("there"));
+            });
+        });
+        for _ in 0..3 {
+            let _ = queue.receive(1 + round % 3, LONG);
+        }
+        // Until there is no more room, and it is looked for everywhere.
+        let mut number = 0;
+        while queue.send(&numbered(number, 20_000)).is_ok() {
+            number += 1;
+        }
+        assert!(number > 100, "{number}");
+        empty(&queue);
+    }
 }
 
 /// Whatever was accepted was deleted once, or purged once, or is still there; nothing is received after a purge that

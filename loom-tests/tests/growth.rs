@@ -66,7 +66,7 @@ fn spare_segments(take: Take) -> &'static str {
     let hand = stage.hand();
     // In the index, and so the partition's to free; in no list.
     let spares = [(); 2].map(|()| {
-        let fresh = hand.partition.fresh(&hand.first(), SENT, &hand.pin());
+        let fresh = hand.partition.fresh(&hand.first(), 0, SENT, &hand.pin());
         Held::of(fresh.expect("room").as_ptr())
     });
     let put = |pool: &Pool, spare: Held| {

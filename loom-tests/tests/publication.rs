@@ -62,7 +62,9 @@ fn tail_swung(is_linked: bool, append: Append) {
     let other = thread::spawn({
         let hand = stage.hand();
         move || {
-            hand.partition.grow(&segment, SENT, &hand.begin()).expect("room");
+            hand.partition
+                .grow(&segment, 0, SENT, &hand.begin())
+                .expect("room");
         }
     });
     append(&stage.hand());
@@ -76,7 +78,9 @@ fn head_moved(look: fn(&Hand) -> Held) {
     let grower = thread::spawn({
         let hand = stage.hand();
         move || {
-            hand.partition.grow(&segment, SENT, &hand.begin()).expect("room");
+            hand.partition
+                .grow(&segment, 0, SENT, &hand.begin())
+                .expect("room");
         }
     });
     let passer = thread::spawn({
@@ -106,7 +110,7 @@ fn entered(find: fn(&Hand, u32) -> Option<Held>) -> &'static str {
     let other = thread::spawn({
         let hand = stage.hand();
         move || {
-            let fresh = hand.partition.fresh(&first, SENT, &hand.begin());
+            let fresh = hand.partition.fresh(&first, 0, SENT, &hand.begin());
             fresh.expect("room");
         }
     });
@@ -238,7 +242,9 @@ fn tail_swung_and_a_baton_laid_down() {
         let other = thread::spawn({
             let hand = fifo.hand();
             move || {
-                hand.partition.grow(&segment, SENT, &hand.begin()).expect("room");
+                hand.partition
+                    .grow(&segment, 0, SENT, &hand.begin())
+                    .expect("room");
             }
         });
         let hand = fifo.hand();
@@ -256,7 +262,7 @@ fn two_grow_and_one_sends_on() {
         tail_swung(false, |hand| {
             let pin = hand.begin();
             let segment = hand.first();
-            hand.partition.grow(&segment, SENT, &pin).expect("room");
+            hand.partition.grow(&segment, 0, SENT, &pin).expect("room");
             // Acquire: as a send does.
             let tail = Held::of(hand.partition.tail.load(Ordering::Acquire));
             look_into(&tail);

@@ -136,7 +136,7 @@ fn take_and_put_back(put_back: PutBack) -> &'static str {
     let pool = Arc::new(Pool::new());
     let hand = stage.hand();
     let spares = [(); 2].map(|()| {
-        let fresh = hand.partition.fresh(&hand.first(), SENT, &hand.pin());
+        let fresh = hand.partition.fresh(&hand.first(), 0, SENT, &hand.pin());
         Held::of(fresh.expect("room").as_ptr())
     });
     spares.iter().for_each(|&spare| put(&pool, spare));

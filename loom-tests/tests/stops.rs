@@ -492,7 +492,7 @@ fn a_sender_waits_for_the_one_before_it() {
 fn send_where_the_tail_is(hand: &Hand, body: u8) {
     let pin = hand.begin();
     let sealed = hand.first();
-    let mine = hand.partition.fresh(&sealed, NOW, &pin).expect("room");
+    let mine = hand.partition.fresh(&sealed, 0, NOW, &pin).expect("room");
     let next = &sealed.header.next;
     let installed = next.compare_exchange(
         std::ptr::null_mut(),

@@ -230,7 +230,7 @@ fn install_by_store(hand: &Hand, body: u8) {
     let pin = hand.begin();
     let sealed = Held::of(hand.partition.tail.load(Ordering::Acquire));
     if sealed.is_sealed() && sealed.header.next.load(Ordering::Acquire).is_null() {
-        let fresh = hand.partition.fresh(&sealed, stage::SENT, &pin).expect("room");
+        let fresh = hand.partition.fresh(&sealed, 0, stage::SENT, &pin).expect("room");
         sealed.header.next.store(fresh.as_ptr(), Ordering::Release);
         hand.partition.help_tail(&sealed, fresh.as_ptr());
     }
@@ -242,7 +242,7 @@ fn install_and_forget(hand: &Hand, body: u8) {
     let pin = hand.begin();
     let sealed = Held::of(hand.partition.tail.load(Ordering::Acquire));
     if sealed.is_sealed() && sealed.header.next.load(Ordering::Acquire).is_null() {
-        let fresh = hand.partition.fresh(&sealed, stage::SENT, &pin).expect("room");
+        let fresh = hand.partition.fresh(&sealed, 0, stage::SENT, &pin).expect("room");
         let _ = sealed.header.next.compare_exchange(
             std::ptr::null_mut(),
             fresh.as_ptr(),

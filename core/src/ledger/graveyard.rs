@@ -53,9 +53,12 @@ impl Graveyard {
         };
         let Some(partition) = waiting.pop() else {
             drop(waiting);
-            if segments >= MUCH
-                && let Some(besides) = lock(&self.besides).pop()
-            {
+            if segments < MUCH {
+                return false;
+            }
+            // Taken out first: it takes long to drop, and closures that wait for the epoch come here too.
+            let besides = lock(&self.besides).pop();
+            if besides.is_some() {
                 drop(besides);
                 // Relaxed, both: see `put`.
                 self.count.fetch_sub(1, Ordering::Relaxed);

@@ -17,7 +17,9 @@ use crossbeam_utils::CachePadded;
 use crate::{
     budget::Budget,
     clock::Millis,
-    config::{ARENA_BODY_MAX, ARENA_FIRST, ARENA_MAX, ARENA_MIN, BITS, SLOTS, TURNED_VISITS, WORDS},
+    config::{
+        ARENA_BODY_MAX, ARENA_FIRST, ARENA_MAX, ARENA_MIN, ARENA_STEP, BITS, SLOTS, TURNED_VISITS, WORDS,
+    },
     extras::ExtrasDraft,
     ledger::{
         index::Index,
@@ -146,6 +148,11 @@ impl Serials {
     }
 }
 
+/// The longest of some bodies, in bytes.
+fn longest(lengths: &[u32]) -> usize {
+    lengths.iter().copied().max().unwrap_or(0) as usize
+}
+
 /// A segment in the hands of an epoch closure.
 struct Retired(NonNull<Segment>);
 // SAFETY: it stands for a segment nobody else can reach once the closure runs.
@@ -173,13 +180,34 @@ impl Draft<'_> {
             extras.encoded_len()
         };
         let length = body.len() + behind;
+        let draft = if behind == 0 {
+            Draft::Inline(body)
+        } else {
+            Draft::Extended(body, extras)
+        };
         if length <= ARENA_BODY_MAX {
-            return Some(if behind == 0 {
-                Draft::Inline(body)
-            } else {
-                Draft::Extended(body, extras)
-            });
+            return Some(draft);
         }
+        draft.copied(budget)
+    }
+
+    /// In an allocation of its own, if it is not small and there is room for that; otherwise as it is.
+    #[must_use]
+    pub fn apart(self, budget: &Budget) -> Self {
+        if self.arena_bytes() as usize <= ARENA_MIN {
+            return self;
+        }
+        self.copied(budget).unwrap_or(self)
+    }
+
+    /// A copy in an allocation of its own, of a draft that has none. `None` if there is no room.
+    fn copied<'b>(&self, budget: &Budget) -> Option<Draft<'b>> {
+        let (body, extras) = match self {
+            Self::Inline(body) => (*body, None),
+            Self::Extended(body, extras) => (*body, Some(extras)),
+            Self::Own(_) | Self::OwnExtended(..) => return None,
+        };
+        let length = self.arena_bytes() as usize;
         if !budget.take(length) {
             return None;
         }
@@ -189,9 +217,9 @@ impl Draft<'_> {
             return None;
         }
         copy.extend_from_slice(body);
-        if behind == 0 {
+        let Some(extras) = extras else {
             return Some(Draft::Own(copy.into_boxed_slice()));
-        }
+        };
         copy.resize(length, 0);
         if let Some(rest) = copy.get_mut(body.len()..) {
             extras.encode(rest);
@@ -303,7 +331,7 @@ impl Partition {
                     }
                     done += count;
                 }
-                Reservation::Sealed => self.grow(segment, sent, pin)?,
+                Reservation::Sealed => self.grow(segment, longest(lengths), sent, pin)?,
             }
         }
         self.note_sent(sent);
@@ -337,7 +365,7 @@ impl Partition {
                     return Ok((segment, first));
                 }
                 Reservation::Taken { unused, .. } => self.after(segment.bury(unused), segment, pin),
-                Reservation::Sealed => self.grow(segment, sent, pin)?,
+                Reservation::Sealed => self.grow(segment, body.len(), sent, pin)?,
             }
         }
     }
@@ -411,7 +439,7 @@ impl Partition {
                 }
                 Reservation::Taken { unused, .. } => self.after(segment.bury(unused), segment, pin),
                 Reservation::Sealed => {
-                    if let Err(Full) = self.grow(segment, now, pin) {
+                    if let Err(Full) = self.grow(segment, length as usize, now, pin) {
                         return Err(draft);
                     }
                 }
@@ -446,7 +474,7 @@ impl Partition {
                     return Ok(Reserved { segment, slot });
                 }
                 Reservation::Taken { unused, .. } => self.after(segment.bury(unused), segment, pin),
-                Reservation::Sealed => self.grow(segment, sent, pin)?,
+                Reservation::Sealed => self.grow(segment, length as usize, sent, pin)?,
             }
         }
     }
@@ -549,15 +577,17 @@ impl Partition {
         }
     }
 
-    /// Goes on from a sealed segment: installs the next one, unless somebody has, and moves the tail.
+    /// Goes on from a sealed segment: installs the next one, unless somebody has, and moves the tail. The one it makes has an
+    /// arena of `least` bytes or more; one that somebody else makes has room for whatever was asked for in the sealed one, if
+    /// memory is not short.
     #[cold]
     #[inline(never)]
-    pub fn grow(&self, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<(), Full> {
+    pub fn grow(&self, sealed: &Segment, least: usize, now: Millis, pin: &Pin<'_>) -> Result<(), Full> {
         // Acquire: see the next segment as opened; pairs with the CAS below.
         let mut next = sealed.header.next.load(Ordering::Acquire);
         let mut unused = None;
         if next.is_null() {
-            let fresh = self.fresh(sealed, now, pin)?;
+            let fresh = self.fresh(sealed, least, now, pin)?;
             // Release: publishes the segment as opened. Acquire on failure: sees the winner's.
             match sealed.header.next.compare_exchange(
                 std::ptr::null_mut(),
@@ -609,10 +639,20 @@ impl Partition {
             .compare_exchange(sealed, next, Ordering::Release, Ordering::Relaxed);
     }
 
-    /// A segment to follow `sealed`, entered in the index.
-    pub fn fresh(&self, sealed: &Segment, now: Millis, pin: &Pin<'_>) -> Result<NonNull<Segment>, Full> {
-        // What a full segment of bodies like the last ones would take.
-        let arena = (sealed.bytes_per_message() * SLOTS).clamp(ARENA_MIN, ARENA_MAX);
+    /// A segment to follow `sealed`, entered in the index, with an arena of `least` bytes or more.
+    pub fn fresh(
+        &self,
+        sealed: &Segment,
+        least: usize,
+        now: Millis,
+        pin: &Pin<'_>,
+    ) -> Result<NonNull<Segment>, Full> {
+        // What a full segment of bodies like the last ones would take; but one large body makes no large segment yet.
+        let step = (ARENA_STEP * sealed.arena_bytes()).max(2 * ARENA_BODY_MAX);
+        let least = least.max(ARENA_MIN);
+        let arena = (sealed.bytes_per_message() * SLOTS)
+            .min(step)
+            .clamp(least, ARENA_MAX);
         let footprint = self.footprint(arena);
         let segment = match self.pooled(footprint, pin) {
             Some(segment) => segment,
@@ -621,9 +661,9 @@ impl Partition {
                 pin.flush();
                 self.pooled(footprint, pin)
                     .or_else(|| {
-                        [arena / 8, ARENA_MIN]
+                        [arena / 8, least]
                             .into_iter()
-                            .filter(|&less| (ARENA_MIN..arena).contains(&less))
+                            .filter(|&less| (least..arena).contains(&less))
                             .find_map(|less| self.allocate(less).ok())
                     })
                     .ok_or(full)

@@ -395,6 +395,11 @@ impl Segment {
         self.header.layout.size()
     }
 
+    /// Bytes its arena has room for.
+    pub fn arena_bytes(&self) -> usize {
+        self.header.arena_capacity as usize
+    }
+
     /// Slots reserved so far.
     pub fn reserved(&self) -> usize {
         // Relaxed: a sweep that came here by a claimer's due hint, which it acquired, sees at least that claimer's slot:
@@ -414,9 +419,13 @@ impl Segment {
         // Acquire: what buried the slots came before, the link to where a message has moved included. A look at two words; they
         // agree for good only if nobody sends.
         let live = self.tally.live.load(Ordering::Acquire) as usize;
-        // Relaxed: only compared, after the above.
-        self.header.next.load(Ordering::Relaxed).is_null()
-            && (live == 1 || live == SLOTS - self.reserved() + 1)
+        // Who has sealed it has buried what was not used. Relaxed, all: only compared, after the above.
+        let unused = if self.is_sealed() {
+            0
+        } else {
+            SLOTS - self.reserved()
+        };
+        self.header.next.load(Ordering::Relaxed).is_null() && live == unused + 1
     }
 
     /// Whether no sender can reserve here any more.
@@ -786,6 +795,39 @@ mod tests {
             assert_eq!(segment.reserve(&[3, 3, 4, 1, 1]), taken);
             assert!(segment.is_sealed());
             assert_eq!(segment.reserve(&[0]), Reservation::Sealed);
+        });
+    }
+
+    #[test]
+    fn bare_is_what_holds_no_message() {
+        with_segment(Segment::footprint(64 * SLOTS), |segment| {
+            let length = segment.header.arena_capacity / 200;
+            assert!(segment.is_bare());
+            for used in 1..=200 {
+                let _ = segment.reserve(&[length]);
+                assert!(!segment.is_bare(), "{used}");
+            }
+            let Reservation::Taken { count: 0, unused, .. } = segment.reserve(&[2 * length]) else {
+                panic!("two hundred of them fill it");
+            };
+            assert_eq!(segment.bury(unused), Life::Goes);
+            // At some moment as many are alive as there are slots that nobody has used.
+            for live in (1..=200).rev() {
+                assert!(!segment.is_bare(), "{live}");
+                assert_eq!(segment.bury(1), Life::Goes);
+            }
+            assert!(segment.is_bare());
+        });
+        with_segment(Segment::footprint(64 * SLOTS), |segment| {
+            let half = SLOTS / 2 + 1;
+            for _ in 0..half {
+                let _ = segment.reserve(&[64]);
+            }
+            for _ in 0..half {
+                assert!(!segment.is_bare());
+                assert_eq!(segment.bury(1), Life::Goes);
+            }
+            assert!(segment.is_bare());
         });
     }
 

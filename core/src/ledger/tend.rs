@@ -260,8 +260,9 @@ impl Partition {
         pin: &Pin<'_>,
         tended: &mut Tended,
     ) {
-        // Relaxed: an estimate; with holds counted in.
-        if segment.tally.live.load(Ordering::Relaxed) as usize > SLOTS / EVACUATE_SHARE {
+        // Relaxed: an estimate; with holds counted in. Of those that were in it: large bodies fill a segment in which most slots
+        // were never used.
+        if segment.tally.live.load(Ordering::Relaxed) as usize > segment.reserved() / EVACUATE_SHARE {
             return;
         }
         // All or none: one that stays keeps the segment anyway. The head's segment goes with the head.

@@ -664,23 +664,23 @@ impl Queue {
     ) -> Result<&'t Partition, Full> {
         let inner = &self.inner;
         let place = era.partitions.get(number).ok_or(Full)?;
-        let mut made = None;
-        let partition = place.get_or_try(turn.pin(), || {
-            let budget = Arc::clone(&inner.budget);
-            let partition = Partition::new(
+        place.get_or_try(turn.pin(), || {
+            Partition::new(
                 number as u32,
-                budget,
+                Arc::clone(&inner.budget),
                 Arc::clone(&inner.serials),
                 inner.is_fifo,
                 turn.now(),
-            )?;
-            made = Some(Arc::clone(&partition));
-            Ok(partition)
-        })?;
-        if let Some(made) = made {
-            inner.shared.list(&made);
+            )
+        })
+    }
+
+    /// Gives back what it does not need, because memory has run short.
+    #[cold]
+    pub(crate) fn trim(&self, pin: &Pin<'_>) {
+        if let Some(era) = self.era(pin) {
+            era.all(pin).for_each(|partition| partition.trim(pin));
         }
-        Ok(partition)
     }
 }
 

@@ -124,8 +124,6 @@ impl Queue {
         terms: &Terms<'_>,
         first: usize,
     ) -> Option<Claim<'t>> {
-        // In passing, a little of what purged queues have left.
-        self.inner.shared.graveyard.work(GRAVES_IN_PASSING);
         let mut hand = One {
             claim: None,
             aside: None,
@@ -405,6 +403,10 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
 
     #[inline(always)]
     pub(super) fn settle(&mut self) {
+        if self.is_empty() {
+            // In passing, a little of what purged queues have left.
+            self.queue.inner.shared.graveyard.work(GRAVES_IN_PASSING);
+        }
         self.queue
             .settle(self.era, self.turn, self.stripe, self.terms, self.hand);
     }

@@ -282,15 +282,22 @@ impl Queue {
                 Draft::extended(body, extras, &self.inner.budget).ok_or(Full)?
             }
         };
-        let refused = match self.home(era, turn) {
-            Ok(home) => match home.reserve_one(draft, entrance, turn.now(), turn.pin()) {
-                Ok(reserved) => return Ok((home, reserved)),
-                Err(draft) => draft,
-            },
-            Err(Full) => draft,
-        };
-        refused.give_up(&self.inner.budget);
-        self.make_room(era, turn);
+        let mut draft = draft;
+        for again in [false, true] {
+            if again {
+                self.make_room(era, turn);
+                // A segment for a large body may be too much where the body alone is not.
+                draft = draft.apart(&self.inner.budget);
+            }
+            draft = match self.home(era, turn) {
+                Ok(home) => match home.reserve_one(draft, entrance, turn.now(), turn.pin()) {
+                    Ok(reserved) => return Ok((home, reserved)),
+                    Err(draft) => draft,
+                },
+                Err(Full) => draft,
+            };
+        }
+        draft.give_up(&self.inner.budget);
         Err(Full)
     }
 

@@ -271,7 +271,9 @@ impl Hand {
 
     /// Installs the segment after a sealed one.
     pub fn grow(&self, sealed: Held) -> Held {
-        self.partition.grow(&sealed, SENT, &self.begin()).expect("room");
+        self.partition
+            .grow(&sealed, 0, SENT, &self.begin())
+            .expect("room");
         self.next(sealed)
     }
 

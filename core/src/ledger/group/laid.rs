@@ -103,7 +103,7 @@ impl Partition {
                     return Ok(());
                 }
                 Reservation::Taken { unused, .. } => self.after(segment.bury(unused), segment, pin),
-                Reservation::Sealed => self.grow(segment, now, pin)?,
+                Reservation::Sealed => self.grow(segment, 0, now, pin)?,
             }
         }
     }
