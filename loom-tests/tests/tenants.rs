@@ -8,6 +8,7 @@ use epoq::{
     config::TENANT_IDLE_MS,
     ledger::{reclaim::Pin, tenants::Tenants},
     sync::{Arc, Event, Ordering},
+    wait::Waiters,
 };
 use epoq_loom::{Outcomes, model, twin};
 use loom::thread;
@@ -54,8 +55,8 @@ fn two_begin(begin: Begin, max: u64) -> &'static str {
 fn end_and_wait(looks_first: bool) -> &'static str {
     let stage = Stage::new();
     let hand = stage.hand();
-    let event = Arc::new(Event::new());
-    let tenants = tenants(&stage, &event);
+    let waiters = Arc::new(Waiters::default());
+    let tenants = tenants(&stage, waiters.event());
     let pin = hand.pin();
     let tenant = tenants.enter("tenant", NOW, &pin, |tenant| tenant.set_limits(1, 1));
     let tenant = tenant.expect("a place");
@@ -64,15 +65,20 @@ fn end_and_wait(looks_first: bool) -> &'static str {
         let (hand, tenants) = (stage.hand(), Arc::clone(&tenants));
         move || {
             let pin = hand.begin();
-            let mut answer = "at once";
+            let (mut waiting, mut answer) = (waiters.enter(), "at once");
             // Progress: each turn but the last sleeps until it is woken.
             loop {
-                let listener = (!looks_first).then(|| event.listen());
+                if !looks_first {
+                    waiting.listen();
+                }
                 if tenants.begin(tenant, &pin) {
                     return answer;
                 }
+                if looks_first {
+                    waiting.listen();
+                }
                 answer = "slept";
-                listener.unwrap_or_else(|| event.listen()).wait();
+                waiting.take_listener().expect("listening").wait();
             }
         }
     });

@@ -190,6 +190,39 @@ fn one_node(visit: Visit) -> &'static str {
     ["none", "one", "both"][during]
 }
 
+/// How a receiver comes by message 2, which a node names behind a name that is stale.
+type Find = fn(&Hand) -> Option<u8>;
+
+const FIND: Find = |hand| hand.receive_returned().map(|lease| lease.body);
+
+/// As `Queue::receive` of FIFO queues takes a token.
+const FIND_NAMED: Find = |hand| {
+    let pin = hand.begin();
+    let (_, slot) = hand.partition.take_named(&pin)?;
+    Some(slot as u8 + 1)
+};
+
+/// Both messages of a passed word have come back in one node, and the first one was deleted by its old handle: the queue is turned,
+/// and somebody receives.
+fn turned_and_received(find: Find) {
+    let stage = Stage::new();
+    let hand = stage.hand();
+    let segment = hand.first();
+    for body in 1..=3 {
+        hand.send(body);
+    }
+    let leases: Vec<Lease> = (0..3).map(|_| hand.receive().expect("just sent")).collect();
+    assert_eq!(hand.sweep(segment, LATER).expired, 2);
+    hand.delete(&leases[0]).expect("nobody has received it again");
+    let other = thread::spawn({
+        let hand = stage.hand();
+        move || hand.partition.turn_front(1, &hand.begin())
+    });
+    let found = find(&hand);
+    other.join().unwrap();
+    assert_eq!(found, Some(2), "a message is hidden");
+}
+
 #[test]
 fn two_publishers_of_one_word() {
     let outcomes = Outcomes::new(&["none", "one", "both"], &[]);
@@ -228,6 +261,44 @@ fn two_receivers_at_a_node_of_two_names() {
         move || outcomes.record(one_node(VISIT))
     });
     outcomes.assert_complete("two_receivers_at_a_node_of_two_names");
+}
+
+#[test]
+fn a_turn_and_a_receiver_of_the_last_name() {
+    model("a_turn_and_a_receiver_of_the_last_name", 560, || {
+        turned_and_received(FIND)
+    });
+}
+
+#[test]
+fn a_turn_and_a_taker_of_the_last_name() {
+    model("a_turn_and_a_taker_of_the_last_name", 560, || {
+        turned_and_received(FIND_NAMED);
+    });
+}
+
+/// As `Partition::take_named`, with nothing acquired by whoever finds no name left.
+#[test]
+fn the_last_name_is_struck_relaxed() {
+    twin("the_last_name_is_struck_relaxed", "a message is hidden", || {
+        turned_and_received(|hand| {
+            let pin = hand.begin();
+            loop {
+                let node = hand.partition.returned.peek(&pin)?;
+                let segment = Held::of(node.segment.cast_mut());
+                let named = node.tokens.load(Ordering::Acquire);
+                let asked = named & named.wrapping_neg();
+                let token = segment.take(node.word, asked, 1);
+                let left = node.tokens.fetch_and(!asked, Ordering::Relaxed) & !asked;
+                if left == 0 && hand.partition.returned.pop(node, &pin) {
+                    hand.partition.after(segment.bury(1), &segment, &pin);
+                }
+                if token != 0 {
+                    return Some(token.trailing_zeros() as u8 + 1);
+                }
+            }
+        });
+    });
 }
 
 #[test]

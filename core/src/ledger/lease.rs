@@ -439,8 +439,8 @@ impl Partition {
             // finds one clear comes after its claim. Set once more, it has a node of its own.
             let named = node.tokens.load(Ordering::Acquire);
             let gone = named & !segment.tokens(node.word);
-            // AcqRel: as in `claim_returned`.
-            if named != 0 && node.tokens.fetch_and(!gone, Ordering::AcqRel) & !gone != 0 {
+            // Acquire: as in `claim_returned`.
+            if named != 0 && node.tokens.fetch_and(!gone, Ordering::Acquire) & !gone != 0 {
                 return;
             }
             if self.returned.pop(node, pin) {
@@ -522,8 +522,10 @@ impl Partition {
                     self.lease(segment, node.word, tokens, terms, claims);
                 }
                 // Those that were not there went another way, and if they come again they bring a node of their own.
-                // AcqRel: whoever takes the node off has seen every claim made through it.
-                if node.tokens.fetch_and(!asked, Ordering::AcqRel) & !asked != 0 {
+                // Acquire: whoever finds no name left finds what a turn of the queue has put to the back before it struck the
+                // others; pairs with `turn_front`, whose release goes on through these. Nothing is released: a name struck says
+                // nothing but that its token is to be looked for elsewhere, if anywhere.
+                if node.tokens.fetch_and(!asked, Ordering::Acquire) & !asked != 0 {
                     continue;
                 }
             }
@@ -541,13 +543,13 @@ impl Partition {
         loop {
             let node = self.returned.peek(pin)?;
             let segment = node.segment(pin);
-            // Acquire, and AcqRel below: as in `claim_returned`.
+            // Acquire, here and below: as in `claim_returned`.
             let named = node.tokens.load(Ordering::Acquire);
             let mut token = 0;
             if named != 0 {
                 let asked = lowest(named, 1);
                 token = segment.take(node.word, asked, 1);
-                if node.tokens.fetch_and(!asked, Ordering::AcqRel) & !asked != 0 {
+                if node.tokens.fetch_and(!asked, Ordering::Acquire) & !asked != 0 {
                     if token != 0 {
                         return Some((segment, (node.word * BITS) as u32 + token.trailing_zeros()));
                     }
