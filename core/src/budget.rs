@@ -7,7 +7,7 @@
 use crossbeam_utils::CachePadded;
 
 use crate::{
-    config::TINY,
+    config::{TINY, arena_body_max},
     sync::{Arc, AtomicU64, Ordering},
     wait::Waiters,
 };
@@ -111,6 +111,18 @@ impl Budget {
             self.used.fetch_sub(bytes as u64, Ordering::Relaxed);
         }
         took
+    }
+
+    /// Bodies up to this many bytes live in arenas.
+    pub(crate) fn arena_body_max(&self) -> usize {
+        arena_body_max(self.limit.load(Ordering::Relaxed))
+    }
+
+    /// Whether `bytes` would fit at the moment.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        limit.saturating_sub(self.used.load(Ordering::Relaxed)) >= bytes as u64
+            && self.whole.as_ref().is_none_or(|whole| whole.has_room(bytes))
     }
 
     /// Counts `bytes` as not used after all that were taken for something that failed. Nobody is told: there is no more room

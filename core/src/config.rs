@@ -48,6 +48,16 @@ pub const ARENA_MIN: usize = if cfg!(loom) {
 };
 /// Largest arena in bytes, however large the bodies: what one of the smallest bodies in it can keep from being reused.
 pub const ARENA_MAX: usize = if TINY { SLOTS * ARENA_BODY_MAX } else { 252 * 1024 };
+/// Bodies up to this many bytes live in arenas where a queue's memory has such a limit: a segment must not be most of it.
+pub(crate) fn arena_body_max(limit: u64) -> usize {
+    if TINY {
+        return ARENA_BODY_MAX;
+    }
+    usize::try_from(limit / 16)
+        .unwrap_or(usize::MAX)
+        .clamp(ARENA_MIN, ARENA_BODY_MAX)
+}
+
 /// How many times as large as the one before it an arena can be, if it is larger than two of the largest bodies.
 pub const ARENA_STEP: usize = 8;
 /// Granularity of a segment's allocation in bytes, header and arena together.

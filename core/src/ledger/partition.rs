@@ -185,7 +185,7 @@ impl Draft<'_> {
         } else {
             Draft::Extended(body, extras)
         };
-        if length <= ARENA_BODY_MAX {
+        if length <= budget.arena_body_max() {
             return Some(draft);
         }
         draft.copied(budget)
@@ -311,6 +311,7 @@ impl Partition {
             // Acquire: see the segment as opened; pairs with the Release in `grow`.
             // SAFETY: reached from `tail` under the pin; a segment is retired only after `tail` went past it.
             let segment: &'p Segment = unsafe { &*self.tail.load(Ordering::Acquire) };
+            self.check_room(segment, longest(&lengths[done..]))?;
             match segment.reserve(&lengths[done..]) {
                 Reservation::Taken {
                     first,
@@ -350,6 +351,7 @@ impl Partition {
         loop {
             // Acquire, SAFETY: as in `append`.
             let segment: &'p Segment = unsafe { &*self.tail.load(Ordering::Acquire) };
+            self.check_room(segment, body.len())?;
             match segment.reserve(&[body.len() as u32]) {
                 Reservation::Taken {
                     first,
@@ -415,6 +417,9 @@ impl Partition {
         loop {
             // Acquire, SAFETY: as in `append`.
             let segment: &'p Segment = unsafe { &*self.tail.load(Ordering::Acquire) };
+            if self.check_room(segment, length as usize).is_err() {
+                return Err(draft);
+            }
             match segment.reserve(&[length]) {
                 Reservation::Taken {
                     first: slot,
@@ -461,6 +466,7 @@ impl Partition {
         loop {
             // Acquire, SAFETY: as in `append`.
             let segment: &'p Segment = unsafe { &*self.tail.load(Ordering::Acquire) };
+            self.check_room(segment, length as usize)?;
             match segment.reserve(&[length]) {
                 Reservation::Taken {
                     first: slot,
@@ -575,6 +581,23 @@ impl Partition {
         if segment.hold() {
             self.returned.push(segment, word, tokens, pin);
         }
+    }
+
+    /// Whether a body may be put in, or into the segment that has to follow: a large one that is going to be refused is not to seal a
+    /// segment that has room for small ones.
+    #[inline(always)]
+    fn check_room(&self, segment: &Segment, bytes: usize) -> Result<(), Full> {
+        if bytes > ARENA_MIN && segment.is_sealed_by(bytes) && !self.may_grow(bytes) {
+            return Err(Full);
+        }
+        Ok(())
+    }
+
+    /// Whether there seems to be memory for a segment with such an arena.
+    #[cold]
+    #[inline(never)]
+    fn may_grow(&self, least: usize) -> bool {
+        self.pool.count() > 0 || self.budget.has_room(self.footprint(least))
     }
 
     /// Goes on from a sealed segment: installs the next one, unless somebody has, and moves the tail. The one it makes has an

@@ -400,6 +400,13 @@ impl Segment {
         self.header.arena_capacity as usize
     }
 
+    /// Whether a body of so many bytes would seal it, unless somebody else does before.
+    pub fn is_sealed_by(&self, bytes: usize) -> bool {
+        // Relaxed: an old value is more room than there is.
+        let reserve = self.header.reserve.load(Ordering::Relaxed);
+        self.in_bounds(reserve) && (reserve & BYTES_MASK) as usize + bytes > self.arena_bytes()
+    }
+
     /// Slots reserved so far.
     pub fn reserved(&self) -> usize {
         // Relaxed: a sweep that came here by a claimer's due hint, which it acquired, sees at least that claimer's slot:

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Queue, dead_letter::DeadLetters, stats::Stats};
 use crate::{
     clock,
-    config::{ARENA_BODY_MAX, QueueConfig},
+    config::{QueueConfig, arena_body_max},
     sync::{Arc, AtomicU32, AtomicU64, Ordering},
 };
 
@@ -17,6 +17,8 @@ pub(crate) struct Settings {
     /// Bodies of 1 to so many bytes, and nothing else about them, take the straight way; 0 if every send has to look
     /// closer.
     plain_max: AtomicU32,
+    /// Messages up to so many bytes live in arenas.
+    arena_max: AtomicU32,
     /// `u32::MAX` without dead-letter queue.
     max_receives: AtomicU32,
     retention_ms: AtomicU64,
@@ -38,6 +40,7 @@ impl Settings {
     pub(crate) fn new(config: &QueueConfig) -> Self {
         let settings = Self {
             plain_max: AtomicU32::new(0),
+            arena_max: AtomicU32::new(0),
             max_receives: AtomicU32::new(u32::MAX),
             retention_ms: AtomicU64::new(0),
             visibility_ms: AtomicU64::new(0),
@@ -53,8 +56,10 @@ impl Settings {
 
     fn set(&self, config: &QueueConfig) {
         let set = |to: &AtomicU64, value| to.store(value, Ordering::Relaxed);
+        let arena_max = arena_body_max(config.memory_limit.unwrap_or(u64::MAX));
+        self.arena_max.store(arena_max as u32, Ordering::Relaxed);
         let plain_max = if config.delay.is_zero() && config.fifo.is_none() {
-            config.max_message_bytes.min(ARENA_BODY_MAX)
+            config.max_message_bytes.min(arena_max)
         } else {
             0
         };
@@ -77,6 +82,12 @@ impl Settings {
     #[inline(always)]
     pub(crate) fn plain_max(&self) -> usize {
         self.plain_max.load(Ordering::Relaxed) as usize
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn arena_max(&self) -> usize {
+        self.arena_max.load(Ordering::Relaxed) as usize
     }
 
     pub(crate) fn message_max(&self) -> usize {

@@ -7,7 +7,7 @@ use super::{Fifo, places::NoPlace, recent::Entering};
 use crate::{
     attribute,
     batch::Batch,
-    config::{ARENA_BODY_MAX, BATCH_MAX},
+    config::BATCH_MAX,
     error::{BatchError, SendError},
     extras::{Carried, ExtrasDraft},
     ledger::{
@@ -206,7 +206,7 @@ impl Queue {
     ) -> Result<(&'t Partition, Reserved<'t>), Full> {
         let now = turn.now();
         // Nearly always: it is small, and there is room.
-        if body.len() + extras.encoded_len() <= ARENA_BODY_MAX
+        if body.len() + extras.encoded_len() <= self.inner.hot.settings.arena_max()
             && let Ok(home) = self.home(era, turn)
             && let Ok(reserved) = home.reserve_extended(body, &extras, now, turn.pin())
         {
