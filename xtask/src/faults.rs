@@ -18,6 +18,9 @@ const FOLDERS: [&str; 4] = ["core", "history", "judge", "exploration"];
 const FILES: [&str; 3] = ["Cargo.toml", "Cargo.lock", "README.md"];
 const MEMBERS: &str = "members = [\"core\", \"history\", \"judge\", \"exploration\"]";
 
+/// Characters of what went wrong that are shown.
+const SHOWN: usize = 160;
+
 /// A step done wrong.
 #[derive(Debug, PartialEq)]
 struct Fault {
@@ -77,7 +80,9 @@ impl Fault {
             Some(2) => bail!("{text}"),
             _ => {
                 let found = text.lines().rfind(|line| line.contains("FAILED"));
-                println!("    {}: {}", self.name, found.unwrap_or("a crash"));
+                // What is left in the queues follows, at length.
+                let found: String = found.unwrap_or("a crash").chars().take(SHOWN).collect();
+                println!("    {}: {found}", self.name);
                 Ok(())
             }
         }

@@ -144,7 +144,7 @@ impl Partition {
                             if state.phase() == Phase::InFlight {
                                 swept.expired += 1;
                                 if segment.ready.has_groups() {
-                                    // SAFETY: rule 2: seen in flight with Acquire, and we are pinned.
+                                    // SAFETY: rule 2: seen with Acquire, if perhaps in an earlier state, and we are pinned.
                                     self.end_lease(unsafe { slot.entry() }, slot, pin);
                                 }
                             } else if state.phase() == Phase::Delayed {

@@ -255,7 +255,8 @@ impl Slot {
     pub fn swap_state(&self, present: Word, next: Word) -> Result<(), Word> {
         // Relaxed, both. `present` was acquired, and a word that has come back to it since came back by swaps, or by stores of
         // who wrote nothing: a lease raises the receive count, so no word of before it comes again. What was released by a store
-        // goes on through this read-modify-write. A newer word that is acted on after a failure is one of the same lease.
+        // goes on through this read-modify-write. A newer word that is acted on after a failure is one of the same lease; but for a
+        // sweep, which then asks the receive times, perhaps older ones, how long the lease was: a sum that only steers.
         self.state
             .compare_exchange(
                 present.to_bits(),
