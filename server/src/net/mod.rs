@@ -1,0 +1,8 @@
+//! Sockets, connections and threads.
+
+mod handler;
+mod patience;
+mod server;
+mod tls;
+
+pub use server::{Running, Server};
