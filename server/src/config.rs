@@ -77,6 +77,8 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Longest body of a request in bytes. A message of 1 MiB can take six times as much in JSON.
     pub body_bytes: usize,
+    /// Requests' bodies and answers under way on all connections, in MiB. Requests beyond it are to be tried again.
+    pub bodies_mib: usize,
     /// Connections at a time. Those beyond are told so and closed.
     pub connections: usize,
     /// How long a connection may be without a complete head of a request, in seconds.
@@ -175,6 +177,7 @@ impl Default for Limits {
         Self {
             head_bytes: 64 << 10,
             body_bytes: 8 << 20,
+            bodies_mib: 512,
             connections: 20_000,
             idle_s: 60,
             body_s: 30,
@@ -218,7 +221,10 @@ impl Config {
             self.region
         );
         if let Some(threads) = self.threads {
-            ensure!((1..=1024).contains(&threads), "threads {threads}: must be 1 to 1024");
+            ensure!(
+                (1..=1024).contains(&threads),
+                "threads {threads}: must be 1 to 1024"
+            );
         }
         let limits = &self.limits;
         ensure!(
@@ -229,6 +235,7 @@ impl Config {
         for (name, value) in [
             ("memory-mib", self.memory_mib),
             ("limits.body-bytes", limits.body_bytes as u64),
+            ("limits.bodies-mib", limits.bodies_mib as u64),
             ("limits.connections", limits.connections as u64),
             ("limits.idle-s", limits.idle_s),
             ("limits.body-s", limits.body_s),
@@ -305,14 +312,22 @@ mod tests {
         .unwrap();
         assert!(config.cooldowns);
         assert_eq!((config.limits.idle_s, config.limits.body_s), (5, 30));
-        assert_eq!(config.queues[0].attributes["VisibilityTimeout"].as_integer(), Some(60));
+        assert_eq!(
+            config.queues[0].attributes["VisibilityTimeout"].as_integer(),
+            Some(60)
+        );
         assert!(!format!("{config:?}").contains("secret"));
         config.check().unwrap();
     }
 
     #[test]
     fn what_is_unknown_or_out_of_range_is_refused() {
-        for text in ["lissen = 1", "listen = 9324", "[limits]\nidle = 1", "[auth]\nskew-s = 1"] {
+        for text in [
+            "lissen = 1",
+            "listen = 9324",
+            "[limits]\nidle = 1",
+            "[auth]\nskew-s = 1",
+        ] {
             assert!(Config::parse(text).is_err(), "{text}");
         }
         for text in [

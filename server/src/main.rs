@@ -104,7 +104,9 @@ fn run(arguments: Arguments) -> Result<()> {
     let is_open = config.is_open_to_all();
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     // Before anything is listened to, so that no signal is lost.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let ending = runtime.block_on(async { Ending::new() })?;
 
     let running = Server::new(config).start()?;

@@ -180,7 +180,11 @@ impl Metrics {
         for (name, help, value) in [
             ("connections_open", "Connections open", open as u64),
             ("memory_used_bytes", "Memory that messages take", memory.used),
-            ("memory_limit_bytes", "Memory that messages may take", memory.limit),
+            (
+                "memory_limit_bytes",
+                "Memory that messages may take",
+                memory.limit,
+            ),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
@@ -191,16 +195,25 @@ impl Metrics {
     fn encode_queues(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut queues = self.service.queues();
         queues.sort_unstable_by(|a, b| a.name().cmp(b.name()));
-        let queues: Vec<_> = queues.iter().map(|queue| (queue.name(), queue.counts())).collect();
+        let queues: Vec<_> = queues
+            .iter()
+            .map(|queue| (queue.name(), queue.counts()))
+            .collect();
         type Read = fn(&epoq::Counts) -> u64;
         let gauges: [(&str, &str, Read); 3] = [
-            ("queue_messages_visible", "Messages to be received", |counts| counts.visible),
-            ("queue_messages_in_flight", "Messages received and not deleted", |counts| {
-                counts.in_flight
+            ("queue_messages_visible", "Messages to be received", |counts| {
+                counts.visible
             }),
-            ("queue_messages_delayed", "Messages not to be received yet", |counts| {
-                counts.delayed
-            }),
+            (
+                "queue_messages_in_flight",
+                "Messages received and not deleted",
+                |counts| counts.in_flight,
+            ),
+            (
+                "queue_messages_delayed",
+                "Messages not to be received yet",
+                |counts| counts.delayed,
+            ),
         ];
         for (name, help, read) in gauges {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -212,9 +225,11 @@ impl Metrics {
         let counters: [(&str, &str, Read); 6] = [
             ("queue_messages_sent", "Messages accepted", |counts| counts.sent),
             ("queue_messages_received", "Deliveries", |counts| counts.received),
-            ("queue_messages_deleted", "Messages deleted by their handles", |counts| {
-                counts.deleted
-            }),
+            (
+                "queue_messages_deleted",
+                "Messages deleted by their handles",
+                |counts| counts.deleted,
+            ),
             (
                 "queue_leases_expired",
                 "Visibility timeouts that ended by themselves",

@@ -14,7 +14,11 @@ use crate::{
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// What stays as it is in canonical requests.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 /// The same in paths.
 const IN_PATHS: &AsciiSet = &UNRESERVED.remove(b'/');
 /// Longest validity of a signature in a query string, in seconds: a week.
@@ -49,7 +53,11 @@ pub(crate) fn region<'a>(headers: &'a hyper::HeaderMap, query: &'a str) -> Optio
     match headers.get(hyper::header::AUTHORIZATION) {
         Some(header) => {
             let (_, rest) = header.to_str().ok()?.split_once("Credential=")?;
-            rest.split([',', ' ']).next()?.split('/').nth(2).map(Cow::Borrowed)
+            rest.split([',', ' '])
+                .next()?
+                .split('/')
+                .nth(2)
+                .map(Cow::Borrowed)
         }
         None => nth(&parameters(query).remove("X-Amz-Credential")?).map(Cow::Owned),
     }
@@ -73,20 +81,26 @@ pub(crate) fn verify(auth: &Auth, request: &Signed<'_>, now: u64) -> Result<(), 
             "The security token included in the request is invalid.",
         )
     })?;
-    let moment = unix_seconds(&claim.date)
-        .ok_or_else(|| incomplete("Date must be in ISO-8601 'basic format'."))?;
+    let moment =
+        unix_seconds(&claim.date).ok_or_else(|| incomplete("Date must be in ISO-8601 'basic format'."))?;
     if claim.date.get(..8) != Some(day) {
-        return Err(mismatch("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP."));
+        return Err(mismatch(
+            "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP.",
+        ));
     }
     match claim.expires {
         None if moment.saturating_add(auth.skew_s) < now => {
-            return Err(mismatch("Signature expired: the request was signed too long ago."));
+            return Err(mismatch(
+                "Signature expired: the request was signed too long ago.",
+            ));
         }
         Some(expires) if moment.saturating_add(expires) < now => {
             return Err(ServiceError::new(Kind::RequestExpired, "Request has expired."));
         }
         _ if moment > now.saturating_add(auth.skew_s) => {
-            return Err(mismatch("Signature not yet current: the request was signed in the future."));
+            return Err(mismatch(
+                "Signature not yet current: the request was signed in the future.",
+            ));
         }
         _ => {}
     }
@@ -123,7 +137,9 @@ fn claim<'a>(request: &Signed<'a>) -> Result<Claim<'a>, ServiceError> {
             .ok_or_else(|| incomplete("Authorization header must be of AWS4-HMAC-SHA256."))?;
         let field = |name: &str| {
             let fields = fields.split(',').map(str::trim);
-            let value = fields.filter_map(|field| field.strip_prefix(name)?.strip_prefix('=')).next();
+            let value = fields
+                .filter_map(|field| field.strip_prefix(name)?.strip_prefix('='))
+                .next();
             value
                 .map(Cow::Borrowed)
                 .ok_or_else(|| incomplete(&format!("Authorization header requires '{name}' parameter.")))
@@ -132,14 +148,17 @@ fn claim<'a>(request: &Signed<'a>) -> Result<Claim<'a>, ServiceError> {
             credential: field("Credential")?,
             headers: field("SignedHeaders")?,
             signature: field("Signature")?,
-            date: header("x-amz-date")
-                .map(Cow::Borrowed)
-                .ok_or_else(|| incomplete("Authorization header requires existence of an 'X-Amz-Date' header."))?,
+            date: header("x-amz-date").map(Cow::Borrowed).ok_or_else(|| {
+                incomplete("Authorization header requires existence of an 'X-Amz-Date' header.")
+            })?,
             expires: None,
         });
     }
     let mut query = parameters(request.query);
-    if query.get("X-Amz-Algorithm").is_none_or(|algorithm| algorithm != ALGORITHM) {
+    if query
+        .get("X-Amz-Algorithm")
+        .is_none_or(|algorithm| algorithm != ALGORITHM)
+    {
         return Err(ServiceError::new(
             Kind::MissingAuthenticationToken,
             "Request is missing Authentication Token",
@@ -172,7 +191,10 @@ fn canonical(request: &Signed<'_>, claim: &Claim<'_>) -> Result<String, ServiceE
         .map(|(name, value)| (encode(&name), encode(&value)))
         .collect();
     query.sort_unstable();
-    let query: Vec<String> = query.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let query: Vec<String> = query
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
 
     let signed: Vec<&str> = claim.headers.split(';').collect();
     // What decides about the request has to be under the signature.
@@ -182,7 +204,9 @@ fn canonical(request: &Signed<'_>, claim: &Claim<'_>) -> Result<String, ServiceE
         .keys()
         .any(|name| decides(name.as_str()) && !signed.contains(&name.as_str()));
     if forgotten || !signed.contains(&"host") {
-        return Err(mismatch("'Host' and all 'X-Amz-*' headers must be signed headers."));
+        return Err(mismatch(
+            "'Host' and all 'X-Amz-*' headers must be signed headers.",
+        ));
     }
     let mut headers = String::new();
     for name in &signed {
@@ -248,7 +272,9 @@ fn unix_seconds(text: &str) -> Option<u64> {
     let year = text[..4].parse().ok()?;
     let month = time::Month::try_from(number(4, 6)?).ok()?;
     let date = time::Date::from_calendar_date(year, month, number(6, 8)?).ok()?;
-    let moment = date.with_hms(number(9, 11)?, number(11, 13)?, number(13, 15)?).ok()?;
+    let moment = date
+        .with_hms(number(9, 11)?, number(11, 13)?, number(13, 15)?)
+        .ok()?;
     u64::try_from(moment.assume_utc().unix_timestamp()).ok()
 }
 
@@ -267,7 +293,8 @@ mod tests {
     const NOW: u64 = 1_440_938_160; // 20150830T123600Z
 
     fn auth() -> Auth {
-        serde_json::from_str(r#"{"keys":{"AKIDEXAMPLE":"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"}}"#).unwrap()
+        serde_json::from_str(r#"{"keys":{"AKIDEXAMPLE":"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"}}"#)
+            .unwrap()
     }
 
     fn headers(signed: &str, signature: &str) -> hyper::HeaderMap {
@@ -302,13 +329,22 @@ mod tests {
         assert_eq!(region(&headers, ""), Some(Cow::Borrowed("us-east-1")));
         for bad in [
             Signed { body: b"{ }", ..good },
-            Signed { method: "GET", ..good },
+            Signed {
+                method: "GET",
+                ..good
+            },
             Signed { path: "/x", ..good },
             Signed { query: "b=2", ..good },
         ] {
-            assert_eq!(verify(&auth(), &bad, NOW).unwrap_err().kind, Kind::SignatureDoesNotMatch);
+            assert_eq!(
+                verify(&auth(), &bad, NOW).unwrap_err().kind,
+                Kind::SignatureDoesNotMatch
+            );
         }
-        for (now, kind) in [(NOW + 901, Kind::SignatureDoesNotMatch), (NOW - 901, Kind::SignatureDoesNotMatch)] {
+        for (now, kind) in [
+            (NOW + 901, Kind::SignatureDoesNotMatch),
+            (NOW - 901, Kind::SignatureDoesNotMatch),
+        ] {
             assert_eq!(verify(&auth(), &good, now).unwrap_err().kind, kind);
         }
         for now in [NOW + 900, NOW - 900] {
@@ -332,7 +368,10 @@ mod tests {
         for (authorization, expected) in [
             ("Basic x", Kind::IncompleteSignature),
             ("AWS4-HMAC-SHA256 Credential=x", Kind::IncompleteSignature),
-            ("AWS4-HMAC-SHA256 Credential=x, SignedHeaders=host, Signature=0", Kind::IncompleteSignature),
+            (
+                "AWS4-HMAC-SHA256 Credential=x, SignedHeaders=host, Signature=0",
+                Kind::IncompleteSignature,
+            ),
             (
                 "AWS4-HMAC-SHA256 Credential=NOBODY/20150830/r/sqs/aws4_request, SignedHeaders=host, Signature=0",
                 Kind::InvalidClientTokenId,
@@ -356,7 +395,13 @@ mod tests {
     fn moments() {
         assert_eq!(unix_seconds("20150830T123600Z"), Some(NOW));
         assert_eq!(unix_seconds("19700101T000000Z"), Some(0));
-        for text in ["", "20150830123600Z", "20151330T123600Z", "20150830T123600é", "19690101T000000Z"] {
+        for text in [
+            "",
+            "20150830123600Z",
+            "20151330T123600Z",
+            "20150830T123600é",
+            "19690101T000000Z",
+        ] {
             assert_eq!(unix_seconds(text), None, "{text}");
         }
     }

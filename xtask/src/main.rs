@@ -6,6 +6,7 @@
 mod arguments;
 mod cargo;
 mod catalogue;
+mod clients;
 mod endurance;
 mod figures;
 mod fuzz;
@@ -109,6 +110,11 @@ fn execute(command: Command) -> Result<bool> {
             steps.run("soak", || endurance::soak(&workspace, &arguments));
             Ok(steps.finish())
         }
+        Command::Clients => {
+            let mut steps = Steps::new(false);
+            clients::clients(&workspace, &mut steps);
+            Ok(steps.finish())
+        }
         Command::Lines => {
             let mut steps = Steps::new(true);
             steps.run("lines: the model's own tests", || {
@@ -162,7 +168,7 @@ fn fuzzers(workspace: &Workspace, steps: &mut Steps, seconds: u64) {
     }
 }
 
-/// All tests: unit, integration and documentation, then the models with their twins.
+/// All tests: unit, integration and documentation, clients of the server, then the models with their twins.
 fn test(workspace: &Workspace, steps: &mut Steps, bound: Option<usize>, no_fail_fast: bool) {
     steps.run("tests: unit, integration, documentation", || {
         let mut cargo = workspace.cargo(&["test", "--workspace", "--exclude", "epoq-loom"]);
@@ -171,6 +177,7 @@ fn test(workspace: &Workspace, steps: &mut Steps, bound: Option<usize>, no_fail_
         }
         Ok(Outcome::Did(run_counted(&mut cargo)?.to_string()))
     });
+    clients::clients(workspace, steps);
     let options = LoomOptions {
         filter: None,
         bound,

@@ -7,9 +7,9 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use epoq::Worker;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     body::{Body as _, Incoming},
@@ -17,6 +17,8 @@ use hyper::{
 };
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
+
+use super::budget::{Budget, Reply, Share};
 
 use crate::{
     config::Config,
@@ -33,6 +35,8 @@ pub(super) struct Shared {
     pub(super) service: Arc<Service>,
     pub(super) registry: Registry,
     pub(super) connections: Arc<Connections>,
+    /// Of requests and answers under way.
+    pub(super) budget: Arc<Budget>,
     pub(super) tls: Option<tokio_rustls::TlsAcceptor>,
     /// The address listened on, for clients that name no host.
     pub(super) address: SocketAddr,
@@ -49,11 +53,11 @@ pub(super) struct Handler {
 /// How a request came out, for the log and the counters.
 struct Outcome {
     action: Option<Action>,
-    response: Response<Full<Bytes>>,
+    response: Response<Reply>,
 }
 
 impl Handler {
-    pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<Reply> {
         let began = Instant::now();
         let request_id = request_id();
         if let Some(response) = self.about_the_server(&request) {
@@ -75,7 +79,7 @@ impl Handler {
     }
 
     /// `/health` and `/metrics`.
-    fn about_the_server(&self, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+    fn about_the_server(&self, request: &Request<Incoming>) -> Option<Response<Reply>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return None;
         }
@@ -115,7 +119,8 @@ impl Handler {
                 response: refusal(protocol, &error, request_id),
             }
         };
-        let body = match self.read(body).await {
+        let mut share = self.shared.budget.share();
+        let body = match self.read(body, &mut share).await {
             Ok(body) => body,
             Err(error) => {
                 let mut outcome = refuse(None, error);
@@ -144,7 +149,9 @@ impl Handler {
         let (action, input) = match parse(&head, &body) {
             Ok(parsed) => parsed,
             Err(error) => {
-                let action = head.target.and_then(|target| Action::parse(target.strip_prefix("AmazonSQS.")?));
+                let action = head
+                    .target
+                    .and_then(|target| Action::parse(target.strip_prefix("AmazonSQS.")?));
                 return refuse(action, error);
             }
         };
@@ -168,15 +175,26 @@ impl Handler {
             .call(&self.worker, &context, &input, closing)
             .await
         {
-            Ok(bytes) => Outcome {
-                action: Some(action),
-                response: answer(StatusCode::OK, protocol, bytes, request_id),
-            },
+            Ok(bytes) => {
+                // What has been received is sent, even if that is more than there should be: then others wait.
+                let mut share = self.shared.budget.share();
+                share.try_grow(bytes.len());
+                Outcome {
+                    action: Some(action),
+                    response: answer(
+                        StatusCode::OK,
+                        protocol,
+                        Reply::new(bytes, Some(share)),
+                        request_id,
+                    ),
+                }
+            }
             Err(error) => refuse(Some(action), error),
         }
     }
 
-    async fn read(&self, body: Incoming) -> Result<Bytes, ServiceError> {
+    /// The whole body; `share` then holds as much of the budget.
+    async fn read(&self, mut body: Incoming, share: &mut Share) -> Result<Bytes, ServiceError> {
         let limits = &self.shared.config.limits;
         let too_long = || {
             ServiceError::new(
@@ -188,13 +206,36 @@ impl Handler {
         if body.size_hint().lower() > limits.body_bytes as u64 {
             return Err(too_long());
         }
-        if body.is_end_stream() {
-            return Ok(Bytes::new());
-        }
-        match tokio::time::timeout(limits.body(), Limited::new(body, limits.body_bytes).collect()).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
-            Ok(Err(_)) => Err(ServiceError::malformed("The request's body ended too early.")),
+        let all = async {
+            let mut first = Bytes::new();
+            let mut rest = BytesMut::new();
+            while let Some(frame) = body.frame().await {
+                let frame =
+                    frame.map_err(|_| ServiceError::malformed("The request's body ended too early."))?;
+                let Ok(data) = frame.into_data() else { continue };
+                if first.len() + rest.len() + data.len() > limits.body_bytes {
+                    return Err(too_long());
+                }
+                if !share.try_grow(data.len()) {
+                    return Err(ServiceError::new(
+                        Kind::ServiceUnavailable,
+                        "Too many long requests and answers are under way. Try again.",
+                    ));
+                }
+                // Most bodies come in one piece, which needs no copy.
+                if first.is_empty() && rest.is_empty() {
+                    first = data;
+                } else {
+                    if rest.is_empty() {
+                        rest.extend_from_slice(&std::mem::take(&mut first));
+                    }
+                    rest.extend_from_slice(&data);
+                }
+            }
+            Ok(if rest.is_empty() { first } else { rest.freeze() })
+        };
+        match tokio::time::timeout(limits.body(), all).await {
+            Ok(read) => read,
             Err(_) => Err(ServiceError::new(
                 Kind::RequestTimeout,
                 "The request's body took too long to come.",
@@ -207,7 +248,11 @@ impl Handler {
         if let Some(url) = &self.shared.config.public_url {
             return Cow::Borrowed(url);
         }
-        let scheme = if self.shared.tls.is_some() { "https" } else { "http" };
+        let scheme = if self.shared.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         let valid = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
         let host = text(headers, "host").filter(|host| {
             // It is repeated in answers.
@@ -241,33 +286,41 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn plain(status: u16, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn plain(status: u16, content_type: &'static str, body: String) -> Response<Reply> {
+    let mut response = Response::new(Reply::new(body, None));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let content_type = HeaderValue::from_static(content_type);
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
 }
 
-fn answer(status: StatusCode, protocol: Protocol, bytes: Vec<u8>, request_id: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(bytes)));
+fn answer(status: StatusCode, protocol: Protocol, body: Reply, request_id: &str) -> Response<Reply> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(protocol.content_type()));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(protocol.content_type()),
+    );
     if let Ok(request_id) = HeaderValue::from_str(request_id) {
         headers.insert("x-amzn-requestid", request_id);
     }
     response
 }
 
-fn refusal(protocol: Protocol, error: &ServiceError, request_id: &str) -> Response<Full<Bytes>> {
+fn refusal(protocol: Protocol, error: &ServiceError, request_id: &str) -> Response<Reply> {
     let kind = error.kind;
     let status = match (protocol, kind) {
         // The Query protocol's model gives it no status of its own.
         (Protocol::Query, Kind::ReceiptHandleIsInvalid) => StatusCode::BAD_REQUEST,
         _ => StatusCode::from_u16(kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
     };
-    let mut response = answer(status, protocol, Answer::error(protocol, error, request_id), request_id);
+    let mut response = answer(
+        status,
+        protocol,
+        Reply::new(Answer::error(protocol, error, request_id), None),
+        request_id,
+    );
     if protocol == Protocol::Json {
         let fault = if kind.status() < 500 { "Sender" } else { "Receiver" };
         if let Ok(value) = HeaderValue::from_str(&format!("{};{fault}", kind.code())) {
@@ -282,7 +335,14 @@ fn request_id() -> String {
     let random = fastrand::u128(..);
     let random = random & !(0xf000 << 64) & !(0xc000 << 48) | 0x4000 << 64 | 0x8000 << 48;
     let digits = format!("{random:032x}");
-    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+    [
+        &digits[..8],
+        &digits[8..12],
+        &digits[12..16],
+        &digits[16..20],
+        &digits[20..],
+    ]
+    .join("-")
 }
 
 fn unix_seconds() -> u64 {

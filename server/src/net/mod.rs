@@ -1,5 +1,6 @@
 //! Sockets, connections and threads.
 
+mod budget;
 mod handler;
 mod patience;
 mod server;

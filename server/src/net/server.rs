@@ -26,6 +26,7 @@ use tokio::{
 };
 
 use super::{
+    budget::Budget,
     handler::{Handler, Shared},
     patience::Patience,
     tls,
@@ -93,12 +94,14 @@ impl Server {
             .threads
             .or_else(|| thread::available_parallelism().ok().map(usize::from))
             .unwrap_or(1);
-        let first = listen(config.listen)?;
+        // Listeners that share an address would share it with another server too: an address in use is found by one that does not.
+        drop(listen(config.listen, false)?);
+        let first = listen(config.listen, true)?;
         // The port, if any would do.
         let address = first.local_addr()?;
         let mut listeners = vec![first];
         for _ in 1..number {
-            listeners.push(listen(address)?);
+            listeners.push(listen(address, true)?);
         }
 
         let counters: Vec<_> = listeners.iter().map(|_| Arc::new(Counters::default())).collect();
@@ -108,11 +111,13 @@ impl Server {
             threads: counters.clone(),
             connections: Arc::clone(&connections),
         });
+        let budget = Arc::new(Budget::new(config.limits.bodies_mib.saturating_mul(1 << 20)));
         let shared = Arc::new(Shared {
             config,
             service: Arc::clone(&service),
             registry,
             connections,
+            budget,
             tls,
             address,
         });
@@ -166,13 +171,13 @@ fn runtime() -> io::Result<Runtime> {
     runtime::Builder::new_current_thread().enable_all().build()
 }
 
-/// A listener among others on the same address: the kernel deals connections out.
-fn listen(address: SocketAddr) -> Result<TcpListener> {
+/// A listener, if it is `shared` among others on the same address: the kernel deals connections out.
+fn listen(address: SocketAddr, shared: bool) -> Result<TcpListener> {
     let listen = || -> io::Result<TcpListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         #[cfg(unix)]
-        socket.set_reuse_port(true)?;
+        socket.set_reuse_port(shared)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
@@ -211,7 +216,12 @@ fn create_queue(service: &Service, spec: &QueueSpec) -> Result<(), crate::error:
         (owned(name), owned(&text))
     });
     let attributes: Texts<'_> = Pairs(attributes.collect());
-    let tags: Texts<'_> = Pairs(spec.tags.iter().map(|(key, value)| (owned(key), owned(value))).collect());
+    let tags: Texts<'_> = Pairs(
+        spec.tags
+            .iter()
+            .map(|(key, value)| (owned(key), owned(value)))
+            .collect(),
+    );
     service.create(&spec.name, &attributes, &tags)
 }
 
@@ -286,7 +296,11 @@ fn serve(
 }
 
 /// Accepts connections until the server ends.
-async fn accept(listener: TcpListener, handler: &Rc<Handler>, connections: &mut JoinSet<()>) -> io::Result<()> {
+async fn accept(
+    listener: TcpListener,
+    handler: &Rc<Handler>,
+    connections: &mut JoinSet<()>,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let mut closing = handler.closing.clone();
     loop {
@@ -342,8 +356,9 @@ async fn connection(mut stream: TcpStream, peer: SocketAddr, handler: Rc<Handler
     let _ = stream.set_nodelay(true);
     match &shared.tls {
         None => http(stream, peer, handler).await,
-        Some(tls) => match timeout(HANDSHAKE, tls.accept(stream)).await {
-            Ok(Ok(stream)) => http(stream, peer, handler).await,
+        // Boxed, as everything is that idle connections without TLS should not have to have room for.
+        Some(tls) => match timeout(HANDSHAKE, Box::pin(tls.accept(stream))).await {
+            Ok(Ok(stream)) => Box::pin(http(stream, peer, handler)).await,
             Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake"),
             Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
         },
@@ -355,7 +370,8 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin>(stream: S, peer: SocketAddr, ha
     let mut closing = handler.closing.clone();
     let service = service_fn(move |request| {
         let handler = Rc::clone(&handler);
-        async move { Ok::<_, Infallible>(handler.handle(request).await) }
+        // Boxed: hyper keeps room for it while the connection is idle.
+        Box::pin(async move { Ok::<_, Infallible>(handler.handle(request).await) })
     });
     let mut builder = http1::Builder::new();
     builder

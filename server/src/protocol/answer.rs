@@ -85,6 +85,8 @@ impl Answer {
                 answer.json_text(&error.message);
                 answer.raw("}");
             }
+            // This one SQS says in a word.
+            Protocol::Query if kind == Kind::UnknownOperation => answer.raw("<UnknownOperationException/>"),
             Protocol::Query => {
                 answer.raw("<?xml version=\"1.0\"?><ErrorResponse xmlns=\"");
                 answer.raw(NAMESPACE);
@@ -307,22 +309,25 @@ impl Answer {
     /// Escaped as SQS does it: a carriage return as a reference, because parsers make a line feed of a plain one, which would spoil
     /// the MD5.
     fn xml_text(&mut self, text: &str) {
+        // In UTF-8: U+FFFE and U+FFFF.
+        const NO_CHARACTERS: [&[u8]; 2] = [b"\xef\xbf\xbe", b"\xef\xbf\xbf"];
         let bytes = text.as_bytes();
         let mut done = 0;
         for (at, byte) in bytes.iter().enumerate() {
-            let reference = match byte {
-                b'&' => "&amp;",
-                b'<' => "&lt;",
-                b'>' => "&gt;",
-                b'"' => "&quot;",
-                b'\r' => "&#xD;",
-                // What XML 1.0 has no way to write; only texts that repeat a request can have it.
-                0..=8 | 11 | 12 | 14..=31 => "\u{fffd}",
+            let (reference, length) = match byte {
+                b'&' => ("&amp;", 1),
+                b'<' => ("&lt;", 1),
+                b'>' => ("&gt;", 1),
+                b'"' => ("&quot;", 1),
+                b'\r' => ("&#xD;", 1),
+                // What XML 1.0 has no way to write; no message has it, but texts that repeat a request may.
+                0..=8 | 11 | 12 | 14..=31 => ("\u{fffd}", 1),
+                0xef if NO_CHARACTERS.iter().any(|none| bytes[at..].starts_with(none)) => ("\u{fffd}", 3),
                 _ => continue,
             };
             self.bytes.extend_from_slice(&bytes[done..at]);
             self.bytes.extend_from_slice(reference.as_bytes());
-            done = at + 1;
+            done = at + length;
         }
         self.bytes.extend_from_slice(&bytes[done..]);
     }
@@ -341,27 +346,35 @@ mod tests {
     #[test]
     fn one_description_two_protocols() {
         let write = |answer: &mut Answer| {
-            answer.text("A", "x\"<\r&\u{1}");
+            answer.text("A", "x\"<\r&\u{1}\u{fffe}é");
             answer.texts("Bs", "B", ["1", "2"]);
             answer.texts("Nones", "None", [""; 0]);
             answer.structures("Cs", "C", [1, 2], |answer, number| {
                 answer.number("N", number);
                 answer.boolean("Odd", number % 2 == 1);
             });
-            answer.map("Ds", "D", "Name", [("k", b"ab"), ("l", b"cd")], |answer, name, value| {
-                answer.structure(name, |answer| answer.blob("V", value));
-            });
+            answer.map(
+                "Ds",
+                "D",
+                "Name",
+                [("k", b"ab"), ("l", b"cd")],
+                |answer, name, value| {
+                    answer.structure(name, |answer| answer.blob("V", value));
+                },
+            );
             answer.text_map("Es", "E", "Key", [("k", "v")]);
         };
         assert_eq!(
             written(Protocol::Json, write),
-            r#"{"A":"x\"<\r&\u0001","Bs":["1","2"],"Cs":[{"N":1,"Odd":true},{"N":2,"Odd":false}],"#.to_owned()
+            r#"{"A":"x\"<\r&\u0001"#.to_owned()
+                + "\u{fffe}é"
+                + r#"","Bs":["1","2"],"Cs":[{"N":1,"Odd":true},{"N":2,"Odd":false}],"#
                 + r#""Ds":{"k":{"V":"YWI="},"l":{"V":"Y2Q="}},"Es":{"k":"v"}}"#
         );
         assert_eq!(
             written(Protocol::Query, write),
             "<?xml version=\"1.0\"?><ListQueuesResponse xmlns=\"http://queue.amazonaws.com/doc/2012-11-05/\">\
-             <ListQueuesResult><A>x&quot;&lt;&#xD;&amp;\u{fffd}</A><B>1</B><B>2</B>\
+             <ListQueuesResult><A>x&quot;&lt;&#xD;&amp;\u{fffd}\u{fffd}é</A><B>1</B><B>2</B>\
              <C><N>1</N><Odd>true</Odd></C><C><N>2</N><Odd>false</Odd></C>\
              <D><Name>k</Name><Value><V>YWI=</V></Value></D><D><Name>l</Name><Value><V>Y2Q=</V></Value></D>\
              <E><Key>k</Key><Value>v</Value></E></ListQueuesResult>\

@@ -5,11 +5,11 @@
 
 use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref};
 
+use super::Action;
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use super::Action;
 use serde::{
     Deserialize, Deserializer,
     de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -489,7 +489,9 @@ impl<'de> Deserialize<'de> for Int {
             }
             fn visit_bool<E: de::Error>(self, value: bool) -> Result<Int, E> {
                 let name = if value { "TRUE_VALUE" } else { "FALSE_VALUE" };
-                Err(E::custom(format_args!("{name} can not be converted to an Integer")))
+                Err(E::custom(format_args!(
+                    "{name} can not be converted to an Integer"
+                )))
             }
             fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Int, A::Error> {
                 Err(de::Error::custom(NO_STRUCTURE))

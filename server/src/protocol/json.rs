@@ -50,7 +50,7 @@ fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ServiceError> {
 
 fn refusal(error: &serde_json::Error) -> ServiceError {
     let text = error.to_string();
-    if text.contains("surrogate") {
+    if text.contains("surrogate") || text.contains("hex escape") {
         // Well-formed JSON of a text that no message can have.
         return ServiceError::new(Kind::InvalidMessageContents, super::INVALID_CHARACTERS);
     }
@@ -77,7 +77,10 @@ mod tests {
         let Ok(Input::SendMessage(message)) = send(body) else {
             panic!("not a send")
         };
-        assert!(matches!(message.queue_url, Some(Text(std::borrow::Cow::Borrowed("q")))));
+        assert!(matches!(
+            message.queue_url,
+            Some(Text(std::borrow::Cow::Borrowed("q")))
+        ));
         assert_eq!(message.message_body.as_deref(), Some("a\nb"));
         assert_eq!(message.delay_seconds, Some(Int(5)));
         assert_eq!(message.message_group_id, None);
@@ -86,15 +89,34 @@ mod tests {
     #[test]
     fn what_is_not_as_it_should_be_is_refused_with_sqss_texts() {
         for (body, text) in [
-            (r#"{"MessageBody":{}}"#, "Start of structure or map found where not expected."),
+            (
+                r#"{"MessageBody":{}}"#,
+                "Start of structure or map found where not expected.",
+            ),
             (r#"{"MessageBody":[]}"#, "Start of list found where not expected"),
-            (r#"{"MessageBody":5}"#, "NUMBER_VALUE can not be converted to a String"),
-            (r#"{"DelaySeconds":"x"}"#, "STRING_VALUE can not be converted to an Integer"),
-            (r#"{"DelaySeconds":1.5}"#, "DECIMAL_VALUE can not be converted to an Integer"),
-            (r#"{"MessageAttributes":[]}"#, "Start of list found where not expected"),
+            (
+                r#"{"MessageBody":5}"#,
+                "NUMBER_VALUE can not be converted to a String",
+            ),
+            (
+                r#"{"DelaySeconds":"x"}"#,
+                "STRING_VALUE can not be converted to an Integer",
+            ),
+            (
+                r#"{"DelaySeconds":1.5}"#,
+                "DECIMAL_VALUE can not be converted to an Integer",
+            ),
+            (
+                r#"{"MessageAttributes":[]}"#,
+                "Start of list found where not expected",
+            ),
         ] {
             let error = send(body).unwrap_err();
-            assert_eq!((error.kind, &*error.message), (Kind::Serialization, text), "{body}");
+            assert_eq!(
+                (error.kind, &*error.message),
+                (Kind::Serialization, text),
+                "{body}"
+            );
         }
         for body in ["{", "[]", "\"x\"", "{\"MessageBody\":\"\u{0}\"}", "{} x", "nul"] {
             assert_eq!(send(body).unwrap_err().kind, Kind::Serialization, "{body}");
@@ -111,7 +133,11 @@ mod tests {
 
     #[test]
     fn numbers_of_any_size_are_brought_within() {
-        for (number, value) in [("1e300", i64::MAX), ("-99999999999999999999", i64::MIN), ("18446744073709551615", i64::MAX)] {
+        for (number, value) in [
+            ("1e300", i64::MAX),
+            ("-99999999999999999999", i64::MIN),
+            ("18446744073709551615", i64::MAX),
+        ] {
             let body = format!(r#"{{"DelaySeconds":{number}}}"#);
             let Ok(Input::SendMessage(message)) = send(&body) else {
                 panic!("{number}")
@@ -132,7 +158,11 @@ mod tests {
 
     #[test]
     fn nesting_has_an_end() {
-        let deep = format!(r#"{{"Unknown":{}1{}}}"#, "[".repeat(1_000_000), "]".repeat(1_000_000));
+        let deep = format!(
+            r#"{{"Unknown":{}1{}}}"#,
+            "[".repeat(1_000_000),
+            "]".repeat(1_000_000)
+        );
         // Passed over or refused, but not by running out of stack.
         let _ = send(&deep);
         let deep = format!(r#"{{"MessageAttributes":{}"#, r#"{"a":"#.repeat(1_000_000));

@@ -73,7 +73,10 @@ pub fn parse<'a>(head: &Head<'a>, body: &'a [u8]) -> Result<(Action, Input<'a>),
                 .and_then(|target| target.strip_prefix("AmazonSQS."))
                 .and_then(Action::parse)
                 .ok_or_else(|| {
-                    ServiceError::new(Kind::UnknownOperation, "The operation is not one of this service's.")
+                    ServiceError::new(
+                        Kind::UnknownOperation,
+                        "The operation is not one of this service's.",
+                    )
                 })?;
             Ok((action, json::parse(action, body)?))
         }
@@ -85,7 +88,10 @@ pub fn parse<'a>(head: &Head<'a>, body: &'a [u8]) -> Result<(Action, Input<'a>),
             });
             let parameters = query::Parameters::read(head.query, if is_form { body } else { b"" })?;
             if parameters.get("Action").is_none() {
-                return Err(ServiceError::new(Kind::UnknownOperation, "The request names no action."));
+                return Err(ServiceError::new(
+                    Kind::UnknownOperation,
+                    "The request names no action.",
+                ));
             }
             let input = parameters.input(Some(head.path).filter(|path| is_queue_path(path)))?;
             Ok((input.action(), input))

@@ -63,10 +63,14 @@ impl<'a> Parameters<'a> {
     /// # Errors
     /// `InvalidAction`, `MissingParameter` for a missing `Action`, or `MalformedInput`.
     pub fn input(&self, queue_path: Option<&'a str>) -> Result<Input<'a>, ServiceError> {
-        let name = self.get("Action").ok_or_else(|| ServiceError::missing("Action"))?;
+        let name = self
+            .get("Action")
+            .ok_or_else(|| ServiceError::missing("Action"))?;
         let action = Action::parse(name)
             // These two are no queue's.
-            .filter(|action| queue_path.is_none() || !matches!(action, Action::CreateQueue | Action::ListQueues))
+            .filter(|action| {
+                queue_path.is_none() || !matches!(action, Action::CreateQueue | Action::ListQueues)
+            })
             .ok_or_else(|| {
                 ServiceError::new(
                     Kind::InvalidAction,
@@ -74,13 +78,15 @@ impl<'a> Parameters<'a> {
                 )
             })?;
         let given = &self.0;
-        let queue_url = || given.text("QueueUrl").or(queue_path.map(|path| Text(path.into())));
+        let queue_url = || {
+            given
+                .text("QueueUrl")
+                .or(queue_path.map(|path| Text(path.into())))
+        };
         Ok(match action {
             Action::AddPermission => Input::AddPermission(given.permission(queue_url())),
             Action::CancelMessageMoveTask => Input::CancelMessageMoveTask(given.message_move()?),
-            Action::ChangeMessageVisibility => {
-                Input::ChangeMessageVisibility(given.of_handle(queue_url())?)
-            }
+            Action::ChangeMessageVisibility => Input::ChangeMessageVisibility(given.of_handle(queue_url())?),
             Action::ChangeMessageVisibilityBatch => Input::ChangeMessageVisibilityBatch(
                 given.handle_batch(queue_url(), "ChangeMessageVisibilityBatchRequestEntry")?,
             ),
@@ -93,7 +99,9 @@ impl<'a> Parameters<'a> {
             Action::DeleteMessageBatch => {
                 Input::DeleteMessageBatch(given.handle_batch(queue_url(), "DeleteMessageBatchRequestEntry")?)
             }
-            Action::DeleteQueue => Input::DeleteQueue(OfQueue { queue_url: queue_url() }),
+            Action::DeleteQueue => Input::DeleteQueue(OfQueue {
+                queue_url: queue_url(),
+            }),
             Action::GetQueueAttributes => Input::GetQueueAttributes(GetQueueAttributes {
                 queue_url: queue_url(),
                 attribute_names: given.names(&["AttributeName"]),
@@ -106,9 +114,13 @@ impl<'a> Parameters<'a> {
                 Input::ListDeadLetterSourceQueues(given.list_of_queues(queue_url())?)
             }
             Action::ListMessageMoveTasks => Input::ListMessageMoveTasks(given.message_move()?),
-            Action::ListQueueTags => Input::ListQueueTags(OfQueue { queue_url: queue_url() }),
+            Action::ListQueueTags => Input::ListQueueTags(OfQueue {
+                queue_url: queue_url(),
+            }),
             Action::ListQueues => Input::ListQueues(given.list_of_queues(None)?),
-            Action::PurgeQueue => Input::PurgeQueue(OfQueue { queue_url: queue_url() }),
+            Action::PurgeQueue => Input::PurgeQueue(OfQueue {
+                queue_url: queue_url(),
+            }),
             Action::ReceiveMessage => Input::ReceiveMessage(ReceiveMessage {
                 queue_url: queue_url(),
                 attribute_names: given.names(&["AttributeName"]),
@@ -123,7 +135,11 @@ impl<'a> Parameters<'a> {
             Action::SendMessage => Input::SendMessage(given.send(queue_url())?),
             Action::SendMessageBatch => Input::SendMessageBatch(SendBatch {
                 queue_url: queue_url(),
-                entries: Some(given.list("SendMessageBatchRequestEntry", |entry| entry.send(None))?.unwrap_or_default()),
+                entries: Some(
+                    given
+                        .list("SendMessageBatchRequestEntry", |entry| entry.send(None))?
+                        .unwrap_or_default(),
+                ),
             }),
             Action::SetQueueAttributes => Input::SetQueueAttributes(SetQueueAttributes {
                 queue_url: queue_url(),
@@ -216,7 +232,12 @@ impl<'a> Node<'a> {
         let pairs: List<_, _> = self
             .elements(name)
             .into_iter()
-            .map(|pair| (pair.text(key).unwrap_or_default(), pair.text("Value").unwrap_or_default()))
+            .map(|pair| {
+                (
+                    pair.text(key).unwrap_or_default(),
+                    pair.text("Value").unwrap_or_default(),
+                )
+            })
             .collect();
         (pairs.total > 0).then_some(Pairs(pairs))
     }
@@ -276,7 +297,10 @@ impl<'a> Node<'a> {
     ) -> Result<HandleBatch<'a>, ServiceError> {
         Ok(HandleBatch {
             queue_url,
-            entries: Some(self.list(entries, |entry| entry.of_handle(None))?.unwrap_or_default()),
+            entries: Some(
+                self.list(entries, |entry| entry.of_handle(None))?
+                    .unwrap_or_default(),
+            ),
         })
     }
 
@@ -340,7 +364,10 @@ mod tests {
 
     #[test]
     fn the_parameter_wins_over_the_path() {
-        for (query, url) in [("Action=PurgeQueue&QueueUrl=q", "q"), ("Action=PurgeQueue", "/0/p")] {
+        for (query, url) in [
+            ("Action=PurgeQueue&QueueUrl=q", "q"),
+            ("Action=PurgeQueue", "/0/p"),
+        ] {
             let parameters = Parameters::read(query, b"").unwrap();
             let Ok(Input::PurgeQueue(purge)) = parameters.input(Some("/0/p")) else {
                 panic!("not a purge")
@@ -354,7 +381,10 @@ mod tests {
         assert_eq!(input("Action=Nonsense").unwrap_err().kind, Kind::InvalidAction);
         assert_eq!(input("").unwrap_err().kind, Kind::MissingParameter);
         let parameters = Parameters::read("Action=ListQueues", b"").unwrap();
-        assert_eq!(parameters.input(Some("/0/q")).unwrap_err().kind, Kind::InvalidAction);
+        assert_eq!(
+            parameters.input(Some("/0/q")).unwrap_err().kind,
+            Kind::InvalidAction
+        );
     }
 
     #[test]

@@ -99,7 +99,13 @@ mod tests {
         let text = arn("us-east-1", "1", "q");
         let arn = Arn::parse(&text).unwrap();
         assert_eq!((arn.service, arn.account, arn.resource), ("sqs", "1", "q"));
-        for text in ["", "q", "arn:aws:sqs:us-east-1:1", "arn:aws:sqs::1:q", "x:aws:sqs:r:1:q"] {
+        for text in [
+            "",
+            "q",
+            "arn:aws:sqs:us-east-1:1",
+            "arn:aws:sqs::1:q",
+            "x:aws:sqs:r:1:q",
+        ] {
             assert_eq!(Arn::parse(text), None, "{text}");
         }
     }

@@ -91,7 +91,9 @@ pub(crate) fn shown(
         return Err(unknown_attribute(unknown));
     }
     let wanted = |name: &str| names.iter().any(|asked| *asked == "All" || *asked == name);
-    let is_counted = NAMES.iter().any(|name| name.starts_with("Approximate") && wanted(name));
+    let is_counted = NAMES
+        .iter()
+        .any(|name| name.starts_with("Approximate") && wanted(name));
     let counts = is_counted.then(|| {
         // Leases that have ended unnoticed count as what they are.
         entry.queue.advance(now);
@@ -118,7 +120,10 @@ pub(crate) fn shown(
 }
 
 pub(crate) fn unknown_attribute(name: &str) -> ServiceError {
-    ServiceError::new(Kind::InvalidAttributeName, format!("Unknown Attribute {}.", cut(name)))
+    ServiceError::new(
+        Kind::InvalidAttributeName,
+        format!("Unknown Attribute {}.", cut(name)),
+    )
 }
 
 fn invalid_value(name: &str) -> ServiceError {
@@ -153,9 +158,15 @@ impl Draft {
             Some(true) => true,
             Some(false) => return Err(unknown_attribute("FifoQueue")),
         };
-        let stem = if is_fifo { name.strip_suffix(".fifo") } else { Some(name) };
+        let stem = if is_fifo {
+            name.strip_suffix(".fifo")
+        } else {
+            Some(name)
+        };
         let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        if !stem.is_some_and(|stem| !stem.is_empty() && name.len() <= epoq::limits::NAME_MAX && stem.chars().all(valid)) {
+        if !stem.is_some_and(|stem| {
+            !stem.is_empty() && name.len() <= epoq::limits::NAME_MAX && stem.chars().all(valid)
+        }) {
             return Err(ServiceError::invalid(if is_fifo {
                 "The name of a FIFO queue can only include alphanumeric characters, hyphens, or underscores, must end with .fifo suffix and be 1 to 80 in length"
             } else {
@@ -186,12 +197,15 @@ impl Draft {
             "RedrivePolicy" => settings.redrive_policy.clone(),
             "RedriveAllowPolicy" => settings.redrive_allow_policy.clone(),
             "KmsMasterKeyId" => settings.kms_key.clone(),
-            "KmsDataKeyReusePeriodSeconds" => {
-                settings.kms_key.as_ref().map(|_| settings.kms_reuse_s.to_string())
-            }
+            "KmsDataKeyReusePeriodSeconds" => settings
+                .kms_key
+                .as_ref()
+                .map(|_| settings.kms_reuse_s.to_string()),
             "SqsManagedSseEnabled" => flag(settings.managed_sse),
             "FifoQueue" => config.fifo.and_then(|_| flag(true)),
-            "ContentBasedDeduplication" => config.fifo.and_then(|fifo| flag(fifo.content_based_deduplication)),
+            "ContentBasedDeduplication" => config
+                .fifo
+                .and_then(|fifo| flag(fifo.content_based_deduplication)),
             "DeduplicationScope" => config.fifo.map(|fifo| {
                 match fifo.deduplication_scope {
                     DeduplicationScope::Queue => "queue",
@@ -217,7 +231,13 @@ impl Draft {
             "RedrivePolicy" => self.config.redrive == other.config.redrive,
             "RedriveAllowPolicy" => self.config.redrive_allow == other.config.redrive_allow,
             "Policy" => {
-                let read = |draft: &Self| draft.settings.policy.as_deref().map(serde_json::from_str::<Value>);
+                let read = |draft: &Self| {
+                    draft
+                        .settings
+                        .policy
+                        .as_deref()
+                        .map(serde_json::from_str::<Value>)
+                };
                 match (read(self), read(other)) {
                     (Some(Ok(mine)), Some(Ok(theirs))) => mine == theirs,
                     (mine, theirs) => mine.is_none() == theirs.is_none(),
@@ -355,7 +375,9 @@ impl Draft {
         };
         match error {
             ConfigError::NoSuchTarget => redrive("Dead letter target does not exist."),
-            ConfigError::TargetType => redrive("Dead-letter queue must be same type of queue as the source.."),
+            ConfigError::TargetType => {
+                redrive("Dead-letter queue must be same type of queue as the source..")
+            }
             ConfigError::OwnTarget => redrive("A queue cannot be its own dead-letter queue."),
             ConfigError::TargetRefuses => {
                 redrive("The dead-letter queue's redrive allow policy does not permit this source queue.")
@@ -388,10 +410,17 @@ fn fifo_only(name: &str) -> ServiceError {
 }
 
 /// The queue that an ARN of this account means.
-fn queue_of<'a>(text: &'a str, account: &str, refuse: impl Fn(&str) -> ServiceError) -> Result<&'a str, ServiceError> {
-    let arn = Arn::parse(text).ok_or_else(|| refuse("Dead-letter target ARN should be fully qualified ARN."))?;
+fn queue_of<'a>(
+    text: &'a str,
+    account: &str,
+    refuse: impl Fn(&str) -> ServiceError,
+) -> Result<&'a str, ServiceError> {
+    let arn =
+        Arn::parse(text).ok_or_else(|| refuse("Dead-letter target ARN should be fully qualified ARN."))?;
     if arn.service != "sqs" {
-        return Err(refuse("Only SQS queues are valid resources for deadLetterTargetArn."));
+        return Err(refuse(
+            "Only SQS queues are valid resources for deadLetterTargetArn.",
+        ));
     }
     if arn.account != account {
         return Err(refuse("Dead-letter target owner should be same as the source."));
@@ -404,17 +433,25 @@ fn redrive(text: &str, account: &str) -> Result<Option<Redrive>, ServiceError> {
         return Ok(None);
     }
     let Ok(Value::Object(policy)) = serde_json::from_str(text) else {
-        return Err(invalid_because("RedrivePolicy", "Redrive policy is not a valid JSON map."));
+        return Err(invalid_because(
+            "RedrivePolicy",
+            "Redrive policy is not a valid JSON map.",
+        ));
     };
     let refuse = |reason: &str| ServiceError::invalid_value(cut(text), "RedrivePolicy", reason);
-    if policy.keys().any(|key| !matches!(key.as_str(), "deadLetterTargetArn" | "maxReceiveCount")) {
+    if policy
+        .keys()
+        .any(|key| !matches!(key.as_str(), "deadLetterTargetArn" | "maxReceiveCount"))
+    {
         return Err(refuse(
             "Only following attributes are supported: [maxReceiveCount, deadLetterTargetArn].",
         ));
     }
     let mandatory = |key: &str| {
         policy.get(key).ok_or_else(|| {
-            refuse(&format!("Redrive policy does not contain mandatory attribute: {key}."))
+            refuse(&format!(
+                "Redrive policy does not contain mandatory attribute: {key}."
+            ))
         })
     };
     let target = mandatory("deadLetterTargetArn")?.as_str().unwrap_or_default();
@@ -447,7 +484,10 @@ fn redrive_allow(text: &str) -> Result<RedriveAllow, ServiceError> {
     let Ok(Value::Object(policy)) = serde_json::from_str(text) else {
         return Err(unsupported());
     };
-    if policy.keys().any(|key| !matches!(key.as_str(), "redrivePermission" | "sourceQueueArns")) {
+    if policy
+        .keys()
+        .any(|key| !matches!(key.as_str(), "redrivePermission" | "sourceQueueArns"))
+    {
         return Err(unsupported());
     }
     let sources = policy.get("sourceQueueArns");
@@ -467,7 +507,9 @@ fn redrive_allow(text: &str) -> Result<RedriveAllow, ServiceError> {
                 ));
             }
             if sources.len() > epoq::limits::REDRIVE_SOURCES_MAX {
-                return Err(refuse("The maximum number of source queue ARNs you can specify is 10."));
+                return Err(refuse(
+                    "The maximum number of source queue ARNs you can specify is 10.",
+                ));
             }
             let names = sources.iter().map(|source| {
                 let arn = source.as_str().and_then(Arn::parse);

@@ -36,8 +36,7 @@ pub(super) fn entries<'a, T>(
     }
     let mut seen = HashSet::new();
     for (at, entry) in entries.items.iter().enumerate() {
-        let id =
-            id(entry).ok_or_else(|| ServiceError::missing(&format!("{name}.{}.Id", at + 1)))?;
+        let id = id(entry).ok_or_else(|| ServiceError::missing(&format!("{name}.{}.Id", at + 1)))?;
         let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if !(1..=80).contains(&id.len()) || !id.bytes().all(valid) {
             return Err(ServiceError::new(
@@ -58,12 +57,17 @@ pub(super) fn entries<'a, T>(
 
 /// Writes what has failed, each with its id.
 pub(super) fn write_failed(answer: &mut Answer, failed: &[(&str, ServiceError)]) {
-    answer.structures("Failed", "BatchResultErrorEntry", failed, |answer, (id, error)| {
-        answer.text("Id", id);
-        answer.text("Code", error.kind.code());
-        answer.text("Message", &error.message);
-        answer.boolean("SenderFault", error.kind.status() < 500);
-    });
+    answer.structures(
+        "Failed",
+        "BatchResultErrorEntry",
+        failed,
+        |answer, (id, error)| {
+            answer.text("Id", id);
+            answer.text("Code", error.kind.code());
+            answer.text("Message", &error.message);
+            answer.boolean("SenderFault", error.kind.status() < 500);
+        },
+    );
 }
 
 /// Writes what has succeeded, where there is nothing to say about it but its id.

@@ -65,14 +65,32 @@ mod tests {
         let trace = b"traceparent\x1e00-774062d6c37081a5a0b9b5b88e30627c-2d2482211f6489da-01";
         let header = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
         let cases: &[(&[Attribute<'_>], &str)] = &[
-            (&[Attribute::string("Foo", "Bar")], "ae7155c6026991b6d54b11589678bf9c"),
+            (
+                &[Attribute::string("Foo", "Bar")],
+                "ae7155c6026991b6d54b11589678bf9c",
+            ),
             (&[Attribute::string("k", "x")], "a45daa70926828a2f0a1db3418e6feb4"),
-            (&[Attribute::string("MyAttribute", "foobar")], "adb59cd4678ea5a855436b949cd07ab6"),
-            (&[Attribute::number("timestamp", "1493147359900")], "235c5c510d26fb653d073faed50ae77c"),
-            (&[Attribute::binary("attr1", trace)], "8cbe4db156db8a94db8b801b7addb984"),
-            (&[Attribute::binary("bin", &[0, 1, 2])], "6a64fe1652436ab8bf8c6e61d79f45b8"),
+            (
+                &[Attribute::string("MyAttribute", "foobar")],
+                "adb59cd4678ea5a855436b949cd07ab6",
+            ),
+            (
+                &[Attribute::number("timestamp", "1493147359900")],
+                "235c5c510d26fb653d073faed50ae77c",
+            ),
+            (
+                &[Attribute::binary("attr1", trace)],
+                "8cbe4db156db8a94db8b801b7addb984",
+            ),
+            (
+                &[Attribute::binary("bin", &[0, 1, 2])],
+                "6a64fe1652436ab8bf8c6e61d79f45b8",
+            ),
             (&[Attribute::number("n", "1")], "ef88bdc4583394a9f2bcdc6a6f0ccbfe"),
-            (&[Attribute::number("n", "1").with_type("Number.int")], "750ab39764677e6976a138b26d56e5e8"),
+            (
+                &[Attribute::number("n", "1").with_type("Number.int")],
+                "750ab39764677e6976a138b26d56e5e8",
+            ),
             (&[hello, help, general], "4c360f3fdafd970e05fae2f149d997f5"),
             (&[hello, general], "fca026605781cb4126a1e9044df24232"),
             (&[hello], "a311262e065454b75da111d535b8dacd"),
@@ -86,7 +104,10 @@ mod tests {
                 ],
                 "6231cbf2d981cf57bb765342b1b22a20",
             ),
-            (&[Attribute::string("AWSTraceHeader", header)], "5ae4d5d7636402d80f4eb6d213245a88"),
+            (
+                &[Attribute::string("AWSTraceHeader", header)],
+                "5ae4d5d7636402d80f4eb6d213245a88",
+            ),
         ];
         for (attributes, md5) in cases {
             assert_eq!(of_attributes(attributes), *md5, "{attributes:?}");

@@ -36,7 +36,10 @@ impl<'a> Prepared<'a> {
     fn new(input: &'a Send<'a>, body: &str, header: Option<&'a str>) -> Result<Self, ServiceError> {
         let text = required(input.message_body.as_ref(), body)?;
         if !is_xml_text(text) {
-            return Err(ServiceError::new(Kind::InvalidMessageContents, INVALID_CHARACTERS));
+            return Err(ServiceError::new(
+                Kind::InvalidMessageContents,
+                INVALID_CHARACTERS,
+            ));
         }
         Ok(Self {
             input,
@@ -46,16 +49,25 @@ impl<'a> Prepared<'a> {
     }
 
     fn body(&self) -> &'a [u8] {
-        self.input.message_body.as_deref().map_or(b"", |body| body.as_bytes())
+        self.input
+            .message_body
+            .as_deref()
+            .map_or(b"", |body| body.as_bytes())
     }
 
     fn outgoing(&'a self, queue: &Queue) -> Result<Outgoing<'a>, ServiceError> {
         let mut message = Outgoing::new(self.body()).attributes(&self.attributes);
         if let Some(Int(given)) = self.input.delay_seconds {
             let delay = u64::try_from(given).ok().map(Duration::from_secs);
-            let delay = delay.filter(|delay| *delay <= epoq::limits::DELAY_MAX).ok_or_else(|| {
-                ServiceError::invalid_value(given, "DelaySeconds", "DelaySeconds must be >= 0 and <= 900.")
-            })?;
+            let delay = delay
+                .filter(|delay| *delay <= epoq::limits::DELAY_MAX)
+                .ok_or_else(|| {
+                    ServiceError::invalid_value(
+                        given,
+                        "DelaySeconds",
+                        "DelaySeconds must be >= 0 and <= 900.",
+                    )
+                })?;
             // SQS passes over a zero in a FIFO queue: the queue's own delay applies.
             if !(queue.is_fifo() && delay.is_zero()) {
                 message = message.delay(delay);
@@ -82,7 +94,10 @@ impl<'a> Prepared<'a> {
         // Of those in the request only, as for the other digest.
         if let (Some(trace), Some(_)) = (self.trace, &self.input.message_system_attributes) {
             let attribute = Attribute::string(TRACE_HEADER, trace);
-            answer.text("MD5OfMessageSystemAttributes", &digest::of_attributes(&[attribute]));
+            answer.text(
+                "MD5OfMessageSystemAttributes",
+                &digest::of_attributes(&[attribute]),
+            );
         }
         if let Some(number) = sent.sequence_number() {
             answer.text("SequenceNumber", &number.to_string());
@@ -92,8 +107,9 @@ impl<'a> Prepared<'a> {
     /// The ledger's refusal in SQS's words, which differ a little for entries of batches.
     fn refusal(&self, error: SendError, in_batch: bool) -> ServiceError {
         let id = |parameter: &str, value: Option<&str>| {
-            let reason =
-                format!("{parameter} can only include alphanumeric and punctuation characters. 1 to 128 in length");
+            let reason = format!(
+                "{parameter} can only include alphanumeric and punctuation characters. 1 to 128 in length"
+            );
             if in_batch {
                 ServiceError::invalid(reason)
             } else {
@@ -111,7 +127,11 @@ impl<'a> Prepared<'a> {
         match error {
             SendError::TooLong { limit, .. } => ServiceError::invalid(format!(
                 "One or more parameters {}. Reason: Message must be shorter than {limit} bytes.",
-                if in_batch { "cannot be validated" } else { "are invalid" }
+                if in_batch {
+                    "cannot be validated"
+                } else {
+                    "are invalid"
+                }
             )),
             SendError::Attribute(error) => attribute_refusal(error, &self.attributes),
             SendError::MessageGroup => id("MessageGroupId", self.input.message_group_id.as_deref()),
@@ -216,14 +236,16 @@ impl Service {
             return Ok(());
         }
         worker.turn(|turn| {
-            let results = turn.send_messages(queue, &outgoing).map_err(|error| match error {
-                BatchError::Entry { at, error } => match sending.get(at) {
-                    Some((_, message)) => message.refusal(error, true),
-                    None => ServiceError::invalid(error.to_string()),
-                },
-                BatchError::QueueDeleted => ServiceError::no_queue(),
-                error => ServiceError::invalid(error.to_string()),
-            })?;
+            let results = turn
+                .send_messages(queue, &outgoing)
+                .map_err(|error| match error {
+                    BatchError::Entry { at, error } => match sending.get(at) {
+                        Some((_, message)) => message.refusal(error, true),
+                        None => ServiceError::invalid(error.to_string()),
+                    },
+                    BatchError::QueueDeleted => ServiceError::no_queue(),
+                    error => ServiceError::invalid(error.to_string()),
+                })?;
             let mut done = Vec::with_capacity(sending.len());
             for ((id, message), result) in sending.iter().zip(&results) {
                 match result {
@@ -362,7 +384,10 @@ fn handle(queue: &Queue, text: &str) -> Result<ReceiptHandle, ServiceError> {
         HandleError::Foreign => foreign(text),
         _ => ServiceError::new(
             Kind::ReceiptHandleIsInvalid,
-            format!("The input receipt handle \"{}\" is not a valid receipt handle.", cut(text)),
+            format!(
+                "The input receipt handle \"{}\" is not a valid receipt handle.",
+                cut(text)
+            ),
         ),
     })
 }
@@ -370,7 +395,10 @@ fn handle(queue: &Queue, text: &str) -> Result<ReceiptHandle, ServiceError> {
 fn foreign(text: &str) -> ServiceError {
     ServiceError::new(
         Kind::ReceiptHandleIsInvalid,
-        format!("The receipt handle \"{}\" is not valid for this queue.", cut(text)),
+        format!(
+            "The receipt handle \"{}\" is not valid for this queue.",
+            cut(text)
+        ),
     )
 }
 
@@ -561,7 +589,12 @@ mod tests {
 
     #[test]
     fn texts_are_those_of_xml() {
-        for text in ["a\t\n\r", "é", "\u{d7ff}\u{e000}\u{fffd}\u{10000}\u{10ffff}", "\u{7f}"] {
+        for text in [
+            "a\t\n\r",
+            "é",
+            "\u{d7ff}\u{e000}\u{fffd}\u{10000}\u{10ffff}",
+            "\u{7f}",
+        ] {
             assert!(is_xml_text(text), "{text:?}");
         }
         for text in ["\0", "a\u{b}", "\u{1f}", "\u{fffe}", "é\u{ffff}"] {

@@ -82,7 +82,11 @@ impl Service {
 
     /// All queues, for metrics.
     pub(crate) fn queues(&self) -> Vec<epoq::Queue> {
-        self.registry.all().iter().map(|entry| entry.queue.clone()).collect()
+        self.registry
+            .all()
+            .iter()
+            .map(|entry| entry.queue.clone())
+            .collect()
     }
 
     /// Does what is asked. A receive that waits ends early, with nothing, when `closing` is ready.

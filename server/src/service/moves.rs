@@ -6,11 +6,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::{
-    Service,
-    address::Arn,
-    hex, required,
-};
+use super::{Service, address::Arn, required};
 use crate::{
     error::{Kind, ServiceError},
     protocol::{
@@ -27,9 +23,7 @@ impl Service {
     ) -> Result<(), ServiceError> {
         let (source_arn, source) = self.named(input.source_arn.as_ref(), "SourceArn")?;
         let destination = match &input.destination_arn {
-            Some(given) if !given.is_empty() => {
-                Some(self.named(Some(given), "DestinationArn")?.1)
-            }
+            Some(given) if !given.is_empty() => Some(self.named(Some(given), "DestinationArn")?.1),
             _ => None,
         };
         let rate = input.max_number_of_messages_per_second.map(|Int(rate)| {
@@ -77,7 +71,9 @@ impl Service {
         let handle = required(input.task_handle.as_ref(), "TaskHandle")?;
         let id = self.task_id(handle)?;
         let no_task = || ServiceError::new(Kind::ResourceNotFound, "Task does not exist.");
-        let task = id.and_then(|id| self.broker().message_move(id)).ok_or_else(no_task)?;
+        let task = id
+            .and_then(|id| self.broker().message_move(id))
+            .ok_or_else(no_task)?;
         let moved = task.cancel().map_err(|_| no_task())?;
         answer.number("ApproximateNumberOfMessagesMoved", moved);
         Ok(())
@@ -105,9 +101,14 @@ impl Service {
             .broker()
             .message_moves(source, max, 0)
             .map_err(|_| no_resource("SourceArn"))?;
-        answer.structures("Results", "ListMessageMoveTasksResultEntry", tasks, |answer, task| {
-            self.write_task(answer, &task, source_arn);
-        });
+        answer.structures(
+            "Results",
+            "ListMessageMoveTasksResultEntry",
+            tasks,
+            |answer, task| {
+                self.write_task(answer, &task, source_arn);
+            },
+        );
         Ok(())
     }
 
@@ -140,7 +141,9 @@ impl Service {
             answer.text(
                 "FailureReason",
                 &match failure {
-                    MoveFailure::CouldNotDetermineMessageSource => "CouldNotDetermineMessageSource".to_owned(),
+                    MoveFailure::CouldNotDetermineMessageSource => {
+                        "CouldNotDetermineMessageSource".to_owned()
+                    }
                     MoveFailure::DestinationDeleted | MoveFailure::SourceDeleted => {
                         Kind::QueueDoesNotExist.code().to_owned()
                     }
@@ -171,8 +174,15 @@ impl Service {
 
     /// As AWS's look: Base64 of a task id in the form of a UUID, and the source. The second half of the id is a seal over the first.
     fn task_handle(&self, id: MoveId, source_arn: &str) -> String {
-        let digits = format!("{:016x}{}", id.number(), self.task_seal(id));
-        let uuid = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..32]].join("-");
+        let (number, seal) = (id.number(), self.task_seal(id));
+        let uuid = format!(
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            number >> 32,
+            number >> 16 & 0xffff,
+            number & 0xffff,
+            seal >> 48,
+            seal & 0xffff_ffff_ffff
+        );
         BASE64.encode(json!({ "taskId": uuid, "sourceArn": source_arn }).to_string())
     }
 
@@ -185,20 +195,24 @@ impl Service {
         let (uuid, source) = (field("taskId")?, field("sourceArn")?);
         Arn::parse(source).ok_or_else(invalid)?;
         let digits: String = uuid.chars().filter(|c| *c != '-').collect();
-        let (Some(number), Some(seal)) = (digits.get(..16), digits.get(16..)) else {
-            return Err(invalid());
+        let half = |digits: Option<&str>| {
+            digits
+                .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+                .ok_or_else(invalid)
         };
-        let id = u64::from_str_radix(number, 16).ok().map(MoveId::new);
-        Ok(id.filter(|id| self.task_seal(*id) == seal))
+        let id = MoveId::new(half(digits.get(..16))?);
+        let seal = half(digits.get(16..))?;
+        Ok((self.task_seal(id) == seal).then_some(id))
     }
 
-    fn task_seal(&self, id: MoveId) -> String {
+    fn task_seal(&self, id: MoveId) -> u64 {
+        // Keys of any length are taken.
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.task_key) else {
-            // Keys of any length are taken.
-            return String::new();
+            return 0;
         };
         mac.update(&id.number().to_be_bytes());
-        hex(&mac.finalize().into_bytes()[..8])
+        let bytes = mac.finalize().into_bytes();
+        bytes.first_chunk().copied().map_or(0, u64::from_be_bytes)
     }
 }
 

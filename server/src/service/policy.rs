@@ -50,7 +50,11 @@ const OWNERS: &[&str] = &[
 ];
 
 impl Service {
-    pub(super) fn add_permission(&self, input: &Permission<'_>, context: &Context<'_>) -> Result<(), ServiceError> {
+    pub(super) fn add_permission(
+        &self,
+        input: &Permission<'_>,
+        context: &Context<'_>,
+    ) -> Result<(), ServiceError> {
         let entry = self.queue(input.queue_url.as_ref())?;
         let label = label(input)?;
         let accounts = input
@@ -66,7 +70,10 @@ impl Service {
         if actions.total > ACTIONS_MAX {
             return Err(ServiceError::new(
                 Kind::OverLimit,
-                format!("{} Actions were found, maximum allowed is {ACTIONS_MAX}.", actions.total),
+                format!(
+                    "{} Actions were found, maximum allowed is {ACTIONS_MAX}.",
+                    actions.total
+                ),
             ));
         }
         for action in &actions.items {
@@ -99,7 +106,10 @@ impl Service {
                 json!(all)
             }
         };
-        let principals = accounts.items.iter().map(|account| format!("arn:aws:iam::{}:root", &**account));
+        let principals = accounts
+            .items
+            .iter()
+            .map(|account| format!("arn:aws:iam::{}:root", &**account));
         let actions = actions.items.iter().map(|action| format!("SQS:{}", &**action));
         let statement = json!({
             "Sid": label,
@@ -109,6 +119,7 @@ impl Service {
             "Resource": queue_arn,
         });
 
+        let _control = self.registry.control();
         let mut meta = entry.meta();
         let mut policy = read(meta.settings.policy.as_deref()).unwrap_or_else(|| {
             let mut policy = Map::new();
@@ -133,7 +144,10 @@ impl Service {
         policy.insert("Statement".to_owned(), Value::Array(statements));
         let text = Value::Object(policy).to_string();
         if text.len() > POLICY_MAX {
-            return Err(ServiceError::new(Kind::OverLimit, "The policy is longer than 8192 bytes."));
+            return Err(ServiceError::new(
+                Kind::OverLimit,
+                "The policy is longer than 8192 bytes.",
+            ));
         }
         meta.settings.policy = Some(text);
         meta.modified = unix_seconds();
@@ -143,6 +157,7 @@ impl Service {
     pub(super) fn remove_permission(&self, input: &Permission<'_>) -> Result<(), ServiceError> {
         let entry = self.queue(input.queue_url.as_ref())?;
         let label = label(input)?;
+        let _control = self.registry.control();
         let mut meta = entry.meta();
         let mut policy = read(meta.settings.policy.as_deref()).unwrap_or_default();
         let mut statements = statements(&policy);

@@ -80,7 +80,10 @@ impl Service {
         if self.registry.len() >= self.rules.queues_max {
             return Err(ServiceError::new(
                 Kind::OverLimit,
-                format!("The server has {} queues, the most it is configured for.", self.rules.queues_max),
+                format!(
+                    "The server has {} queues, the most it is configured for.",
+                    self.rules.queues_max
+                ),
             ));
         }
         let queue = self
@@ -91,7 +94,8 @@ impl Service {
                 CreateQueueError::Config(error) => draft.refusal(error),
                 error => ServiceError::invalid(error.to_string()),
             })?;
-        self.registry.insert(&mut control, Entry::new(queue, draft.settings, all));
+        self.registry
+            .insert(&mut control, Entry::new(queue, draft.settings, all));
         Ok(())
     }
 
@@ -185,7 +189,11 @@ impl Service {
         }
         let has_more = names.len() > limit.unwrap_or(PAGE_MAX);
         names.truncate(limit.unwrap_or(PAGE_MAX));
-        answer.texts(member, "QueueUrl", names.iter().map(|name| self.url(context, name)));
+        answer.texts(
+            member,
+            "QueueUrl",
+            names.iter().map(|name| self.url(context, name)),
+        );
         if let (true, Some(_), Some(last)) = (has_more, limit, names.last()) {
             answer.text("NextToken", &URL_SAFE_NO_PAD.encode(last));
         }
@@ -257,7 +265,11 @@ impl Service {
             }
             meta.purged = Some(now);
         }
-        entry.queue.purge().map(|_| ()).map_err(|_| ServiceError::no_queue())
+        entry
+            .queue
+            .purge()
+            .map(|_| ())
+            .map_err(|_| ServiceError::no_queue())
     }
 
     pub(super) fn tag_queue(&self, input: &TagQueue<'_>) -> Result<(), ServiceError> {
@@ -288,7 +300,11 @@ impl Service {
         Ok(())
     }
 
-    pub(super) fn list_queue_tags(&self, input: &OfQueue<'_>, answer: &mut Answer) -> Result<(), ServiceError> {
+    pub(super) fn list_queue_tags(
+        &self,
+        input: &OfQueue<'_>,
+        answer: &mut Answer,
+    ) -> Result<(), ServiceError> {
         let entry = self.queue(input.queue_url.as_ref())?;
         answer.text_map("Tags", "Tag", "Key", &entry.meta().tags);
         Ok(())
@@ -304,16 +320,26 @@ fn add_tags(tags: &mut BTreeMap<String, String>, given: &Texts<'_>, queue: &str)
         if !(1..=TAG_KEY_MAX).contains(&key.chars().count()) || !valid(key) {
             return Err(ServiceError::invalid(format!("Tag key {} is invalid.", cut(key))));
         }
-        if key.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:")) {
-            return Err(ServiceError::invalid("Tag keys beginning with aws: are reserved."));
+        if key
+            .get(..4)
+            .is_some_and(|start| start.eq_ignore_ascii_case("aws:"))
+        {
+            return Err(ServiceError::invalid(
+                "Tag keys beginning with aws: are reserved.",
+            ));
         }
         if value.chars().count() > TAG_VALUE_MAX || !valid(value) {
-            return Err(ServiceError::invalid(format!("The value of tag {} is invalid.", cut(key))));
+            return Err(ServiceError::invalid(format!(
+                "The value of tag {} is invalid.",
+                cut(key)
+            )));
         }
         tags.insert(key.to_string(), value.to_string());
     }
     if given.total > given.items.len() || tags.len() > TAGS_MAX {
-        return Err(ServiceError::invalid(format!("Too many tags added for queue {queue}.")));
+        return Err(ServiceError::invalid(format!(
+            "Too many tags added for queue {queue}."
+        )));
     }
     Ok(())
 }

@@ -162,10 +162,13 @@ impl Service {
                         )
                     })?,
             },
-            timeout: seconds(input.visibility_timeout, epoq::limits::VISIBILITY_MAX, "VisibilityTimeout")?,
+            timeout: seconds(
+                input.visibility_timeout,
+                epoq::limits::VISIBILITY_MAX,
+                "VisibilityTimeout",
+            )?,
         };
-        let wait = seconds(input.wait_time_seconds, epoq::limits::WAIT_MAX, "WaitTimeSeconds")?
-            .unwrap_or_else(|| queue.config().wait);
+        let wait = seconds(input.wait_time_seconds, epoq::limits::WAIT_MAX, "WaitTimeSeconds")?;
         let attempt = input
             .receive_request_attempt_id
             .as_deref()
@@ -181,10 +184,11 @@ impl Service {
                 // What is there is written from where it lies. Only who has to wait gets copies.
                 match self.receive_now(worker, queue, asked, &wanted, context, answer) {
                     Ok(true) => return Ok(()),
-                    Ok(false) if wait.is_zero() => return Ok(()),
+                    // Without one of its own it is for the queue to say, below.
+                    Ok(false) if wait == Some(Duration::ZERO) => return Ok(()),
                     Ok(false) => {}
                     // A long poll waits until some are deleted.
-                    Err(ReceiveError::TooManyInFlight { .. }) if !wait.is_zero() => {}
+                    Err(ReceiveError::TooManyInFlight { .. }) => {}
                     Err(error) => return Err(refusal(error, None)),
                 }
                 let waiting = queue.receive_async(asked.max, asked.timeout, wait, tokio::time::sleep);
@@ -253,7 +257,10 @@ impl Service {
                 return;
             }
             answer.text("MD5OfMessageAttributes", &digest::of_attributes(&view.attributes));
-            let attributes = view.attributes.iter().map(|attribute| (attribute.name, attribute));
+            let attributes = view
+                .attributes
+                .iter()
+                .map(|attribute| (attribute.name, attribute));
             answer.map(
                 "MessageAttributes",
                 "MessageAttribute",
