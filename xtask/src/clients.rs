@@ -15,11 +15,24 @@ use crate::steps::{Outcome, Steps};
 /// What npm and Node are given.
 const NODE_FILES: &[&str] = &["package.json", "suite.mjs"];
 
+/// Which of the workspace's packages have been built for their tests before: the server is taken from the same build, for each choice of
+/// packages has features of its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Built {
+    /// All that [`crate::test`] runs.
+    Workspace,
+    /// None, or the server's.
+    Server,
+}
+
 /// The suites of both languages.
-pub(crate) fn clients(workspace: &Workspace, steps: &mut Steps) {
+pub(crate) fn clients(workspace: &Workspace, steps: &mut Steps, built: Built) {
     steps.run("clients: the server", || {
-        // In the profile of the tests, which have built most of it.
-        run(&mut workspace.cargo(&["build", "--package", "epoq-server", "--profile", "test"]))
+        let packages: &[&str] = match built {
+            Built::Workspace => &["--workspace", "--exclude", "epoq-loom"],
+            Built::Server => &["--package", "epoq-server"],
+        };
+        run(workspace.cargo(&["test", "--quiet", "--no-run"]).args(packages))
     });
     steps.run("clients: boto3, the aws CLI, botocore's model", || {
         python(workspace)

@@ -23,6 +23,7 @@ use anyhow::{Context, Result, ensure};
 use arguments::{Command, LoomOptions, USAGE};
 use cargo::{Workspace, run, run_counted};
 use catalogue::{Catalogue, Explored};
+use clients::Built;
 use sanitize::{Sanitizer, Tests};
 use steps::{Outcome, Steps};
 
@@ -112,7 +113,7 @@ fn execute(command: Command) -> Result<bool> {
         }
         Command::Clients => {
             let mut steps = Steps::new(false);
-            clients::clients(&workspace, &mut steps);
+            clients::clients(&workspace, &mut steps, Built::Server);
             Ok(steps.finish())
         }
         Command::Lines => {
@@ -177,7 +178,7 @@ fn test(workspace: &Workspace, steps: &mut Steps, bound: Option<usize>, no_fail_
         }
         Ok(Outcome::Did(run_counted(&mut cargo)?.to_string()))
     });
-    clients::clients(workspace, steps);
+    clients::clients(workspace, steps, Built::Workspace);
     let options = LoomOptions {
         filter: None,
         bound,
