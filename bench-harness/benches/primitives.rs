@@ -72,10 +72,12 @@ impl Ledger {
 
     fn delete(&self, handles: &[ReceiptHandle]) {
         for some in handles.chunks(10) {
-            self.worker
+            let deleted = self
+                .worker
                 .begin()
                 .delete_batch(&self.queue, some)
                 .expect("valid handles");
+            assert!(deleted.iter().all(Result::is_ok));
         }
     }
 

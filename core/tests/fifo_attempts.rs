@@ -8,7 +8,14 @@
 
 mod common;
 
-use std::{collections::HashSet, sync::Barrier, thread, time::Duration};
+use std::{
+    collections::HashSet,
+    pin::pin,
+    sync::Barrier,
+    task::{Context, Poll, Waker},
+    thread,
+    time::Duration,
+};
 
 use common::{delete, fifo, hours, manual, ms, one, queue, release, secs, send_to_groups, states, texts};
 use epoq::{Broker, ManualClock, Message, Queue, ReceiptHandle, ReceiveError, limits::ATTEMPTS_MAX};
@@ -323,5 +330,30 @@ fn of_two_that_attempt_at_once_none_gets_what_the_other_has() {
             let unique: HashSet<_> = all.iter().collect();
             assert_eq!(all.len(), unique.len());
         }
+    }
+}
+
+#[test]
+fn an_attempt_that_waits_hears_of_messages_and_can_be_repeated() {
+    let (time, _broker, queue) = with_messages(&[]);
+    let mut waiting =
+        pin!(queue.receive_attempt_async("x", 1, secs(30), secs(20), |_| std::future::pending::<()>()));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    send_to_groups(&queue, &["a-1"]);
+    let Poll::Ready(Ok(received)) = waiting.as_mut().poll(&mut context) else {
+        panic!("it goes on waiting")
+    };
+    assert_eq!(texts(&received), ["a-1"]);
+    time.advance(secs(10));
+    assert_eq!(attempt(&queue, "x", 1), received);
+    // Nothing to wait for, or an id that is none.
+    for (id, wait, expected) in [
+        ("y", Duration::ZERO, Ok(vec![])),
+        ("", secs(1), Err(ReceiveError::AttemptId)),
+    ] {
+        let mut over =
+            pin!(queue.receive_attempt_async(id, 1, secs(30), wait, |_| std::future::pending::<()>()));
+        assert_eq!(over.as_mut().poll(&mut context), Poll::Ready(expected));
     }
 }

@@ -12,7 +12,9 @@ use crate::{fuzz, mutants};
 pub(crate) const USAGE: &str = "\
 cargo xtask COMMAND
 
-  test [--bound N] [--no-fail-fast]   all tests: unit, integration, documentation, loom models with their twins
+  test [--bound N] [--no-fail-fast]   all tests: unit, integration, documentation, clients of the server, loom models with their twins
+  clients                             only SQS's clients against the server: boto3, the aws CLI, the SDK for JavaScript, sqs-consumer;
+                                      skipped without Python or Node
   loom [FILTER] [--bound N] [--no-fail-fast] [--table]
                                       only the models and twins, or those whose name contains FILTER; with --table their
                                       figures go into loom-tests/README.md
@@ -22,8 +24,8 @@ cargo xtask COMMAND
                                       of each harness scenario, which must verify, of the sanitizers and the fuzzers
   sanitize [address|thread] [FILTER]  the ledger's tests under AddressSanitizer and ThreadSanitizer, or those whose name contains
                                       FILTER; skipped where the toolchain has no runtime for them
-  fuzz [TARGET] [--seconds N]         libFuzzer on receipt handles and on operations beside the naive models; TARGET is handle,
-                                      standard or fifo
+  fuzz [TARGET] [--seconds N]         libFuzzer on receipt handles, on operations beside the naive models, and on the server's parsers;
+                                      TARGET is handle, standard, fifo, json or query
   mutants [NAME] [--shard K/N]        cargo-mutants on the ledger's state machines; NAME is state, receipt, expiry, deduplication
                                       or group
   explore [--seeds N] [--seconds S] [--replay SEED]
@@ -76,6 +78,7 @@ pub(crate) enum Command {
     /// The same.
     Soak(Vec<String>),
     Lines,
+    Clients,
     Help,
 }
 
@@ -118,7 +121,7 @@ impl Command {
         let (takes_filter, takes_bound) = match command.as_str() {
             "test" => (false, true),
             "loom" => (true, true),
-            "ci" | "lines" => (false, false),
+            "ci" | "lines" | "clients" => (false, false),
             _ => bail!("no command {command:?}"),
         };
 
@@ -126,7 +129,9 @@ impl Command {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--help" | "-h" => return Ok(Self::Help),
-                "--no-fail-fast" if command != "lines" => options.no_fail_fast = true,
+                "--no-fail-fast" if !matches!(command.as_str(), "lines" | "clients") => {
+                    options.no_fail_fast = true
+                }
                 "--table" if takes_filter => options.table = true,
                 "--bound" if takes_bound => {
                     let bound = arguments.next().context("--bound needs a number")?;
@@ -149,6 +154,7 @@ impl Command {
             "test" => Self::Test { bound, no_fail_fast },
             "loom" => Self::Loom(options),
             "lines" => Self::Lines,
+            "clients" => Self::Clients,
             _ => Self::Ci { no_fail_fast },
         })
     }

@@ -266,7 +266,7 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
         let (min, median, max) = (ratios[0], ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
         // By the range: there are too few for an interval.
         let stated = (max / min <= SPREAD_MAX).then_some(median);
-        let judged = tally.judge(stated, Some(aim));
+        let judged = tally.judge(stated, Some(*aim));
         println!("    {what}: {judged} {min:.2} to {max:.2}");
         rows.push(format!("| {what} | epoq itself | {judged} {min:.2} – {max:.2} |"));
         records.push(json!({"what": what, "commands": [first, second], "aim": aim,

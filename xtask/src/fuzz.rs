@@ -10,7 +10,7 @@ use crate::sanitize::Rustc;
 use crate::steps::Outcome;
 
 /// The binaries of `fuzz/`.
-pub(crate) const TARGETS: &[&str] = &["handle", "standard", "fifo"];
+pub(crate) const TARGETS: &[&str] = &["handle", "standard", "fifo", "json", "query"];
 /// How long each runs if nobody says.
 pub(crate) const SECONDS: u64 = 20;
 

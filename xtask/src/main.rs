@@ -6,6 +6,7 @@
 mod arguments;
 mod cargo;
 mod catalogue;
+mod clients;
 mod endurance;
 mod faults;
 mod figures;
@@ -23,6 +24,7 @@ use anyhow::{Context, Result, ensure};
 use arguments::{Command, LoomOptions, USAGE};
 use cargo::{Workspace, run, run_counted};
 use catalogue::{Catalogue, Explored};
+use clients::Built;
 use endurance::Length;
 use sanitize::{Sanitizer, Tests};
 use steps::{Outcome, Steps};
@@ -116,6 +118,11 @@ fn execute(command: Command) -> Result<bool> {
             steps.run("soak", || endurance::soak(&workspace, &arguments));
             Ok(steps.finish())
         }
+        Command::Clients => {
+            let mut steps = Steps::new(false);
+            clients::clients(&workspace, &mut steps, Built::Server);
+            Ok(steps.finish())
+        }
         Command::Lines => {
             let mut steps = Steps::new(true);
             steps.run("lines: the model's own tests", || {
@@ -177,7 +184,7 @@ fn fuzzers(workspace: &Workspace, steps: &mut Steps, seconds: u64) {
     }
 }
 
-/// All tests: unit, integration and documentation, then the models with their twins.
+/// All tests: unit, integration and documentation, clients of the server, then the models with their twins.
 fn test(workspace: &Workspace, steps: &mut Steps, bound: Option<usize>, no_fail_fast: bool) {
     steps.run("tests: unit, integration, documentation", || {
         let mut cargo = workspace.cargo(&["test", "--workspace", "--exclude", "epoq-loom"]);
@@ -186,6 +193,7 @@ fn test(workspace: &Workspace, steps: &mut Steps, bound: Option<usize>, no_fail_
         }
         Ok(Outcome::Did(run_counted(&mut cargo)?.to_string()))
     });
+    clients::clients(workspace, steps, Built::Workspace);
     let options = LoomOptions {
         filter: None,
         bound,

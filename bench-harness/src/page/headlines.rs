@@ -41,7 +41,10 @@ pub enum Unit {
 impl Headline {
     /// Whether the median is as it should be; unknown where the passes say nothing.
     pub fn is_met(&self) -> Option<bool> {
-        (self.unit != Unit::Ratio || self.figure.is_meaningful()).then(|| match self.aim {
+        if self.unit == Unit::Ratio && !self.figure.is_meaningful() {
+            return None;
+        }
+        Some(match self.aim {
             Aim::AtLeast(least) => self.figure.median >= least,
             Aim::AtMost(most) => self.figure.median <= most,
         })

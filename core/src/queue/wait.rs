@@ -27,6 +27,8 @@ enum Look {
 /// One long poll.
 struct LongPoll<'q> {
     queue: &'q Queue,
+    /// Under which id it can be repeated, if under any.
+    attempt: Option<&'q str>,
     max: usize,
     visibility_timeout: Option<Duration>,
     deadline: Millis,
@@ -97,16 +99,72 @@ impl Queue {
         wait: impl Into<Option<Duration>>,
         sleep: impl Fn(Duration) -> S,
     ) -> Result<Vec<Message>, ReceiveError> {
-        let mut poll = self.poll(max, visibility_timeout.into(), wait.into())?;
+        self.poll(max, visibility_timeout.into(), wait.into())?
+            .sleeping_by(sleep)
+            .await
+    }
+
+    /// As [`Queue::receive_attempt`], but if there is nothing, waits as [`Queue::receive_async`] does.
+    ///
+    /// # Errors
+    /// As [`Queue::receive_attempt`] and [`Queue::receive_wait`].
+    pub async fn receive_attempt_async<S: Future<Output = ()>>(
+        &self,
+        attempt: &str,
+        max: usize,
+        visibility_timeout: impl Into<Option<Duration>>,
+        wait: impl Into<Option<Duration>>,
+        sleep: impl Fn(Duration) -> S,
+    ) -> Result<Vec<Message>, ReceiveError> {
+        let poll = self.poll(max, visibility_timeout.into(), wait.into())?;
+        LongPoll {
+            attempt: Some(attempt),
+            ..poll
+        }
+        .sleeping_by(sleep)
+        .await
+    }
+
+    fn poll(
+        &self,
+        max: usize,
+        visibility_timeout: Option<Duration>,
+        wait: Option<Duration>,
+    ) -> Result<LongPoll<'_>, ReceiveError> {
+        let wait = wait.unwrap_or_else(|| self.inner.hot.settings.wait());
+        let wait_ms = clock::ceil_ms(wait)
+            .filter(|&ms| ms <= WAIT_MAX.as_millis() as u64)
+            .ok_or(ReceiveError::Wait {
+                given: wait,
+                limit: WAIT_MAX,
+            })?;
+        Ok(LongPoll {
+            queue: self,
+            attempt: None,
+            max,
+            visibility_timeout,
+            deadline: self.inner.shared.clock.in_ms(wait_ms),
+            waits: wait_ms > 0,
+            waiting: None,
+            crowded: None,
+        })
+    }
+}
+
+impl<'q> LongPoll<'q> {
+    async fn sleeping_by<S: Future<Output = ()>>(
+        mut self,
+        sleep: impl Fn(Duration) -> S,
+    ) -> Result<Vec<Message>, ReceiveError> {
+        let clock = &self.queue.inner.shared.clock;
         loop {
-            let until = match poll.look() {
+            let until = match self.look() {
                 Look::Over(result) => return result,
                 Look::Sleep(until) => until,
             };
-            let Some(listener) = poll.waiting.as_mut().and_then(Waiting::listener) else {
+            let Some(listener) = self.waiting.as_mut().and_then(Waiting::listener) else {
                 continue;
             };
-            let clock = &self.inner.shared.clock;
             if clock.is_manual() {
                 listener.await;
                 continue;
@@ -125,38 +183,17 @@ impl Queue {
         }
     }
 
-    fn poll(
-        &self,
-        max: usize,
-        visibility_timeout: Option<Duration>,
-        wait: Option<Duration>,
-    ) -> Result<LongPoll<'_>, ReceiveError> {
-        let wait = wait.unwrap_or_else(|| self.inner.hot.settings.wait());
-        let wait_ms = clock::ceil_ms(wait)
-            .filter(|&ms| ms <= WAIT_MAX.as_millis() as u64)
-            .ok_or(ReceiveError::Wait {
-                given: wait,
-                limit: WAIT_MAX,
-            })?;
-        Ok(LongPoll {
-            queue: self,
-            max,
-            visibility_timeout,
-            deadline: self.inner.shared.clock.in_ms(wait_ms),
-            waits: wait_ms > 0,
-            waiting: None,
-            crowded: None,
-        })
-    }
-}
-
-impl<'q> LongPoll<'q> {
     fn look(&mut self) -> Look {
         // The first look as a receive that does not wait. Whoever sleeps listens before each look.
         if let Some(waiting) = &mut self.waiting {
             waiting.listen();
         }
-        let received = self.queue.receive(self.max, self.visibility_timeout);
+        let received = match self.attempt {
+            None => self.queue.receive(self.max, self.visibility_timeout),
+            Some(attempt) => self
+                .queue
+                .receive_attempt(attempt, self.max, self.visibility_timeout),
+        };
         let is_crowded = match received {
             // A FIFO queue says nothing of it.
             Ok(messages) if messages.is_empty() => self.queue.is_fifo() && self.queue.is_at_limit(),

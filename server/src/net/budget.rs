@@ -1,0 +1,112 @@
+//! Memory of requests and answers under way: bounded over all connections together.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body, Frame, SizeHint};
+
+/// How many bytes are held, and how many may be.
+#[derive(Debug)]
+pub(super) struct Budget {
+    used: AtomicUsize,
+    limit: usize,
+}
+
+impl Budget {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            used: AtomicUsize::new(0),
+            limit,
+        }
+    }
+
+    /// A share of no bytes.
+    pub(super) fn share(self: &Arc<Self>) -> Share {
+        Share {
+            budget: Arc::clone(self),
+            bytes: 0,
+        }
+    }
+}
+
+/// A part of the budget, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+// Relaxed throughout: a count that nothing else rests on.
+impl Share {
+    /// Takes more, unless that is more than there is.
+    pub(super) fn try_grow(&mut self, bytes: usize) -> bool {
+        let used = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+        used.saturating_add(bytes) <= self.budget.limit
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// An answer's body, which holds its share until it is sent.
+#[derive(Debug)]
+pub(super) struct Reply {
+    body: Full<Bytes>,
+    _share: Option<Share>,
+}
+
+impl Reply {
+    pub(super) fn new(bytes: impl Into<Bytes>, share: Option<Share>) -> Self {
+        Self {
+            body: Full::new(bytes.into()),
+            _share: share,
+        }
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_come_back() {
+        let budget = Arc::new(Budget::new(10));
+        let mut one = budget.share();
+        assert!(one.try_grow(6) && one.try_grow(4));
+        assert!(!budget.share().try_grow(1));
+        drop(one);
+        assert!(budget.share().try_grow(10));
+    }
+}

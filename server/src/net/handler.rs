@@ -1,0 +1,352 @@
+//! One request: from its head to its answer.
+
+use std::{
+    borrow::Cow,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::{Bytes, BytesMut};
+use epoq::Worker;
+use http_body_util::BodyExt as _;
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::{Body as _, Incoming},
+    header::{self, HeaderValue},
+};
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use super::budget::{Budget, Reply, Share};
+
+use crate::{
+    config::Config,
+    error::{Kind, ServiceError},
+    metrics::{self, Connections, Counters},
+    protocol::{Action, Answer, Head, Protocol, parse},
+    service::{Context, Service, is_region},
+    signature::{self, Signed},
+};
+
+/// What all threads share.
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) service: Arc<Service>,
+    pub(super) registry: Registry,
+    pub(super) connections: Arc<Connections>,
+    /// Of requests and answers under way.
+    pub(super) budget: Arc<Budget>,
+    pub(super) tls: Option<tokio_rustls::TlsAcceptor>,
+    /// The address listened on, for clients that name no host.
+    pub(super) address: SocketAddr,
+}
+
+/// One thread's part.
+pub(super) struct Handler {
+    pub(super) shared: Arc<Shared>,
+    pub(super) worker: Worker,
+    pub(super) counters: Arc<Counters>,
+    pub(super) closing: watch::Receiver<bool>,
+}
+
+/// How a request came out, for the log and the counters.
+struct Outcome {
+    action: Option<Action>,
+    response: Response<Reply>,
+}
+
+impl Handler {
+    pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<Reply> {
+        let began = Instant::now();
+        let request_id = request_id();
+        if let Some(response) = self.about_the_server(&request) {
+            return response;
+        }
+        let Outcome { action, response } = self.operate(request, &request_id).await;
+        let (status, took) = (response.status().as_u16(), began.elapsed());
+        self.counters.count(action, status, took);
+        let name = action.map_or("none", Action::name);
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        match action {
+            _ if status >= 500 => tracing::warn!(request_id, action = name, status, took_us, "request"),
+            Some(action) if !is_about_messages(action) => {
+                tracing::info!(request_id, action = name, status, took_us, "request");
+            }
+            _ => tracing::debug!(request_id, action = name, status, took_us, "request"),
+        }
+        response
+    }
+
+    /// `/health` and `/metrics`.
+    fn about_the_server(&self, request: &Request<Incoming>) -> Option<Response<Reply>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return None;
+        }
+        match request.uri().path() {
+            "/health" => {
+                let closing = *self.closing.borrow();
+                let (status, body) = if closing {
+                    (503, r#"{"status":"closing"}"#)
+                } else {
+                    (200, r#"{"status":"ok"}"#)
+                };
+                Some(plain(status, "application/json", body.to_owned()))
+            }
+            "/metrics" => Some(plain(
+                200,
+                metrics::CONTENT_TYPE,
+                metrics::render(&self.shared.registry),
+            )),
+            _ => None,
+        }
+    }
+
+    async fn operate(&self, request: Request<Incoming>, request_id: &str) -> Outcome {
+        let (parts, body) = request.into_parts();
+        let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
+        let head = Head {
+            path,
+            query,
+            target: text(&parts.headers, "x-amz-target"),
+            content_type: text(&parts.headers, "content-type"),
+        };
+        let protocol = head.protocol();
+        let refuse = |action, error: ServiceError| {
+            tracing::debug!(request_id, error = %error, "refused");
+            Outcome {
+                action,
+                response: refusal(protocol, &error, request_id),
+            }
+        };
+        let mut share = self.shared.budget.share();
+        let body = match self.read(body, &mut share).await {
+            Ok(body) => body,
+            Err(error) => {
+                let mut outcome = refuse(None, error);
+                // What is left of the body would be taken for the next request.
+                let close = HeaderValue::from_static("close");
+                outcome.response.headers_mut().insert(header::CONNECTION, close);
+                return outcome;
+            }
+        };
+        if let Some(auth) = &self.shared.config.auth {
+            let signed = Signed {
+                method: parts.method.as_str(),
+                path,
+                query,
+                headers: &parts.headers,
+                body: &body,
+            };
+            if let Err(error) = signature::verify(auth, &signed, unix_seconds()) {
+                return refuse(None, error);
+            }
+        }
+        if !matches!(parts.method, Method::GET | Method::POST) {
+            let error = ServiceError::new(Kind::UnknownOperation, "Only GET and POST are served.");
+            return refuse(None, error);
+        }
+        let (action, input) = match parse(&head, &body) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                let action = head
+                    .target
+                    .and_then(|target| Action::parse(target.strip_prefix("AmazonSQS.")?));
+                return refuse(action, error);
+            }
+        };
+        let origin = self.origin(&parts.headers);
+        let region = signature::region(&parts.headers, query).filter(|region| is_region(region));
+        let context = Context {
+            protocol,
+            origin: &origin,
+            region: region.as_deref().unwrap_or(&self.shared.config.region),
+            request_id,
+            trace: text(&parts.headers, "x-amzn-trace-id").filter(|trace| !trace.is_empty()),
+        };
+        let mut closing = self.closing.clone();
+        let closing = async move {
+            // An error is that the server is gone, which is as good as closing.
+            let _ = closing.wait_for(|closing| *closing).await;
+        };
+        match self
+            .shared
+            .service
+            .call(&self.worker, &context, &input, closing)
+            .await
+        {
+            Ok(bytes) => {
+                // What has been received is sent, even if that is more than there should be: then others wait.
+                let mut share = self.shared.budget.share();
+                share.try_grow(bytes.len());
+                Outcome {
+                    action: Some(action),
+                    response: answer(
+                        StatusCode::OK,
+                        protocol,
+                        Reply::new(bytes, Some(share)),
+                        request_id,
+                    ),
+                }
+            }
+            Err(error) => refuse(Some(action), error),
+        }
+    }
+
+    /// The whole body; `share` then holds as much of the budget.
+    async fn read(&self, mut body: Incoming, share: &mut Share) -> Result<Bytes, ServiceError> {
+        let limits = &self.shared.config.limits;
+        let too_long = || {
+            ServiceError::new(
+                Kind::RequestEntityTooLarge,
+                format!("The request is longer than {} bytes.", limits.body_bytes),
+            )
+        };
+        // Before anything of it is read.
+        if body.size_hint().lower() > limits.body_bytes as u64 {
+            return Err(too_long());
+        }
+        let all = async {
+            let mut first = Bytes::new();
+            let mut rest = BytesMut::new();
+            while let Some(frame) = body.frame().await {
+                let frame =
+                    frame.map_err(|_| ServiceError::malformed("The request's body ended too early."))?;
+                let Ok(data) = frame.into_data() else { continue };
+                if first.len() + rest.len() + data.len() > limits.body_bytes {
+                    return Err(too_long());
+                }
+                if !share.try_grow(data.len()) {
+                    return Err(ServiceError::new(
+                        Kind::ServiceUnavailable,
+                        "Too many long requests and answers are under way. Try again.",
+                    ));
+                }
+                // Most bodies come in one piece, which needs no copy.
+                if first.is_empty() && rest.is_empty() {
+                    first = data;
+                } else {
+                    if rest.is_empty() {
+                        rest.extend_from_slice(&std::mem::take(&mut first));
+                    }
+                    rest.extend_from_slice(&data);
+                }
+            }
+            Ok(if rest.is_empty() { first } else { rest.freeze() })
+        };
+        match tokio::time::timeout(limits.body(), all).await {
+            Ok(read) => read,
+            Err(_) => Err(ServiceError::new(
+                Kind::RequestTimeout,
+                "The request's body took too long to come.",
+            )),
+        }
+    }
+
+    /// What queue URLs begin with.
+    fn origin(&self, headers: &HeaderMap) -> Cow<'_, str> {
+        if let Some(url) = &self.shared.config.public_url {
+            return Cow::Borrowed(url);
+        }
+        let scheme = if self.shared.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let valid = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+        let host = text(headers, "host").filter(|host| {
+            // It is repeated in answers.
+            (1..=255).contains(&host.len()) && host.bytes().all(valid)
+        });
+        Cow::Owned(match host {
+            Some(host) => format!("{scheme}://{host}"),
+            None => format!("{scheme}://{}", self.shared.address),
+        })
+    }
+}
+
+/// Whether it is what a queue is busy with, rather than what somebody does to the queue now and then.
+fn is_about_messages(action: Action) -> bool {
+    matches!(
+        action,
+        Action::ChangeMessageVisibility
+            | Action::ChangeMessageVisibilityBatch
+            | Action::DeleteMessage
+            | Action::DeleteMessageBatch
+            | Action::GetQueueAttributes
+            | Action::GetQueueUrl
+            | Action::ListQueues
+            | Action::ReceiveMessage
+            | Action::SendMessage
+            | Action::SendMessageBatch
+    )
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn plain(status: u16, content_type: &'static str, body: String) -> Response<Reply> {
+    let mut response = Response::new(Reply::new(body, None));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let content_type = HeaderValue::from_static(content_type);
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+fn answer(status: StatusCode, protocol: Protocol, body: Reply, request_id: &str) -> Response<Reply> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(protocol.content_type()),
+    );
+    if let Ok(request_id) = HeaderValue::from_str(request_id) {
+        headers.insert("x-amzn-requestid", request_id);
+    }
+    response
+}
+
+fn refusal(protocol: Protocol, error: &ServiceError, request_id: &str) -> Response<Reply> {
+    let kind = error.kind;
+    let status = match (protocol, kind) {
+        // The Query protocol's model gives it no status of its own.
+        (Protocol::Query, Kind::ReceiptHandleIsInvalid) => StatusCode::BAD_REQUEST,
+        _ => StatusCode::from_u16(kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+    };
+    let mut response = answer(
+        status,
+        protocol,
+        Reply::new(Answer::error(protocol, error, request_id), None),
+        request_id,
+    );
+    if protocol == Protocol::Json {
+        let fault = if kind.status() < 500 { "Sender" } else { "Receiver" };
+        if let Ok(value) = HeaderValue::from_str(&format!("{};{fault}", kind.code())) {
+            response.headers_mut().insert("x-amzn-query-error", value);
+        }
+    }
+    response
+}
+
+/// A random UUID.
+fn request_id() -> String {
+    let random = fastrand::u128(..);
+    let random = random & !(0xf000 << 64) & !(0xc000 << 48) | 0x4000 << 64 | 0x8000 << 48;
+    let digits = format!("{random:032x}");
+    [
+        &digits[..8],
+        &digits[8..12],
+        &digits[12..16],
+        &digits[16..20],
+        &digits[20..],
+    ]
+    .join("-")
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,154 @@
+//! What the operations do: SQS's rules and texts around the ledger's operations. No I/O here but sleeping.
+
+mod address;
+mod attributes;
+mod batch;
+mod digest;
+mod message;
+mod moves;
+mod policy;
+mod queues;
+mod receive;
+mod registry;
+
+use std::sync::Arc;
+
+use epoq::{Broker, MoveTask, Worker};
+use tokio::sync::mpsc;
+
+use crate::{
+    error::ServiceError,
+    protocol::{Answer, Input, Protocol, input::Text},
+};
+use registry::{Entry, Registry};
+
+pub(crate) use address::{ACCOUNT_DEFAULT, REGION_DEFAULT, is_region};
+pub(crate) use digest::hex;
+
+/// What a service does beyond the rules that all share.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    /// The account of all queues: twelve digits.
+    pub(crate) account: String,
+    /// Whether a deleted queue's name rests for a minute, and a queue after a purge.
+    pub(crate) cooldowns: bool,
+    /// The most queues there may be.
+    pub(crate) queues_max: usize,
+}
+
+/// SQS, in this process.
+#[derive(Debug)]
+pub(crate) struct Service {
+    registry: Registry,
+    rules: Rules,
+    /// Under which the handles of move tasks are sealed.
+    task_key: [u8; 32],
+    /// To whoever drives move tasks. Bounded by how many may run.
+    moves: mpsc::UnboundedSender<MoveTask>,
+}
+
+/// Who asks, and how to answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) protocol: Protocol,
+    /// Scheme, host and port, as the client sees them: what queue URLs begin with.
+    pub(crate) origin: &'a str,
+    /// The region of ARNs.
+    pub(crate) region: &'a str,
+    pub(crate) request_id: &'a str,
+    /// The header `X-Amzn-Trace-Id`.
+    pub(crate) trace: Option<&'a str>,
+}
+
+impl Service {
+    /// A service without queues, and the move tasks that it starts, which somebody has to drive.
+    pub(crate) fn new(broker: Broker, rules: Rules) -> (Self, mpsc::UnboundedReceiver<MoveTask>) {
+        let mut task_key = [0; 32];
+        // Not a secret worth more: it keeps handles of one run from being taken for another's.
+        fastrand::fill(&mut task_key);
+        let (moves, started) = mpsc::unbounded_channel();
+        let service = Self {
+            registry: Registry::new(broker),
+            rules,
+            task_key,
+            moves,
+        };
+        (service, started)
+    }
+
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.registry.broker
+    }
+
+    /// All queues, for metrics.
+    pub(crate) fn queues(&self) -> Vec<epoq::Queue> {
+        self.registry
+            .all()
+            .iter()
+            .map(|entry| entry.queue.clone())
+            .collect()
+    }
+
+    /// Does what is asked. A receive that waits ends early, with nothing, when `closing` is ready.
+    pub(crate) async fn call(
+        &self,
+        worker: &Worker,
+        context: &Context<'_>,
+        input: &Input<'_>,
+        closing: impl Future<Output = ()>,
+    ) -> Result<Vec<u8>, ServiceError> {
+        let action = input.action();
+        let mut answer = Answer::begin(context.protocol, action);
+        match input {
+            Input::AddPermission(input) => self.add_permission(input, context)?,
+            Input::CancelMessageMoveTask(input) => self.cancel_message_move_task(input, &mut answer)?,
+            Input::ChangeMessageVisibility(input) => self.change_message_visibility(worker, input)?,
+            Input::ChangeMessageVisibilityBatch(input) => {
+                self.change_message_visibility_batch(worker, input, &mut answer)?;
+            }
+            Input::CreateQueue(input) => self.create_queue(input, context, &mut answer)?,
+            Input::DeleteMessage(input) => self.delete_message(worker, input)?,
+            Input::DeleteMessageBatch(input) => self.delete_message_batch(worker, input, &mut answer)?,
+            Input::DeleteQueue(input) => self.delete_queue(input)?,
+            Input::GetQueueAttributes(input) => self.get_queue_attributes(input, context, &mut answer)?,
+            Input::GetQueueUrl(input) => self.get_queue_url(input, context, &mut answer)?,
+            Input::ListDeadLetterSourceQueues(input) => {
+                self.list_dead_letter_source_queues(input, context, &mut answer)?;
+            }
+            Input::ListMessageMoveTasks(input) => self.list_message_move_tasks(input, &mut answer)?,
+            Input::ListQueueTags(input) => self.list_queue_tags(input, &mut answer)?,
+            Input::ListQueues(input) => self.list_queues(input, context, &mut answer)?,
+            Input::PurgeQueue(input) => self.purge_queue(input)?,
+            Input::ReceiveMessage(input) => {
+                self.receive_message(worker, input, context, &mut answer, closing)
+                    .await?;
+            }
+            Input::RemovePermission(input) => self.remove_permission(input)?,
+            Input::SendMessage(input) => self.send_message(worker, input, context, &mut answer)?,
+            Input::SendMessageBatch(input) => self.send_message_batch(worker, input, &mut answer)?,
+            Input::SetQueueAttributes(input) => self.set_queue_attributes(input)?,
+            Input::StartMessageMoveTask(input) => self.start_message_move_task(input, &mut answer)?,
+            Input::TagQueue(input) => self.tag_queue(input)?,
+            Input::UntagQueue(input) => self.untag_queue(input)?,
+        }
+        Ok(answer.end(action, context.request_id))
+    }
+
+    /// The queue that a `QueueUrl` means.
+    fn queue(&self, url: Option<&Text<'_>>) -> Result<Arc<Entry>, ServiceError> {
+        let url = required(url, "QueueUrl")?;
+        let name = address::queue_name(url)?;
+        self.registry.get(name).ok_or_else(ServiceError::no_queue)
+    }
+
+    fn url(&self, context: &Context<'_>, name: &str) -> String {
+        format!("{}/{}/{name}", context.origin, self.rules.account)
+    }
+}
+
+/// A text that has to be there, and not be empty.
+fn required<'a>(text: Option<&'a Text<'_>>, parameter: &str) -> Result<&'a str, ServiceError> {
+    text.map(|text| &**text)
+        .filter(|text| !text.is_empty())
+        .ok_or_else(|| ServiceError::missing(parameter))
+}

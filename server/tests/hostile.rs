@@ -1,0 +1,356 @@
+//! What nobody means well with: no panic, bounded memory, and an answer or a closed connection.
+
+mod common;
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, SocketAddr},
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{call, connect, get, json_request, ok, read, send, start};
+
+const QUEUE: &str = "[[queues]]\nname = \"q\"\n";
+
+/// The server does what it should, whatever was sent before.
+fn assert_well(at: SocketAddr) {
+    assert_eq!(get(at, "/health").status, 200);
+    ok(at, "SendMessage", r#"{"QueueUrl":"q","MessageBody":"a"}"#);
+}
+
+#[test]
+fn requests_that_are_no_http() {
+    let running = start(QUEUE);
+    let at = running.address();
+    for bytes in [
+        &b"\0\xff\x16\x03\x01\r\n\r\n"[..],
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
+        b"POST / HTTP/1.1\r\nbad header\r\n\r\n",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    ] {
+        if let Ok(answer) = send(at, bytes) {
+            assert_eq!(answer.status / 100, 4, "{bytes:?}");
+        }
+    }
+    assert_well(at);
+    running.shutdown();
+}
+
+#[test]
+fn heads_and_bodies_that_are_too_long() {
+    let running = start(&format!(
+        "{QUEUE}[limits]\nhead-bytes = 8192\nbody-bytes = 2000000\n"
+    ));
+    let at = running.address();
+    let head = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(100_000));
+    if let Ok(answer) = send(at, head.as_bytes()) {
+        assert_eq!(answer.status, 431);
+    }
+    // Refused by what it says of itself, before any of it has come.
+    let said =
+        "POST / HTTP/1.1\r\nx-amz-target: AmazonSQS.SendMessage\r\ncontent-length: 99999999999\r\n\r\n";
+    let answer = send(at, said.as_bytes()).expect("an answer");
+    assert_eq!((answer.status, answer.header("connection")), (413, Some("close")));
+    assert_eq!(
+        answer.header("x-amzn-query-error"),
+        Some("RequestEntityTooLarge;Sender")
+    );
+    // And by what comes, if it says nothing.
+    let mut stream = connect(at);
+    let begin =
+        "POST / HTTP/1.1\r\nx-amz-target: AmazonSQS.SendMessage\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(begin.as_bytes()).expect("it reads");
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    for _ in 0..100 {
+        if stream.write_all(chunk.as_bytes()).is_err() {
+            break;
+        }
+    }
+    if let Ok(answer) = read(&mut stream) {
+        assert_eq!(answer.status, 413);
+    }
+    assert_well(at);
+    running.shutdown();
+}
+
+#[test]
+fn bodies_that_are_no_requests() {
+    let running = start(QUEUE);
+    let at = running.address();
+    let deep = format!(r#"{{"MessageAttributes":{}"#, r#"{"a":"#.repeat(100_000));
+    let wide = format!(
+        r#"{{"QueueUrl":"q","Entries":[{}]}}"#,
+        vec!["{}"; 500_000].join(",")
+    );
+    let names = format!(
+        r#"{{"QueueUrl":"q","AttributeNames":[{}]}}"#,
+        vec!["\"a\""; 500_000].join(",")
+    );
+    for (action, body) in [
+        ("SendMessage", "{"),
+        ("SendMessage", "[]"),
+        ("SendMessage", "\"text\""),
+        (
+            "SendMessage",
+            r#"{"QueueUrl":"q","MessageBody":"a","DelaySeconds":1e999}"#,
+        ),
+        (
+            "SendMessage",
+            r#"{"QueueUrl":"q","MessageBody":"a","DelaySeconds":99999999999999999999}"#,
+        ),
+        ("SendMessage", r#"{"QueueUrl":"q","MessageBody":"\ud800"}"#),
+        ("SendMessage", r#"{"QueueUrl":"q","MessageBody":{"a":1}}"#),
+        ("SendMessage", deep.as_str()),
+        ("SendMessageBatch", wide.as_str()),
+        ("ReceiveMessage", names.as_str()),
+        ("GetQueueUrl", r#"{"QueueName":"../../etc/passwd"}"#),
+        ("CreateQueue", r#"{"QueueName":"q\r\nx: y"}"#),
+    ] {
+        let answer = call(at, action, body);
+        assert_eq!(answer.status, 400, "{action}: {answer:?}");
+        assert!(answer.body.len() < 4_096, "{action} is repeated at length");
+        assert!(answer.json()["message"].is_string());
+    }
+    let invalid = [&json_request("SendMessage", &"x".repeat(20))[..], b""].concat();
+    let text = String::from_utf8(invalid)
+        .expect("text")
+        .replace(&"x".repeat(20), "");
+    let answer = send(
+        at,
+        &[text.as_bytes(), b"{\"QueueUrl\":\"\xff\xfe\xfd\"}\x20\x20"].concat(),
+    )
+    .expect("an answer");
+    assert_eq!(answer.status, 400);
+    assert_well(at);
+    running.shutdown();
+}
+
+#[test]
+fn a_host_that_is_none_is_not_repeated() {
+    let running = start(QUEUE);
+    let at = running.address();
+    let body = r#"{"QueueName":"q"}"#;
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: a/b?<script>\r\nx-amz-target: AmazonSQS.GetQueueUrl\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = send(at, request.as_bytes()).expect("an answer");
+    assert_eq!(answer.json()["QueueUrl"], format!("http://{at}/000000000000/q"));
+    running.shutdown();
+}
+
+#[test]
+fn many_requests_at_once_on_one_connection_are_answered_in_order() {
+    let running = start(QUEUE);
+    let at = running.address();
+    let mut stream = connect(at);
+    let requests: Vec<u8> = (0..500)
+        .flat_map(|number| {
+            json_request(
+                "SendMessage",
+                &format!(r#"{{"QueueUrl":"q","MessageBody":"{number}"}}"#),
+            )
+        })
+        .collect();
+    let mut writer = stream.try_clone().expect("a socket");
+    let writing = thread::spawn(move || writer.write_all(&requests));
+    let md5s: Vec<String> = (0..500)
+        .map(|_| {
+            let answer = read(&mut stream).expect("an answer");
+            answer.json()["MD5OfMessageBody"]
+                .as_str()
+                .expect("a digest")
+                .to_owned()
+        })
+        .collect();
+    writing.join().expect("no panic").expect("it reads");
+    // Those of "0" and "1".
+    assert_eq!(md5s[0], "cfcd208495d565ef66e7dff9f98764da");
+    assert_eq!(md5s[1], "c4ca4238a0b923820dcc509a6f75849b");
+    running.shutdown();
+}
+
+#[test]
+fn who_is_slow_or_idle_is_cut_off() {
+    let running = start(&format!("{QUEUE}[limits]\nidle-s = 1\nbody-s = 1\n"));
+    let at = running.address();
+    let began = Instant::now();
+    let mut idle = connect(at);
+    let mut loris = connect(at);
+    let mut half = connect(at);
+    half.write_all(b"POST / HTTP/1.1\r\nx-amz-target: AmazonSQS.SendMessage\r\ncontent-length: 100\r\n\r\n{")
+        .expect("it reads");
+    loris.write_all(b"POST / HTTP/1.1\r\n").expect("it reads");
+    for _ in 0..20 {
+        thread::sleep(Duration::from_millis(100));
+        if loris.write_all(b"x: y\r\n").is_err() {
+            break;
+        }
+    }
+    assert_eq!(read(&mut half).expect("an answer").status, 408);
+    let mut rest = Vec::new();
+    // Closed or reset, either is an end.
+    let _ = loris.read_to_end(&mut rest);
+    let _ = idle.read_to_end(&mut rest);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert_well(at);
+    running.shutdown();
+}
+
+#[test]
+fn connections_beyond_the_limit_are_told_so() {
+    let running = start(&format!("{QUEUE}[limits]\nconnections = 3\n"));
+    let at = running.address();
+    let held: Vec<_> = (0..3)
+        .map(|_| {
+            let mut stream = connect(at);
+            stream
+                .write_all(&json_request("ListQueues", "{}"))
+                .expect("it reads");
+            assert_eq!(read(&mut stream).expect("an answer").status, 200);
+            stream
+        })
+        .collect();
+    assert_eq!(read(&mut connect(at)).expect("an answer").status, 503);
+    drop(held);
+    let until = Instant::now() + Duration::from_secs(10);
+    while send(at, b"GET /health HTTP/1.1\r\n\r\n").map_or(0, |answer| answer.status) != 200 {
+        assert!(Instant::now() < until, "no place gets free");
+        thread::sleep(Duration::from_millis(10));
+    }
+    running.shutdown();
+}
+
+#[test]
+fn who_leaves_a_long_poll_takes_nothing_along() {
+    let running = start(QUEUE);
+    let at = running.address();
+    for _ in 0..20 {
+        let mut stream = connect(at);
+        let request = json_request("ReceiveMessage", r#"{"QueueUrl":"q","WaitTimeSeconds":20}"#);
+        stream.write_all(&request).expect("it reads");
+        thread::sleep(Duration::from_millis(20));
+        stream.shutdown(Shutdown::Both).expect("a socket");
+    }
+    thread::sleep(Duration::from_millis(200));
+    ok(at, "SendMessage", r#"{"QueueUrl":"q","MessageBody":"a"}"#);
+    let received = ok(at, "ReceiveMessage", r#"{"QueueUrl":"q"}"#);
+    assert_eq!(received["Messages"][0]["Body"], "a");
+    running.shutdown();
+}
+
+#[test]
+fn a_server_that_ends_answers_its_long_polls() {
+    let running = start(QUEUE);
+    let at = running.address();
+    let mut polls: Vec<_> = (0..10)
+        .map(|_| {
+            let mut stream = connect(at);
+            let request = json_request("ReceiveMessage", r#"{"QueueUrl":"q","WaitTimeSeconds":20}"#);
+            stream.write_all(&request).expect("it reads");
+            stream
+        })
+        .collect();
+    // Idle ones do not hold it up.
+    let _idle: Vec<_> = (0..10).map(|_| connect(at)).collect();
+    thread::sleep(Duration::from_millis(300));
+    let began = Instant::now();
+    running.shutdown();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    for poll in &mut polls {
+        let answer = read(poll).expect("an answer");
+        assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
+    }
+}
+
+#[test]
+fn it_ends_under_load() {
+    let running = start(QUEUE);
+    let at = running.address();
+    let senders: Vec<_> = (0..4)
+        .map(|_| {
+            thread::spawn(move || {
+                let mut sent = 0;
+                let mut stream = connect(at);
+                let request = json_request("SendMessage", r#"{"QueueUrl":"q","MessageBody":"a"}"#);
+                while stream.write_all(&request).is_ok() {
+                    match read(&mut stream) {
+                        Ok(answer) => assert_eq!(answer.status, 200),
+                        Err(_) => break,
+                    }
+                    sent += 1;
+                }
+                sent
+            })
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(300));
+    let began = Instant::now();
+    running.shutdown();
+    assert!(began.elapsed() < Duration::from_secs(5));
+    for sender in senders {
+        assert!(sender.join().expect("no panic") > 0);
+    }
+}
+
+#[test]
+fn idle_connections_are_cheap() {
+    // As many as the process may have files for, both ends counted, up to 2,000; ten thousand take a higher limit than is usual.
+    let running = start(QUEUE);
+    let at = running.address();
+    let mut idle = Vec::new();
+    for _ in 0..2_000 {
+        match std::net::TcpStream::connect(at) {
+            Ok(stream) => idle.push(stream),
+            Err(_) => break,
+        }
+    }
+    idle.truncate(idle.len().saturating_sub(50));
+    assert!(idle.len() > 100);
+    assert_well(at);
+    drop(idle);
+    running.shutdown();
+}
+
+#[test]
+fn bodies_together_have_a_limit() {
+    let running = start(&format!("{QUEUE}[limits]\nbodies-mib = 1\n"));
+    let at = running.address();
+    let held: Vec<_> = (0..4)
+        .map(|_| {
+            let mut stream = connect(at);
+            let head =
+                "POST / HTTP/1.1\r\nx-amz-target: AmazonSQS.SendMessage\r\ncontent-length: 400000\r\n\r\n";
+            stream.write_all(head.as_bytes()).expect("it reads");
+            // All but the end; the third is too much, which the server says before it has read on.
+            let _ = stream.write_all(&vec![b' '; 399_999]);
+            stream
+        })
+        .collect();
+    let mut statuses = Vec::new();
+    for mut stream in held {
+        let _ = stream.write_all(b" ");
+        statuses.push(read(&mut stream).map_or(0, |answer| answer.status));
+    }
+    assert!(statuses.contains(&400) && statuses.contains(&503), "{statuses:?}");
+    // What was held has come back.
+    assert_well(at);
+    let body = format!(r#"{{"QueueUrl":"q","MessageBody":"{}"}}"#, "x".repeat(900_000));
+    assert_eq!(call(at, "SendMessage", &body).status, 200);
+    running.shutdown();
+}
+
+#[test]
+fn an_address_in_use_is_not_shared() {
+    let running = start(QUEUE);
+    let mut config = epoq_server::Config::default();
+    config.listen = running.address();
+    let error = epoq_server::Server::new(config).start().expect_err("it is taken");
+    assert!(format!("{error:#}").contains("cannot listen on"), "{error:#}");
+    running.shutdown();
+}

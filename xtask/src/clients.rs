@@ -1,0 +1,155 @@
+//! Clients of SQS, as their makers publish them, against the server: boto3 and the aws CLI, the SDK for JavaScript and sqs-consumer.
+//!
+//! What they need is installed beside the build, once. Without Python or Node, or a registry to install from, they are skipped.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cargo::{Workspace, run, shown};
+use crate::steps::{Outcome, Steps};
+
+/// What npm and Node are given.
+const NODE_FILES: &[&str] = &["package.json", "suite.mjs"];
+
+/// Which of the workspace's packages have been built for their tests before: the server is taken from the same build, for each choice of
+/// packages has features of its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Built {
+    /// All that [`crate::test`] runs.
+    Workspace,
+    /// None, or the server's.
+    Server,
+}
+
+/// The suites of both languages.
+pub(crate) fn clients(workspace: &Workspace, steps: &mut Steps, built: Built) {
+    steps.run("clients: the server", || {
+        let packages: &[&str] = match built {
+            Built::Workspace => &["--workspace", "--exclude", "epoq-loom"],
+            Built::Server => &["--package", "epoq-server"],
+        };
+        run(workspace.cargo(&["test", "--quiet", "--no-run"]).args(packages))
+    });
+    steps.run("clients: boto3, the aws CLI, botocore's model", || {
+        python(workspace)
+    });
+    steps.run("clients: SDK for JavaScript, sqs-consumer", || node(workspace));
+}
+
+fn server(workspace: &Workspace) -> PathBuf {
+    let name = format!("epoq-server{}", std::env::consts::EXE_SUFFIX);
+    workspace.target().join("debug").join(name)
+}
+
+fn python(workspace: &Workspace) -> Result<Outcome> {
+    let Some(python) = ["python3", "python"].into_iter().find(|name| starts(name)) else {
+        return Ok(Outcome::Skipped("there is no Python".to_owned()));
+    };
+    let sources = workspace.root().join("server/clients");
+    let requirements = sources.join("requirements.txt");
+    let environment = workspace.target().join("clients").join("python");
+    let programs = environment.join(if cfg!(windows) { "Scripts" } else { "bin" });
+    let installed = environment.join("requirements.txt");
+    if !same(&requirements, &installed) {
+        let mut venv = Command::new(python);
+        venv.args(["-m", "venv", "--clear"]).arg(&environment);
+        if !succeeds(&mut venv)? {
+            return Ok(Outcome::Skipped(
+                "Python makes no virtual environment (venv)".to_owned(),
+            ));
+        }
+        let mut pip = Command::new(programs.join("python"));
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--requirement",
+        ])
+        .arg(&requirements);
+        if !succeeds(&mut pip)? {
+            return Ok(Outcome::Skipped(
+                "pip cannot install boto3 and the aws CLI".to_owned(),
+            ));
+        }
+        fs::copy(&requirements, &installed)?;
+    }
+    let mut suite = Command::new(programs.join("python"));
+    suite
+        .args(["-m", "unittest", "discover", "--start-directory"])
+        .arg(&sources)
+        .env("EPOQ_SERVER", server(workspace))
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    ensure!(
+        succeeds(&mut suite)?,
+        "the suites in {} failed",
+        sources.display()
+    );
+    Ok(Outcome::Passed)
+}
+
+fn node(workspace: &Workspace) -> Result<Outcome> {
+    if !starts("node") || !starts("npm") {
+        return Ok(Outcome::Skipped("there is no Node, or no npm".to_owned()));
+    }
+    let sources = workspace.root().join("server/clients");
+    let folder = workspace.target().join("clients").join("node");
+    fs::create_dir_all(&folder)?;
+    let is_installed = same(&sources.join("package.json"), &folder.join("package.json"))
+        && folder.join("node_modules").is_dir();
+    for file in NODE_FILES {
+        fs::copy(sources.join(file), folder.join(file)).with_context(|| (*file).to_owned())?;
+    }
+    if !is_installed {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--silent"])
+            .current_dir(&folder);
+        if !succeeds(&mut npm)? {
+            // So that the next run tries again.
+            let _ = fs::remove_file(folder.join("package.json"));
+            return Ok(Outcome::Skipped(
+                "npm cannot install the SDK and sqs-consumer".to_owned(),
+            ));
+        }
+    }
+    let mut suite = Command::new("node");
+    suite
+        .args(["--test", "suite.mjs"])
+        .current_dir(&folder)
+        .env("EPOQ_SERVER", server(workspace));
+    ensure!(
+        succeeds(&mut suite)?,
+        "{} failed",
+        sources.join("suite.mjs").display()
+    );
+    Ok(Outcome::Passed)
+}
+
+/// Whether both are there and say the same.
+fn same(one: &Path, other: &Path) -> bool {
+    matches!((fs::read(one), fs::read(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+fn starts(program: impl AsRef<OsStr>) -> bool {
+    let version = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    version.is_ok_and(|status| status.success())
+}
+
+fn succeeds(command: &mut Command) -> Result<bool> {
+    println!("    {}", shown(command));
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .context("it does not start")?;
+    Ok(status.success())
+}
