@@ -97,12 +97,12 @@ fn kept_in_bounds(input: &protocol::Input<'_>) {
 
     match input {
         Input::SendMessageBatch(batch) => {
-            for list in &batch.entries {
+            if let Some(list) = &batch.entries {
                 assert!(list.items.len() <= protocol::input::ENTRIES && list.items.len() <= list.total);
             }
         }
         Input::DeleteMessageBatch(batch) | Input::ChangeMessageVisibilityBatch(batch) => {
-            for list in &batch.entries {
+            if let Some(list) = &batch.entries {
                 assert!(list.items.len() <= protocol::input::ENTRIES && list.items.len() <= list.total);
             }
         }

@@ -13,8 +13,8 @@ pub(crate) const USAGE: &str = "\
 cargo xtask COMMAND
 
   test [--bound N] [--no-fail-fast]   all tests: unit, integration, documentation, clients of the server, loom models with their twins
-  clients                             only SQS's clients against the server: boto3, the aws CLI, the SDK for JavaScript, sqs-consumer;
-                                      skipped without Python or Node
+  clients                             only SQS's clients against the server: boto3, the aws CLI, kombu, the SDK for JavaScript,
+                                      sqs-consumer; skipped without Python or Node
   loom [FILTER] [--bound N] [--no-fail-fast] [--table]
                                       only the models and twins, or those whose name contains FILTER; with --table their
                                       figures go into loom-tests/README.md

@@ -1,4 +1,4 @@
-//! Clients of SQS, as their makers publish them, against the server: boto3 and the aws CLI, the SDK for JavaScript and sqs-consumer.
+//! Clients of SQS, as their makers publish them, against the server: boto3, the aws CLI and kombu, the SDK for JavaScript and sqs-consumer.
 //!
 //! What they need is installed beside the build, once. Without Python or Node, or a registry to install from, they are skipped.
 
@@ -34,7 +34,7 @@ pub(crate) fn clients(workspace: &Workspace, steps: &mut Steps, built: Built) {
         };
         run(workspace.cargo(&["test", "--quiet", "--no-run"]).args(packages))
     });
-    steps.run("clients: boto3, the aws CLI, botocore's model", || {
+    steps.run("clients: boto3, the aws CLI, kombu, botocore's model", || {
         python(workspace)
     });
     steps.run("clients: SDK for JavaScript, sqs-consumer", || node(workspace));
@@ -74,7 +74,7 @@ fn python(workspace: &Workspace) -> Result<Outcome> {
         .arg(&requirements);
         if !succeeds(&mut pip)? {
             return Ok(Outcome::Skipped(
-                "pip cannot install boto3 and the aws CLI".to_owned(),
+                "pip cannot install boto3, the aws CLI and kombu".to_owned(),
             ));
         }
         fs::copy(&requirements, &installed)?;

@@ -14,6 +14,43 @@ pub(crate) const TARGETS: &[&str] = &["handle", "standard", "fifo", "json", "que
 /// How long each runs if nobody says.
 pub(crate) const SECONDS: u64 = 20;
 
+/// What fuzzing of the server's parsers begins with besides: requests, for hardly any bytes would come to be one by chance. The first byte
+/// of those in JSON says which operation it is.
+fn examples(target: &str) -> &'static [&'static str] {
+    match target {
+        "json" => &[
+            concat!(
+                "\x11",
+                r#"{"QueueUrl":"q","MessageBody":"h\u00e9","DelaySeconds":1,"MessageAttributes":{"a":{"DataType":"Binary","BinaryValue":"AAE="}}}"#
+            ),
+            concat!(
+                "\x12",
+                r#"{"QueueUrl":"q","Entries":[{"Id":"a","MessageBody":"b","MessageGroupId":"g"}]}"#
+            ),
+            concat!(
+                "\x0f",
+                r#"{"QueueUrl":"q","AttributeNames":["All"],"MaxNumberOfMessages":10,"WaitTimeSeconds":"1"}"#
+            ),
+            concat!(
+                "\x04",
+                r#"{"QueueName":"q","Attributes":{"DelaySeconds":"0"},"tags":{"k":"v"}}"#
+            ),
+        ],
+        "query" => &[
+            "Action=SendMessageBatch&QueueUrl=q&SendMessageBatchRequestEntry.1.Id=a&SendMessageBatchRequestEntry.1.MessageBody=%C3%A9\
+             &SendMessageBatchRequestEntry.1.MessageAttribute.1.Name=x&SendMessageBatchRequestEntry.1.MessageAttribute.1.Value.DataType=Binary\
+             &SendMessageBatchRequestEntry.1.MessageAttribute.1.Value.BinaryValue=AAE%3D&SendMessageBatchRequestEntry.1.DelaySeconds=1",
+            "Action=ReceiveMessage\nAttributeName.1=All&MessageAttributeName.1=a.*&MaxNumberOfMessages=10&WaitTimeSeconds=x",
+            "Action=CreateQueue&QueueName=q&Attribute.1.Name=DelaySeconds&Attribute.1.Value=0&Tag.1.Key=k&Tag.1.Value=v",
+            "Action=DeleteMessageBatch&DeleteMessageBatchRequestEntry.1.Id=a&DeleteMessageBatchRequestEntry.1.ReceiptHandle=h",
+            "Action=AddPermission&Label=l&AWSAccountId.1=123456789012&ActionName.1=SendMessage&QueueUrl=q",
+            "Action=StartMessageMoveTask&SourceArn=arn:aws:sqs:r:1:q&MaxNumberOfMessagesPerSecond=5",
+            "Action=UntagQueue&TagKey.1=k",
+        ],
+        _ => &[],
+    }
+}
+
 /// As cargo-fuzz passes them: counters on edges, and what is compared with what.
 const COVERAGE: &[&str] = &[
     "-Cpasses=sancov-module",
@@ -67,6 +104,9 @@ pub(crate) fn fuzz(workspace: &Workspace, options: &Options) -> Result<Outcome> 
         fs::create_dir_all(&corpus)?;
         fs::create_dir_all(folder.join("artifacts"))?;
         if fs::read_dir(&corpus)?.next().is_none() {
+            for (at, example) in examples(target).iter().enumerate() {
+                fs::write(corpus.join(format!("example-{at}")), example)?;
+            }
             for at in 1..=SEEDS {
                 fs::write(
                     corpus.join(format!("seed-{at}")),

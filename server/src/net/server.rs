@@ -54,7 +54,7 @@ pub struct Server {
     config: Config,
 }
 
-/// A server that runs. Dropped, it runs on until the process ends.
+/// A server that runs. Dropped, it ends too, but nobody waits for it.
 #[derive(Debug)]
 #[must_use]
 pub struct Running {
