@@ -104,6 +104,8 @@ kinds! {
     InvalidClientTokenId: coral "UnrecognizedClientException", "InvalidClientTokenId", 403;
     /// The signature is not that of the request.
     SignatureDoesNotMatch: coral "InvalidSignatureException", "SignatureDoesNotMatch", 403;
+    /// Not for whoever asks.
+    AccessDenied: coral "AccessDeniedException", "AccessDenied", 403;
     /// The signature is of another time.
     RequestExpired: coral "RequestExpired", "RequestExpired", 400;
     /// The server cannot answer now: it is about to end, or has no memory left.

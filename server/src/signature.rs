@@ -63,9 +63,49 @@ pub(crate) fn region<'a>(headers: &'a hyper::HeaderMap, query: &'a str) -> Optio
     }
 }
 
-/// Whether the request may be served.
+/// Whether the request may be served. What its head says is looked at before the rest; see [`verify_head`].
 pub(crate) fn verify(auth: &Auth, request: &Signed<'_>, now: u64) -> Result<(), ServiceError> {
     let claim = claim(request)?;
+    let Scoped {
+        secret,
+        scope,
+        parts: [day, region, service, end],
+    } = scoped(auth, &claim, now)?;
+    let canonical = canonical(request, &claim)?;
+    let to_sign = [
+        ALGORITHM,
+        &claim.date,
+        scope,
+        &hex(&Sha256::digest(canonical.as_bytes())),
+    ]
+    .join("\n");
+    let mut signing = format!("AWS4{secret}").into_bytes();
+    for part in [day, region, service, end] {
+        signing = mac(&signing, part.as_bytes()).finalize().into_bytes().to_vec();
+    }
+    let signature = unhex(&claim.signature).unwrap_or_default();
+    // In constant time.
+    mac(&signing, to_sign.as_bytes())
+        .verify_slice(&signature)
+        .map_err(|_| {
+            mismatch("The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
+        })
+}
+
+/// Whether the request claims to be signed by a known key, about now; its body, which is not here yet, is not looked at.
+pub(crate) fn verify_head(auth: &Auth, request: &Signed<'_>, now: u64) -> Result<(), ServiceError> {
+    let claim = claim(request)?;
+    scoped(auth, &claim, now).map(drop)
+}
+
+/// What a claim is about.
+struct Scoped<'a> {
+    secret: &'a str,
+    scope: &'a str,
+    parts: [&'a str; 4],
+}
+
+fn scoped<'a>(auth: &'a Auth, claim: &'a Claim<'_>, now: u64) -> Result<Scoped<'a>, ServiceError> {
     let mut scope = claim.credential.splitn(2, '/');
     let (key, scope) = (scope.next().unwrap_or_default(), scope.next().unwrap_or_default());
     let parts: Vec<&str> = scope.split('/').collect();
@@ -104,25 +144,11 @@ pub(crate) fn verify(auth: &Auth, request: &Signed<'_>, now: u64) -> Result<(), 
         }
         _ => {}
     }
-    let canonical = canonical(request, &claim)?;
-    let to_sign = [
-        ALGORITHM,
-        &claim.date,
+    Ok(Scoped {
+        secret,
         scope,
-        &hex(&Sha256::digest(canonical.as_bytes())),
-    ]
-    .join("\n");
-    let mut signing = format!("AWS4{secret}").into_bytes();
-    for part in [day, region, service, end] {
-        signing = mac(&signing, part.as_bytes()).finalize().into_bytes().to_vec();
-    }
-    let signature = unhex(&claim.signature).unwrap_or_default();
-    // In constant time.
-    mac(&signing, to_sign.as_bytes())
-        .verify_slice(&signature)
-        .map_err(|_| {
-            mismatch("The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
-        })
+        parts: [day, region, service, end],
+    })
 }
 
 fn claim<'a>(request: &Signed<'a>) -> Result<Claim<'a>, ServiceError> {

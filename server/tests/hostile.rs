@@ -144,6 +144,59 @@ fn a_host_that_is_none_is_not_repeated() {
     running.shutdown();
 }
 
+/// What follows a request, or is only the beginning of the next one, holds no answer back.
+#[test]
+fn an_answer_does_not_wait_for_what_follows() {
+    let running = start(QUEUE);
+    let at = running.address();
+    for rest in ["\r\n", "POST / HT"] {
+        let mut request = json_request("SendMessage", r#"{"QueueUrl":"q","MessageBody":"a"}"#);
+        request.extend_from_slice(rest.as_bytes());
+        let mut stream = connect(at);
+        let began = Instant::now();
+        stream.write_all(&request).expect("it reads");
+        assert_eq!(read(&mut stream).expect("an answer").status, 200);
+        assert!(began.elapsed() < Duration::from_secs(5), "{rest:?}");
+    }
+    running.shutdown();
+}
+
+/// A client that asks and asks, and never reads, is not read from for ever.
+#[test]
+fn one_that_never_reads_is_held_up() {
+    let running = start(&format!("{QUEUE}[limits]\nstall-s = 60\n"));
+    let at = running.address();
+    let mut stream = connect(at);
+    stream
+        .set_write_timeout(Some(Duration::from_secs(2)))
+        .expect("a socket");
+    let requests = b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1000);
+    let mut sent = 0;
+    while sent < 64 << 20 {
+        match stream.write(&requests) {
+            Ok(bytes) => sent += bytes,
+            Err(_) => break,
+        }
+    }
+    // Some megabytes lie in the kernel's buffers.
+    assert!(sent < 64 << 20, "{sent} bytes of requests were taken");
+    assert_well(at);
+    running.shutdown();
+}
+
+/// Pages in a browser on the same machine are nobody to take orders from.
+#[test]
+fn requests_by_web_pages_are_refused() {
+    let running = start(QUEUE);
+    let at = running.address();
+    for header in ["origin: https://example.org", "sec-fetch-site: cross-site"] {
+        let request = format!("GET /?Action=PurgeQueue&QueueUrl=q HTTP/1.1\r\nhost: a\r\n{header}\r\n\r\n");
+        assert_eq!(send(at, request.as_bytes()).expect("an answer").status, 403);
+    }
+    assert_well(at);
+    running.shutdown();
+}
+
 #[test]
 fn many_requests_at_once_on_one_connection_are_answered_in_order() {
     let running = start(QUEUE);

@@ -40,7 +40,7 @@ fn operations_that_there_are_not() {
     let running = start("");
     for action in ["Nonsense", "", "sendMessage"] {
         let answer = call(running.address(), action, "{}");
-        assert_eq!(answer.status, 404);
+        assert_eq!(answer.status, 400);
         assert_eq!(
             answer.json()["__type"],
             "com.amazon.coral.service#UnknownOperationException"

@@ -60,18 +60,38 @@ impl Drop for Share {
     }
 }
 
-/// An answer's body, which holds its share until it is sent.
+/// An answer's body, which holds its share until the last of its bytes is sent.
 #[derive(Debug)]
 pub(super) struct Reply {
     body: Full<Bytes>,
-    _share: Option<Share>,
+}
+
+/// Bytes with their share: hyper lets go of a body before its bytes are sent, but not of the bytes.
+struct Counted {
+    bytes: Vec<u8>,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Reply {
-    pub(super) fn new(bytes: impl Into<Bytes>, share: Option<Share>) -> Self {
+    /// A short one, which is not counted.
+    pub(super) fn short(bytes: impl Into<Bytes>) -> Self {
         Self {
             body: Full::new(bytes.into()),
-            _share: share,
+        }
+    }
+
+    /// One that is counted, even if that is more than there should be: then others wait.
+    pub(super) fn counted(bytes: Vec<u8>, budget: &Arc<Budget>) -> Self {
+        let mut share = budget.share();
+        share.try_grow(bytes.len());
+        Self {
+            body: Full::new(Bytes::from_owner(Counted { bytes, _share: share })),
         }
     }
 }
@@ -107,6 +127,17 @@ mod tests {
         assert!(one.try_grow(6) && one.try_grow(4));
         assert!(!budget.share().try_grow(1));
         drop(one);
+        assert!(budget.share().try_grow(10));
+    }
+
+    #[test]
+    fn an_answer_is_counted_as_long_as_its_bytes_live() {
+        let budget = Arc::new(Budget::new(10));
+        let reply = Reply::counted(vec![0; 11], &budget);
+        let bytes = reply.body.clone();
+        drop(reply);
+        assert!(!budget.share().try_grow(0));
+        drop(bytes);
         assert!(budget.share().try_grow(10));
     }
 }

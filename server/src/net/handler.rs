@@ -91,13 +91,13 @@ impl Handler {
                 } else {
                     (200, r#"{"status":"ok"}"#)
                 };
-                Some(plain(status, "application/json", body.to_owned()))
+                Some(plain(status, "application/json", Reply::short(body)))
             }
-            "/metrics" => Some(plain(
-                200,
-                metrics::CONTENT_TYPE,
-                metrics::render(&self.shared.registry),
-            )),
+            "/metrics" => {
+                let text = metrics::render(&self.shared.registry);
+                let body = Reply::counted(text.into_bytes(), &self.shared.budget);
+                Some(plain(200, metrics::CONTENT_TYPE, body))
+            }
             _ => None,
         }
     }
@@ -119,24 +119,32 @@ impl Handler {
                 response: refusal(protocol, &error, request_id),
             }
         };
+        let refuse_unread = |error: ServiceError| {
+            let mut outcome = refuse(None, error);
+            // What is left of the body would be taken for the next request.
+            let close = HeaderValue::from_static("close");
+            outcome.response.headers_mut().insert(header::CONNECTION, close);
+            outcome
+        };
         let mut share = self.shared.budget.share();
+        let signed = Signed {
+            method: parts.method.as_str(),
+            path,
+            query,
+            headers: &parts.headers,
+            body: &[],
+        };
+        if let Err(error) = self.admit(&signed, &mut share) {
+            return refuse_unread(error);
+        }
         let body = match self.read(body, &mut share).await {
             Ok(body) => body,
-            Err(error) => {
-                let mut outcome = refuse(None, error);
-                // What is left of the body would be taken for the next request.
-                let close = HeaderValue::from_static("close");
-                outcome.response.headers_mut().insert(header::CONNECTION, close);
-                return outcome;
-            }
+            Err(error) => return refuse_unread(error),
         };
         if let Some(auth) = &self.shared.config.auth {
             let signed = Signed {
-                method: parts.method.as_str(),
-                path,
-                query,
-                headers: &parts.headers,
                 body: &body,
+                ..signed
             };
             if let Err(error) = signature::verify(auth, &signed, unix_seconds()) {
                 return refuse(None, error);
@@ -176,20 +184,34 @@ impl Handler {
             .await
         {
             Ok(bytes) => {
-                // What has been received is sent, even if that is more than there should be: then others wait.
-                let mut share = self.shared.budget.share();
-                share.try_grow(bytes.len());
+                let body = Reply::counted(bytes, &self.shared.budget);
                 Outcome {
                     action: Some(action),
-                    response: answer(
-                        StatusCode::OK,
-                        protocol,
-                        Reply::new(bytes, Some(share)),
-                        request_id,
-                    ),
+                    response: answer(StatusCode::OK, protocol, body, request_id),
                 }
             }
             Err(error) => refuse(Some(action), error),
+        }
+    }
+
+    /// Whether the request is looked at any further, before any of its body is read.
+    fn admit(&self, request: &Signed<'_>, share: &mut Share) -> Result<(), ServiceError> {
+        match &self.shared.config.auth {
+            // Strangers' bodies are not to take the memory of others.
+            Some(auth) => signature::verify_head(auth, request, unix_seconds())?,
+            // Any page that a browser on this machine shows could send, purge and delete.
+            None if is_from_a_page(request.headers) => {
+                return Err(ServiceError::new(
+                    Kind::AccessDenied,
+                    "Requests by web pages are not served.",
+                ));
+            }
+            None => {}
+        }
+        if share.try_grow(0) {
+            Ok(())
+        } else {
+            Err(overloaded())
         }
     }
 
@@ -217,10 +239,7 @@ impl Handler {
                     return Err(too_long());
                 }
                 if !share.try_grow(data.len()) {
-                    return Err(ServiceError::new(
-                        Kind::ServiceUnavailable,
-                        "Too many long requests and answers are under way. Try again.",
-                    ));
+                    return Err(overloaded());
                 }
                 // Most bodies come in one piece, which needs no copy.
                 if first.is_empty() && rest.is_empty() {
@@ -265,6 +284,18 @@ impl Handler {
     }
 }
 
+fn overloaded() -> ServiceError {
+    ServiceError::new(
+        Kind::ServiceUnavailable,
+        "Too many long requests and answers are under way. Try again.",
+    )
+}
+
+/// Whether a browser sent it on behalf of a page, and not because somebody typed its address.
+fn is_from_a_page(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ORIGIN) || text(headers, "sec-fetch-site").is_some_and(|site| site != "none")
+}
+
 /// Whether it is what a queue is busy with, rather than what somebody does to the queue now and then.
 fn is_about_messages(action: Action) -> bool {
     matches!(
@@ -286,8 +317,8 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn plain(status: u16, content_type: &'static str, body: String) -> Response<Reply> {
-    let mut response = Response::new(Reply::new(body, None));
+fn plain(status: u16, content_type: &'static str, body: Reply) -> Response<Reply> {
+    let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let content_type = HeaderValue::from_static(content_type);
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
@@ -313,12 +344,14 @@ fn refusal(protocol: Protocol, error: &ServiceError, request_id: &str) -> Respon
     let status = match (protocol, kind) {
         // The Query protocol's model gives it no status of its own.
         (Protocol::Query, Kind::ReceiptHandleIsInvalid) => StatusCode::BAD_REQUEST,
+        // 404 is for a queue's address without an operation.
+        (Protocol::Json, Kind::UnknownOperation) => StatusCode::BAD_REQUEST,
         _ => StatusCode::from_u16(kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
     };
     let mut response = answer(
         status,
         protocol,
-        Reply::new(Answer::error(protocol, error, request_id), None),
+        Reply::short(Answer::error(protocol, error, request_id)),
         request_id,
     );
     if protocol == Protocol::Json {

@@ -377,8 +377,8 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin>(stream: S, peer: SocketAddr, ha
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle())
-        .max_buf_size(limits.head_bytes)
-        .pipeline_flush(true);
+        // Not `pipeline_flush`: with it hyper writes without a bound while a client goes on sending.
+        .max_buf_size(limits.head_bytes);
     let io = TokioIo::new(Patience::new(stream, limits.stall()));
     let mut connection = pin!(builder.serve_connection(io, service));
     let served = tokio::select! {

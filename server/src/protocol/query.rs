@@ -37,6 +37,15 @@ impl<'a> Parameters<'a> {
     /// # Errors
     /// `MalformedInput` if there are more of them, or nested deeper, than any operation has.
     pub fn read(query: &'a str, form: &'a [u8]) -> Result<Self, ServiceError> {
+        for text in [query.as_bytes(), form] {
+            // `form_urlencoded` puts replacement characters in the place of what is not UTF-8.
+            if percent_encoding::percent_decode(text).decode_utf8().is_err() {
+                return Err(ServiceError::new(
+                    Kind::InvalidMessageContents,
+                    "The request contains characters that are not UTF-8.",
+                ));
+            }
+        }
         let mut root = Node::default();
         let all = form_urlencoded::parse(query.as_bytes()).chain(form_urlencoded::parse(form));
         for (number, (name, value)) in all.enumerate() {

@@ -40,10 +40,14 @@ pub(crate) fn arn(region: &str, account: &str, name: &str) -> String {
     format!("arn:aws:sqs:{region}:{account}:{name}")
 }
 
+/// Characters of a partition: `aws-us-gov` has ten.
+const PARTITION_MAX: usize = 32;
+
 /// An ARN, taken apart.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Arn<'a> {
     pub(crate) service: &'a str,
+    pub(crate) region: &'a str,
     pub(crate) account: &'a str,
     pub(crate) resource: &'a str,
 }
@@ -57,8 +61,11 @@ impl<'a> Arn<'a> {
         let complete = [partition, service, region, account, resource]
             .iter()
             .all(|part| !part.is_empty());
-        (arn == "arn" && complete).then_some(Self {
+        // It is repeated in answers.
+        let is_short = partition.len() <= PARTITION_MAX && is_region(region);
+        (arn == "arn" && complete && is_short).then_some(Self {
             service,
+            region,
             account,
             resource,
         })

@@ -310,6 +310,9 @@ impl Draft {
                 }
                 settings.policy = some(value);
             }
+            "RedrivePolicy" | "RedriveAllowPolicy" if value.len() > POLICY_MAX => {
+                return Err(invalid_value(name));
+            }
             "RedrivePolicy" => {
                 config.redrive = redrive(value, account)?;
                 settings.redrive_policy = some(value);

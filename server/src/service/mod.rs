@@ -118,7 +118,7 @@ impl Service {
             Input::ListMessageMoveTasks(input) => self.list_message_move_tasks(input, &mut answer)?,
             Input::ListQueueTags(input) => self.list_queue_tags(input, &mut answer)?,
             Input::ListQueues(input) => self.list_queues(input, context, &mut answer)?,
-            Input::PurgeQueue(input) => self.purge_queue(input)?,
+            Input::PurgeQueue(input) => self.purge_queue(input).await?,
             Input::ReceiveMessage(input) => {
                 self.receive_message(worker, input, context, &mut answer, closing)
                     .await?;

@@ -7,6 +7,7 @@ use super::{
     Context, Service,
     address::{arn, cut},
     attributes::POLICY_MAX,
+    receive::check_whole,
     registry::unix_seconds,
     required,
 };
@@ -76,6 +77,7 @@ impl Service {
                 ),
             ));
         }
+        check_whole(Some(accounts))?;
         for action in &actions.items {
             let refuse = |reason| {
                 let name = format!("SQS:{}", cut(action));

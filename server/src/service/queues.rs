@@ -9,6 +9,7 @@ use super::{
     Context, Service,
     address::cut,
     attributes::{self, Draft, unknown_attribute},
+    receive::check_whole,
     registry::{COOLDOWN, Entry, unix_seconds},
     required,
 };
@@ -207,6 +208,7 @@ impl Service {
         answer: &mut Answer,
     ) -> Result<(), ServiceError> {
         let entry = self.queue(input.queue_url.as_ref())?;
+        check_whole(input.attribute_names.as_ref())?;
         let names: Vec<&str> = input
             .attribute_names
             .iter()
@@ -246,7 +248,7 @@ impl Service {
         Ok(())
     }
 
-    pub(super) fn purge_queue(&self, input: &OfQueue<'_>) -> Result<(), ServiceError> {
+    pub(super) async fn purge_queue(&self, input: &OfQueue<'_>) -> Result<(), ServiceError> {
         let entry = self.queue(input.queue_url.as_ref())?;
         if self.rules.cooldowns {
             let now = Instant::now();
@@ -265,9 +267,11 @@ impl Service {
             }
             meta.purged = Some(now);
         }
-        entry
-            .queue
-            .purge()
+        let queue = entry.queue.clone();
+        // It frees what there was: with millions of messages that takes longer than others on this thread should wait.
+        tokio::task::spawn_blocking(move || queue.purge())
+            .await
+            .map_err(|_| ServiceError::new(Kind::ServiceUnavailable, "The purge was cut off."))?
             .map(|_| ())
             .map_err(|_| ServiceError::no_queue())
     }
@@ -293,6 +297,7 @@ impl Service {
             .as_ref()
             .filter(|keys| keys.total > 0)
             .ok_or_else(|| ServiceError::missing("TagKeys"))?;
+        check_whole(Some(keys))?;
         let mut meta = entry.meta();
         for key in &keys.items {
             meta.tags.remove(&**key);

@@ -77,6 +77,16 @@ fn is_cut(list: Option<&Names<'_>>) -> bool {
     list.is_some_and(|list| list.total > list.items.len())
 }
 
+/// Refuses a list of which only a part is kept.
+pub(super) fn check_whole(list: Option<&Names<'_>>) -> Result<(), ServiceError> {
+    if is_cut(list) {
+        return Err(ServiceError::invalid(
+            "The request has too many entries in a list.",
+        ));
+    }
+    Ok(())
+}
+
 /// A received message, borrowed from the ledger or a copy.
 struct View<'a> {
     id: MessageId,
