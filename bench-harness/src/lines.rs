@@ -443,8 +443,10 @@ impl Actor<'_> {
                 turn.delete(queue, one).map_err(|error| anyhow!("{error:?}"))?;
             }
             many => {
-                turn.delete_batch(queue, many)
+                let deleted = turn
+                    .delete_batch(queue, many)
                     .map_err(|error| anyhow!("{error:?}"))?;
+                ensure!(deleted.iter().all(Result::is_ok), "{deleted:?}");
             }
         }
         self.handles.clear();
