@@ -103,7 +103,7 @@ pub(crate) enum Length {
 /// The faults that explorations have to find, some new schedules, and soaks.
 pub(crate) fn check(workspace: &Workspace, steps: &mut Steps, length: Length) {
     steps.run("explorations: steps done wrong are found", || {
-        faults::find(workspace)
+        faults::find(workspace, matches!(length, Length::Short))
     });
     steps.run("explorations: a seed goes the same way twice", || {
         let mut cargo = workspace.cargo_with(

@@ -93,9 +93,12 @@ fn folder(workspace: &Workspace) -> PathBuf {
     workspace.root().join("exploration").join("faults")
 }
 
-/// Builds the copy, and has each fault found.
-pub(crate) fn find(workspace: &Workspace) -> Result<Outcome> {
-    let faults = Fault::all(workspace)?;
+/// Faults that are found in so many seeds take seconds, the others minutes.
+const SOON: u64 = 100;
+
+/// Builds the copy, and has each fault found; or only those that are found soon.
+pub(crate) fn find(workspace: &Workspace, soon: bool) -> Result<Outcome> {
+    let mut faults = Fault::all(workspace)?;
     if Command::new("git").arg("--version").output().is_err() {
         return Ok(Outcome::Skipped("no git, which applies the patches".to_owned()));
     }
@@ -103,6 +106,8 @@ pub(crate) fn find(workspace: &Workspace) -> Result<Outcome> {
     let copy = folder.join("workspace");
     write(workspace, &faults, &folder.join("fresh"), &copy)?;
     let explorer = endurance::build_explorer(workspace, &copy)?;
+    // The copy has all of them, whichever are asked for: it need not be built twice.
+    faults.retain(|fault| !soon || fault.seeds <= SOON);
     let mut missed = Vec::new();
     for fault in &faults {
         if let Err(error) = fault.is_found(&explorer) {

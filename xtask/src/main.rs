@@ -109,7 +109,7 @@ fn execute(command: Command) -> Result<bool> {
         Command::ExploreFaults => {
             let mut steps = Steps::new(true);
             steps.run("explorations: steps done wrong are found", || {
-                faults::find(&workspace)
+                faults::find(&workspace, false)
             });
             Ok(steps.finish())
         }
