@@ -399,6 +399,7 @@ fn throughput_findings(curve: &Curve) -> Vec<String> {
     }
     let mut losses = Vec::new();
     let mut wins = Vec::new();
+    let mut silent = Vec::new();
     for rival in rivals(curve) {
         let mut lost: Vec<(String, f64)> = Vec::new();
         let mut least = f64::INFINITY;
@@ -423,7 +424,9 @@ fn throughput_findings(curve: &Curve) -> Vec<String> {
             format!("{} (hand-over only, no lease)", rival.target)
         };
         if lost.is_empty() {
-            if least.is_finite() {
+            if !least.is_finite() {
+                silent.push(name);
+            } else {
                 wins.push(format!(
                     "{name} everywhere ({} to {})",
                     words::ratio(least),
@@ -446,6 +449,12 @@ fn throughput_findings(curve: &Curve) -> Vec<String> {
     }
     if !wins.is_empty() {
         sentences.push(format!("The ledger is ahead of {}.", words::list(&wins)));
+    }
+    if !silent.is_empty() {
+        sentences.push(format!(
+            "Passes differ too much to say anything against {}.",
+            words::list(&silent)
+        ));
     }
     if !losses.is_empty() {
         sentences.push(format!("The ledger loses to {}.", losses.join("; to ")));
