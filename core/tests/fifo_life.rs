@@ -22,8 +22,8 @@ use std::{
 };
 
 use common::{
-    LONG, assert_balanced, delete, fifo, fifo_with, manual, ms, one, release, secs, send_to_groups, states,
-    texts,
+    LONG, assert_balanced, delete, fifo, fifo_with, manual, manual_with, ms, one, release, secs,
+    send_to_groups, states, texts,
 };
 use epoq::{
     Broker, Counts, Deletion, Heartbeat, ManualClock, Message, MessageState, Outgoing, PeekFilter, Queue,
@@ -887,32 +887,64 @@ fn batons_that_nobody_picks_up_take_no_more_memory() {
     assert_eq!(received(&queue).len(), 600);
 }
 
+/// Batches of ten to ten groups that are new, a thousand groups a second.
 #[test]
-fn memory_returns_after_a_hundred_thousand_short_lived_groups() {
+fn memory_returns_after_a_million_short_lived_groups() {
     let (time, broker, queue) = single();
     send_to_groups(&queue, &["first-1"]);
     received(&queue);
     let mut most = 0;
     for number in 0..100_000 {
-        let (group, id) = (format!("group-{number}"), number.to_string());
-        queue
-            .send_message(&Outgoing::new(b"m").message_group(&group).deduplication_id(&id))
-            .expect("accepted");
-        assert_eq!(received(&queue).len(), 1);
-        if number % 100 == 0 {
+        send_to_new_groups(&queue, number * 10);
+        assert_eq!(received(&queue).len(), 10);
+        if number % 10 == 0 {
             time.advance(ms(100));
             most = most.max(groups(&queue));
         }
     }
     // They leave in passing: nobody has kept house.
     assert!(most < 20_000, "{most}");
+    assert_all_has_returned(&time, &broker, &queue);
+}
+
+/// The same, but all are there before the first message is received.
+#[test]
+fn memory_returns_after_a_million_groups_at_once() {
+    let (time, broker) = manual_with(Broker::builder().partitions(1).memory_limit(2 << 30));
+    let queue = fifo(&broker, "q.fifo");
+    for number in 0..100_000 {
+        send_to_new_groups(&queue, number * 10);
+    }
+    assert_eq!(groups(&queue), 1_000_000);
+    let most = queue.memory().used;
+    for _ in 0..100_000 {
+        let some = queue.receive(10, LONG).expect("a valid receive");
+        assert_eq!(some.len(), 10);
+        some.iter().for_each(|message| delete(&queue, message));
+    }
+    assert!(queue.memory().used < most);
+    assert_all_has_returned(&time, &broker, &queue);
+}
+
+/// Ten messages from number `first` on, each in a group of its own.
+fn send_to_new_groups(queue: &Queue, first: u64) {
+    let names: [String; 10] = std::array::from_fn(|n| (first + n as u64).to_string());
+    let messages = names
+        .each_ref()
+        .map(|name| Outgoing::new(b"m").message_group(name).deduplication_id(name));
+    let results = queue.send_messages(&messages).expect("a valid batch");
+    assert!(results.iter().all(Result::is_ok));
+}
+
+/// Nothing is left of groups and ids once their time is over.
+fn assert_all_has_returned(time: &ManualClock, broker: &Broker, queue: &Queue) {
     for _ in 0..5 {
         time.advance(secs(301));
         queue.advance(broker.now());
     }
     let metrics = queue.fifo_metrics().expect("a FIFO queue");
     assert_eq!((metrics.groups, metrics.deduplication_ids), (0, 0));
-    assert_eq!(states(&queue), (0, 0, 0));
+    assert_eq!(states(queue), (0, 0, 0));
     let used = queue.memory().used;
     assert!(used < 256 << 10, "{used} bytes");
 }

@@ -108,8 +108,7 @@ fn cargo(copy: &Path, target: &Path, build: Build, files: &[String]) -> Command 
     cargo
         .args(["test", "--package", "epoq-loom", "--no-run", "--release"])
         .args(["--config", "profile.release.debug-assertions=true"])
-        .args(["--config", "profile.release.lto=\"off\""])
-        .args(["--config", "profile.release.codegen-units=16"])
+        .args(["--config", "profile.release.debug=false"])
         .args(["--message-format", "json-render-diagnostics"])
         .args(files.iter().flat_map(|file| ["--test", file]))
         .arg("--target-dir")

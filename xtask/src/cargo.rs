@@ -83,19 +83,11 @@ impl Workspace {
         cargo
     }
 
-    /// Cargo for the build that counts cache lines, as [`Self::cargo_loom`] for the models. Not linked as one: its speed is not what
-    /// is measured.
+    /// Cargo for the build that counts cache lines, as [`Self::cargo_loom`] for the models; its speed is not what is measured.
     pub(crate) fn cargo_lines(&self, arguments: &[&str]) -> Command {
         let mut cargo = self.cargo(arguments);
         cargo.arg("--target-dir").arg(self.target.join("lines"));
-        cargo.args([
-            "--config",
-            "profile.release.lto=\"off\"",
-            "--config",
-            "profile.release.codegen-units=16",
-            "--config",
-            "profile.release.opt-level=2",
-        ]);
+        cargo.args(["--config", "profile.release.opt-level=2"]);
         append_flags(&mut cargo, "RUSTFLAGS", LINES_FLAGS);
         cargo
     }

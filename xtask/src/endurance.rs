@@ -18,9 +18,7 @@ const SHUTTLE_PROFILE: &[&str] = &[
     "--config",
     "profile.release.debug-assertions=true",
     "--config",
-    "profile.release.lto=\"off\"",
-    "--config",
-    "profile.release.codegen-units=16",
+    "profile.release.debug=false",
     "--config",
     "profile.release.panic=\"unwind\"",
 ];
@@ -68,15 +66,7 @@ pub(crate) fn soak(workspace: &Workspace, arguments: &[String]) -> Result<Outcom
     let mut cargo = if stalls.is_empty() {
         workspace.cargo(&build)
     } else {
-        let mut cargo = workspace.cargo_with(STALLS_FLAGS, "stalls", &build);
-        // Its speed says nothing.
-        cargo.args([
-            "--config",
-            "profile.release.lto=\"off\"",
-            "--config",
-            "profile.release.codegen-units=16",
-        ]);
-        cargo
+        workspace.cargo_with(STALLS_FLAGS, "stalls", &build)
     };
     cargo.arg("--").args(&arguments);
     if !arguments.iter().any(|argument| argument.starts_with("--out")) {

@@ -207,15 +207,10 @@ fn test(workspace: &Workspace, steps: &mut Steps, bound: Option<usize>, no_fail_
 fn models(workspace: &Workspace, options: &LoomOptions) -> Result<Outcome> {
     let catalogue = Catalogue::read(workspace)?;
     let arguments = |mut cargo: process::Command| {
-        // Release, but with the assertions on, which are half of what a model checks; and without link-time optimisation,
-        // which each of the many test binaries would pay for anew.
+        // Release, but with the assertions on, which are half of what a model checks; and without what each of the many test
+        // binaries would pay for anew.
         cargo.args(["--release", "--config", "profile.release.debug-assertions=true"]);
-        cargo.args([
-            "--config",
-            "profile.release.lto=\"off\"",
-            "--config",
-            "profile.release.codegen-units=16",
-        ]);
+        cargo.args(["--config", "profile.release.debug=false"]);
         cargo.env("LOOM_MAX_PREEMPTIONS", options.bound_in_force());
         cargo.args(options.no_fail_fast.then_some("--no-fail-fast"));
         cargo

@@ -127,6 +127,9 @@ impl Sanitizer {
             append_flags(&mut cargo, "RUSTFLAGS", &flags);
         }
         cargo.env("RUSTC_BOOTSTRAP", "1");
+        // Suppressions go by the whole names of functions, and with line tables only an inlined function's is short.
+        cargo.env("CARGO_PROFILE_TEST_DEBUG", "full");
+        cargo.env("CARGO_PROFILE_DEV_DEBUG", "full");
         // The models take minutes without a sanitizer, and many times that with one.
         cargo.env("PROPTEST_CASES", CASES);
         cargo.arg("--");
