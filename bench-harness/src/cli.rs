@@ -27,12 +27,16 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Name scenarios and targets
+    #[command(after_help = LIST_EXAMPLES)]
     List(List),
     /// Measure one target in one scenario
+    #[command(after_help = RUN_EXAMPLES)]
     Run(Run),
     /// Measure several targets in one scenario, pass by pass in turns, and report throughput ratios
+    #[command(after_help = COMPARE_EXAMPLES)]
     Compare(Compare),
     /// The standard run
+    #[command(after_help = STANDARD_EXAMPLES)]
     Standard(Standard),
     /// Sweep one setting at a time, and make a page of plots, a summary and a file of results
     #[command(after_help = SUITE_EXAMPLES)]
@@ -47,6 +51,7 @@ pub enum Command {
     #[cfg(lines)]
     Lines(crate::lines::Lines),
     /// All scenarios that only the ledger can do, one after the other, and a short table of them
+    #[command(after_help = QUEUE_EXAMPLES)]
     Queue(Queue),
     /// One of the scenarios that only the ledger can do
     #[command(flatten)]
@@ -61,6 +66,37 @@ Examples:
   epoq-bench run pipeline --producers 1 --consumers 3        one target, one scenario
   epoq-bench list                                            all scenarios and targets
 Exit codes: 0 all verified, 1 something was wrong, 2 usage, 3 broken, 4 slower than the baseline, 130 interrupted.";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  epoq-bench list                                            scenarios and targets, a line about each
+  epoq-bench list --json                                     the same for a program";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  epoq-bench run lifecycle --threads 4 --batch 10            send, receive and delete, ten messages a call
+  epoq-bench run inflight --in-flight 5000000                the same beside five million leases
+  epoq-bench run pipeline --producers 1 --consumers 3        who sends does not receive
+  epoq-bench run pipeline --rate 500000 --seconds 10         latency at half a million messages a second, open loop
+  epoq-bench run lifecycle --target crossbeam-channel        a rival; 'epoq-bench list' names them";
+
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  epoq-bench compare lifecycle --targets epoq,locked                     the ledger over one mutex
+  epoq-bench compare steal --targets epoq,locked,crossbeam-channel       one side sends, the other has to come and get it
+  epoq-bench compare lifecycle --targets epoq,locked --turn 64 --passes 9 --json > turns.json";
+
+const STANDARD_EXAMPLES: &str = "\
+Examples:
+  epoq-bench standard                                        what 'epoq-bench' does without a command
+  epoq-bench standard --pace 0.1                             a quick look
+  epoq-bench standard --json > standard.json                 every pass of it, for a program";
+
+const QUEUE_EXAMPLES: &str = "\
+Examples:
+  epoq-bench queue                                           all of it, some minutes
+  epoq-bench queue --pace 0.2 --json > queue.json            a short one, for a program
+  epoq-bench delay --help                                    one scenario has more to set";
 
 impl Cli {
     /// Parses a command line. A scenario's name may stand with or without `run` before it.
@@ -271,6 +307,35 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// Whoever copies one of them is not to be told that it is wrong.
+    #[test]
+    fn the_examples_are_accepted() {
+        let mut examples = 0;
+        let texts = [
+            EXAMPLES,
+            LIST_EXAMPLES,
+            RUN_EXAMPLES,
+            COMPARE_EXAMPLES,
+            STANDARD_EXAMPLES,
+            QUEUE_EXAMPLES,
+        ];
+        for line in texts.iter().flat_map(|text| text.lines()) {
+            let Some(command) = line.strip_prefix("  epoq-bench") else {
+                continue;
+            };
+            let command = command.split("  ").next().unwrap_or_default();
+            let command = command.split(" > ").next().unwrap_or_default();
+            if command.ends_with("--help") {
+                continue;
+            }
+            let words = ["epoq-bench"].into_iter().chain(command.split_whitespace());
+            let parsed = Cli::try_parse_from(unify(words.map(OsString::from).collect()));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+            examples += 1;
+        }
+        assert!(examples > 15, "{examples}");
     }
 
     #[test]

@@ -222,21 +222,27 @@ impl Broker {
         let queue = Queue::new(id, name, config, target.as_ref(), &self.shared);
         self.shared.list(queue.downgrade());
         queues.insert(name.into(), queue.clone());
-        if self.targets().contains(name) {
-            // It takes the place of a dead-letter queue that was deleted.
-            for (source, of) in &*queues {
-                let config = of.config();
-                if config
-                    .redrive
-                    .as_ref()
-                    .is_some_and(|redrive| redrive.target == name)
-                    && let Ok(target) = dead_letter_target(&queues, source, &config)
-                {
-                    of.set_target(target);
-                }
+        // It may take the place of a dead-letter queue that was deleted.
+        self.link_sources(&queues, name);
+        Ok(queue)
+    }
+
+    /// Those queues that name this one as their dead-letter queue have it from now on, as far as it lets them.
+    fn link_sources(&self, queues: &HashMap<Box<str>, Queue>, name: &str) {
+        if !self.targets().contains(name) {
+            return;
+        }
+        for (source, of) in queues {
+            let config = of.config();
+            if config
+                .redrive
+                .as_ref()
+                .is_some_and(|redrive| redrive.target == name)
+                && let Ok(target) = dead_letter_target(queues, source, &config)
+            {
+                of.set_target(target);
             }
         }
-        Ok(queue)
     }
 
     /// Changes a queue's configuration. It applies from now on; messages already delayed or leased stay so, but for those that the
@@ -257,9 +263,19 @@ impl Broker {
         if config.fifo.is_some() != queue.is_fifo() {
             return Err(ConfigError::TypeFixed);
         }
-        let target = dead_letter_target(&queues, queue.name(), &config)?;
+        let old = queue.config();
+        // A dead-letter queue that is named already may have been deleted or have closed itself since: whoever changes something else
+        // is not to hear of that, and all stays as it is.
+        let target = match dead_letter_target(&queues, queue.name(), &config) {
+            Err(error) if config.redrive != old.redrive => return Err(error),
+            target => target.ok(),
+        };
         self.note_target(&queues, &config);
+        let opens = config.redrive_allow != old.redrive_allow;
         queue.apply(config, target);
+        if opens {
+            self.link_sources(&queues, queue.name());
+        }
         Ok(())
     }
 

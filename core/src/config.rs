@@ -153,7 +153,7 @@ pub const PARTITIONS_MAX: usize = 1 << PARTITION_BITS;
 /// How long after a message was first sent another one of the same deduplication id is taken for the same: SQS's rule. As
 /// long a receive can be repeated by its attempt id.
 pub const DEDUPLICATION_INTERVAL: Duration = Duration::from_secs(5 * 60);
-/// Memory that a FIFO queue's deduplication ids may use unless told otherwise, in bytes: some two million ids.
+/// Memory that a FIFO queue's deduplication ids may use unless told otherwise, in bytes: some 2.8 million ids.
 pub const DEDUPLICATION_MEMORY_DEFAULT: u64 = 256 << 20;
 /// Receive attempt ids of a queue that are remembered at a time.
 pub const ATTEMPTS_MAX: usize = 65_536;
@@ -259,7 +259,7 @@ pub struct FifoConfig {
     pub content_based_deduplication: bool,
     /// Among which messages an id is unique (SQS's `DeduplicationScope`; default all of the queue). A change applies at once.
     pub deduplication_scope: DeduplicationScope,
-    /// Bytes that the ids of the last five minutes may use (ours; default 256 MiB, some two million ids). They count against the
+    /// Bytes that the ids of the last five minutes may use (ours; default 256 MiB, some 2.8 million ids). They count against the
     /// queue's and the broker's memory too. When they are used up sends are refused; no id is forgotten early.
     pub deduplication_memory: u64,
 }

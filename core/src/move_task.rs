@@ -598,6 +598,8 @@ impl Broker {
                 limit: MOVE_RATE_MAX,
             });
         }
+        // Before the locks: it may have to look at every message.
+        let to_move = self.queue(source).map(|queue| queue.counts().visible);
         let queues = self.names().queues();
         let from = queues.get(source).ok_or(StartMoveError::NoSuchSource)?;
         let to = destination
@@ -645,7 +647,7 @@ impl Broker {
                 source_name: source.into(),
                 destination_name: destination.map(Into::into),
                 rate,
-                to_move: from.counts().visible,
+                to_move: to_move.unwrap_or(0),
                 started_at,
                 names: Arc::downgrade(self.names()),
                 progress: Mutex::new(Progress {

@@ -470,8 +470,8 @@ pub use std::sync::{Arc, Weak};
 
 #[cfg(shuttle)]
 pub use shuttle::sync::{Mutex, MutexGuard};
-/// Control plane only: names to queues, worker numbers (a thread's first call), the list of partitions (a queue's first
-/// send on a core, and tried, never waited for, where memory has run short).
+/// Control plane only: names to queues, worker numbers (a thread's first call), the list of queues (when one is made, and tried,
+/// never waited for, where memory has run short).
 #[cfg(not(any(sanitize_thread, shuttle)))]
 pub use std::sync::{Mutex, MutexGuard};
 #[cfg(sanitize_thread)]

@@ -15,8 +15,8 @@ use common::{
     release, secs, states,
 };
 use epoq::{
-    Attribute, Broker, ChangeVisibilityError, DeleteError, Deletion, ManualClock, Millis, Outgoing, Queue,
-    QueueConfig, Redrive, RedriveAllow, VisibilityChange,
+    Attribute, Broker, ChangeVisibilityError, ConfigError, DeleteError, Deletion, ManualClock, Millis,
+    Outgoing, Queue, QueueConfig, Redrive, RedriveAllow, VisibilityChange,
 };
 
 fn redriving(target: &str, max_receives: u32) -> QueueConfig {
@@ -491,6 +491,65 @@ fn one_made_anew_that_refuses_the_source_gets_nothing() {
     let anew = queue_with(&pair.broker, "dead", refusing);
     wear_out(&pair.source, 3);
     assert_eq!(anew.receive(1, LONG), Ok(vec![]));
+}
+
+/// Until it opens itself to the source.
+#[test]
+fn one_made_anew_that_lets_the_source_in_later_gets_all_from_then_on() {
+    let pair = pair(1);
+    pair.source.send(b"m").expect("room");
+    assert_eq!(pair.broker.delete_queue("dead"), Ok(()));
+    let refusing = QueueConfig {
+        redrive_allow: RedriveAllow::Nobody,
+        ..QueueConfig::default()
+    };
+    let anew = queue_with(&pair.broker, "dead", refusing);
+    wear_out(&pair.source, 3);
+    pair.broker
+        .configure(&anew, QueueConfig::default())
+        .expect("valid");
+    assert_eq!(pair.source.receive(1, LONG), Ok(vec![]));
+    assert_eq!(one(&anew, LONG).receive_count(), 4);
+}
+
+/// Whoever changes something else is not told about a policy that he leaves as it is.
+#[test]
+fn a_source_whose_dead_letter_queue_is_gone_can_be_configured() {
+    let pair = pair(1);
+    assert_eq!(pair.broker.delete_queue("dead"), Ok(()));
+    let delayed = QueueConfig {
+        delay: secs(5),
+        ..pair.source.config()
+    };
+    assert_eq!(pair.broker.configure(&pair.source, delayed.clone()), Ok(()));
+    assert_eq!(pair.source.config(), delayed);
+    // Another number of receives is a new policy.
+    let other = QueueConfig {
+        redrive: Some(Redrive::new("dead", 7)),
+        ..delayed.clone()
+    };
+    assert_eq!(
+        pair.broker.configure(&pair.source, other),
+        Err(ConfigError::NoSuchTarget)
+    );
+    assert_eq!(pair.source.config(), delayed);
+}
+
+/// The policy in force goes on where the dead-letter queue has closed itself: it counts when a policy is set (SQS).
+#[test]
+fn one_that_has_closed_itself_keeps_its_sources() {
+    let pair = pair(1);
+    let refusing = QueueConfig {
+        redrive_allow: RedriveAllow::Nobody,
+        ..QueueConfig::default()
+    };
+    pair.broker.configure(&pair.dead, refusing).expect("valid");
+    let config = pair.source.config();
+    assert_eq!(pair.broker.configure(&pair.source, config), Ok(()));
+    pair.source.send(b"m").expect("room");
+    wear_out(&pair.source, 1);
+    assert_eq!(pair.source.receive(1, LONG), Ok(vec![]));
+    assert_eq!(one(&pair.dead, LONG).body(), b"m");
 }
 
 #[test]

@@ -60,6 +60,37 @@ fn a_backlog_of_large_bodies_stays_where_it_is() {
     assert_eq!(numbers, (0..200).collect::<Vec<_>>());
 }
 
+/// Two of the sixteen in a segment, which receives have passed by and come back to: each has its hold on the segment besides.
+#[test]
+fn two_survivors_of_a_segment_of_large_bodies_move() {
+    let (time, broker) = manual(1);
+    let queue = queue(&broker, "large");
+    for number in 0..200 {
+        queue.send(&numbered(number, 16_000)).expect("room");
+    }
+    let received = drain(&queue);
+    let before = queue.memory().used;
+    for message in &received {
+        let number = number_of(message.body());
+        if number % 8 == 3 {
+            common::release(&queue, message);
+        } else {
+            common::delete(&queue, message);
+        }
+    }
+    // Handles are good for twelve hours.
+    time.advance(hours(12));
+    pass(&time, &queue, &broker, 200);
+    let after = queue.memory().used;
+    assert!(queue.metrics().evacuated >= 20, "{:?}", queue.metrics());
+    assert!(after < before / 3, "{after} bytes of {before}");
+    let numbers: std::collections::BTreeSet<_> = drain(&queue)
+        .iter()
+        .map(|message| number_of(message.body()))
+        .collect();
+    assert_eq!(numbers, (0..200).filter(|number| number % 8 == 3).collect());
+}
+
 /// Time passes, and somebody drives.
 fn pass(time: &ManualClock, queue: &Queue, broker: &Broker, seconds: u64) {
     for _ in 0..seconds {

@@ -1,12 +1,13 @@
 //! Explorations under shuttle, and the soak.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Result;
 
 use crate::{
     cargo::{Workspace, run, run_read},
-    faults,
+    faults, harness,
     steps::{Outcome, Steps},
 };
 
@@ -62,18 +63,26 @@ pub(crate) fn build_explorer(workspace: &Workspace, copy: &Path) -> Result<PathB
 pub(crate) fn soak(workspace: &Workspace, arguments: &[String]) -> Result<Outcome> {
     let (stalls, arguments): (Vec<_>, Vec<_>) =
         arguments.iter().partition(|argument| *argument == "--stalls");
-    let build = ["run", "--release", "--package", "epoq-soak"];
-    let mut cargo = if stalls.is_empty() {
-        workspace.cargo(&build)
+    let mut soak = if stalls.is_empty() {
+        run(&mut workspace.cargo(harness::BUILD))?;
+        let mut soak = Command::new(workspace.target().join("release/epoq-soak"));
+        soak.current_dir(workspace.root());
+        soak
     } else {
-        workspace.cargo_with(STALLS_FLAGS, "stalls", &build)
+        let mut cargo = workspace.cargo_with(
+            STALLS_FLAGS,
+            "stalls",
+            &["run", "--release", "--package", "epoq-soak"],
+        );
+        cargo.arg("--");
+        cargo
     };
-    cargo.arg("--").args(&arguments);
+    soak.args(&arguments);
     if !arguments.iter().any(|argument| argument.starts_with("--out")) {
-        cargo.arg("--out").arg(workspace.root().join("results"));
+        soak.arg("--out").arg(workspace.root().join("results"));
     }
     let mut deliveries = String::new();
-    run_read(&mut cargo, |line| {
+    run_read(&mut soak, |line| {
         if let Some((_, count)) = line.split_once("deliveries, each judged | ") {
             deliveries = format!("{} deliveries, each judged", count.trim_end_matches(['|', ' ']));
         }

@@ -12,7 +12,15 @@ use serde_json::Value;
 use crate::cargo::Workspace;
 use crate::steps::Outcome;
 
-pub(crate) const BUILD: &[&str] = &["build", "--release", "--package", "epoq-bench"];
+/// The harness, and the soak that is made of it: built apart, with other features of what both need, it would be built twice.
+pub(crate) const BUILD: &[&str] = &[
+    "build",
+    "--release",
+    "--package",
+    "epoq-bench",
+    "--package",
+    "epoq-soak",
+];
 
 /// Small enough for a few seconds per scenario, large enough to fill and drain many segments.
 const SETTINGS: &[&str] = &["--seconds", "0.5", "--threads", "2"];

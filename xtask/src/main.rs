@@ -369,7 +369,9 @@ fn lints(workspace: &Workspace, steps: &mut Steps) {
 }
 
 fn scenarios(workspace: &Workspace, steps: &mut Steps) {
-    steps.run("harness: build", || run(&mut workspace.cargo(harness::BUILD)));
+    steps.run("harness and soak: build", || {
+        run(&mut workspace.cargo(harness::BUILD))
+    });
     steps.run("harness: each scenario, verified", || {
         harness::verify_scenarios(workspace)
     });

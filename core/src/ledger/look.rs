@@ -160,7 +160,8 @@ impl<'p> Seen<'p> {
         // all states of its lives before were Dead or Empty when it was entered in the index or linked in the list, and
         // whoever reached it has acquired that. In this life the entry is written once, before the first state that is
         // neither. Whoever stored that state (Release), or one that followed from it by token (the publisher's RMW is
-        // Release, the taker's Acquire) or by compare-and-swap (AcqRel), comes after the write, and we come after them.
+        // Release, the taker's Acquire), comes after the write, and we come after them: a compare-and-swap in between (Relaxed)
+        // continues the release sequence of the store before it.
         // It is not written again before the segment is reused, for which the grace period of our pin must have passed.
         let entry = unsafe { slot.entry() };
         Some(Self {

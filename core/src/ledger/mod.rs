@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Modules use only modules above them in this list: `state`, `slot`, `hint`, `segment`, `chunks`, `traffic`, `reclaim`,
-//! `published`, `index`, `pool`, `returned`, `partition`, `lease`, `group`, `look`, `expiry`, `tend`, `graveyard`.
+//! `published`, `index`, `pool`, `returned`, `partition`, `lease`, `group`, `look`, `expiry`, `tend`, `pile`, `graveyard`.
 #![cfg_attr(
     not(loom),
     allow(unreachable_pub, reason = "public to the models only, see lib.rs")
@@ -23,6 +23,7 @@ pub mod index;
 pub mod lease;
 pub mod look;
 pub mod partition;
+pub mod pile;
 pub mod pool;
 pub mod published;
 pub mod reclaim;

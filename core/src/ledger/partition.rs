@@ -326,6 +326,8 @@ impl Partition {
                         offset += length as usize;
                         placed(segment, first + at);
                     }
+                    // Earlier than the segment was opened, if our turn has gone on for long.
+                    segment.ready.note_oldest(sent);
                     self.publish_run(segment, first, count, pin);
                     if unused > 0 {
                         self.after(segment.bury(unused), segment, pin);
@@ -362,6 +364,8 @@ impl Partition {
                     // SAFETY: slot and bytes were reserved by us, and are published only below.
                     unsafe { segment.write_inline(first, offset, body, sent) };
                     Self::make_visible(segment, first);
+                    // As in `append`.
+                    segment.ready.note_oldest(sent);
                     self.publish(segment, first / BITS, 1 << (first % BITS), pin);
                     self.note_sent(sent);
                     return Ok((segment, first));
@@ -593,11 +597,11 @@ impl Partition {
         Ok(())
     }
 
-    /// Whether there seems to be memory for a segment with such an arena.
+    /// Whether there seems to be memory for a segment with such an arena. What is spare does not count: it may be of another size.
     #[cold]
     #[inline(never)]
     fn may_grow(&self, least: usize) -> bool {
-        self.pool.count() > 0 || self.budget.has_room(self.footprint(least))
+        self.budget.has_room(self.footprint(least))
     }
 
     /// Goes on from a sealed segment: installs the next one, unless somebody has, and moves the tail. The one it makes has an

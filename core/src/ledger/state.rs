@@ -26,7 +26,7 @@
 //! ```
 //!
 //! In a FIFO queue a message is received only through its group, whose *baton* stands for the right to deliver its messages;
-//! see `group.rs`. A baton lies in the ready bit of a message, or in a slot of its own.
+//! see `group/`. A baton lies in the ready bit of a message, or in a slot of its own.
 //!
 //! Every event is a function from the present word to the next one, with what its caller owes afterwards, or the
 //! reason why not. Who may write the answer is part of it: by compare-and-swap, or as holder of the slot's token.

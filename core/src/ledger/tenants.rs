@@ -294,7 +294,7 @@ impl Tenants {
     /// A tenant that gets a place is shown to `settle`, which sets its limits.
     ///
     /// Should two senders bring a tenant of the same name at the same instant, and one of them take the place of somebody
-    /// gone, it may get two places. It is then counted as two tenants; nothing else depends on it.
+    /// gone, it may get two places. It is then counted as two tenants, each with the limits of one; what is set later for the tenant reaches the first.
     pub fn enter(&self, name: &str, now: Millis, pin: &Pin<'_>, settle: impl Fn(&Tenant)) -> Option<u32> {
         let hash = self.hash(name);
         for _ in 0..ENTER_TRIES {

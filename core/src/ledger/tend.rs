@@ -53,6 +53,8 @@ pub struct Tended {
     pub lapsed_delayed: u64,
     /// Survivors moved.
     pub evacuated: u64,
+    /// Survivors that were in hand for a moment and stayed: somebody may have looked in vain meanwhile.
+    pub stayed: u64,
     /// Whether the round is over.
     pub done: bool,
 }
@@ -261,8 +263,9 @@ impl Partition {
         tended: &mut Tended,
     ) {
         // Relaxed: an estimate; with holds counted in. Of those that were in it: large bodies fill a segment in which most slots
-        // were never used.
-        if segment.tally.live.load(Ordering::Relaxed) as usize > segment.reserved() / EVACUATE_SHARE {
+        // were never used. Two survivors with a hold each are always few.
+        let few = (segment.reserved() / EVACUATE_SHARE).max(4);
+        if segment.tally.live.load(Ordering::Relaxed) as usize > few {
             return;
         }
         // All or none: one that stays keeps the segment anyway. The head's segment goes with the head.
@@ -284,6 +287,7 @@ impl Partition {
                     let state = slot.state_in_hand();
                     if !slot.is_unhandled(now) || !self.move_visible(segment, at, state, chores, now, pin) {
                         self.publish_again(segment, at / BITS, 1 << (at % BITS), pin);
+                        tended.stayed += 1;
                         return;
                     }
                     tended.evacuated += 1;
@@ -435,7 +439,7 @@ pub unsafe fn look(slot: &Slot, state: Word, _pin: &Pin<'_>) -> Option<Entry> {
         return None;
     }
     // SAFETY: the sender wrote the entry before it stored, with Release, the first of the states that lead to this one; every
-    // later one was stored or swapped in by Release too, by somebody who had acquired the one before. The entry is not written
-    // again before the slot is dead and the segment reused, which takes a grace period.
+    // later one was stored by Release too, by the token's holder, who had acquired the one before, or swapped in (Relaxed), which
+    // continues the release sequence of such a store. The entry is not written again before the slot is dead and the segment reused, which takes a grace period.
     Some(unsafe { slot.entry() })
 }

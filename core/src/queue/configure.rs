@@ -136,8 +136,8 @@ impl Queue {
         self.config_lock().clone()
     }
 
-    /// Puts a checked configuration in force; `target` is the queue that its `redrive` names.
-    pub(crate) fn apply(&self, config: QueueConfig, target: Option<Self>) {
+    /// Puts a checked configuration in force; `target` is the queue that its `redrive` names, or nothing if that stays as it is.
+    pub(crate) fn apply(&self, config: QueueConfig, target: Option<Option<Self>>) {
         let mut present = self.config_lock();
         #[cfg(not(loom))]
         let puts_off_otherwise = present.delay != config.delay || present.retention != config.retention;
@@ -147,7 +147,9 @@ impl Queue {
         self.inner.budget.set_limit(config.memory_limit);
         *present = config;
         drop(present);
-        self.set_target(target);
+        if let Some(target) = target {
+            self.set_target(target);
+        }
         self.in_passing(|turn| {
             Stats::revoke_grants(|| self.era(turn.pin()).map(|era| &*era.stats));
             // Behind the same fence; see `Queue::put_off` of FIFO queues.

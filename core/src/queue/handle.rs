@@ -81,7 +81,11 @@ impl Queue {
                 Ok(Deletion::Deleted)
             }
             Err(Refusal::Dead) => Ok(Deletion::Gone),
-            Err(Refusal::ReceivedAgain) => Ok(Deletion::ReceivedAgain),
+            Err(Refusal::ReceivedAgain) => {
+                // It may have been in our hand for a moment, and somebody have looked in vain meanwhile.
+                self.wake(1);
+                Ok(Deletion::ReceivedAgain)
+            }
             Err(_) => Err(DeleteError::Foreign),
         }
     }

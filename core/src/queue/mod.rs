@@ -96,7 +96,8 @@ pub enum Deletion {
 }
 
 impl Deletion {
-    /// Whether the message is gone, by this delete or before it.
+    /// Whether the message is gone, by this delete or before it; what [`Deletion::Gone`] says of handles older than 12 hours holds
+    /// here too.
     ///
     /// A worker that was too slow learns here that somebody else has the message now:
     ///
@@ -133,7 +134,7 @@ pub enum VisibilityChange {
 ///
 /// Every call here is a turn of one operation; see [`Worker::turn`](crate::Worker::turn) for many at once and for
 /// receiving without a copy. Sends, receives, deletes and changes of visibility take no lock and wait for no other thread. The
-/// exceptions are short: a thread's first call to a broker, which registers it; a partition's first send; waking a sleeper; and in a
+/// exceptions are short: a thread's first call to a broker, which registers it; waking a sleeper; and in a
 /// FIFO queue sends, and receives by attempt id, which meet others that enter, find or remove an id in the same of 64 shards. What
 /// configures, counts, purges or shows something takes locks that those never meet.
 #[derive(Clone)]

@@ -20,7 +20,7 @@ use crate::{
 
 /// Segments that a sweep looks after besides.
 const TENDED_IN_PASSING: u32 = 16;
-/// Segments of purged queues that a receive frees which does not find its message at once.
+/// Segments of purged queues that a receive frees which comes away with nothing.
 pub(super) const GRAVES_IN_PASSING: usize = 4;
 
 impl Queue {
@@ -369,8 +369,9 @@ impl Queue {
             stripe.lapsed_delayed.add(tended.lapsed_delayed);
             stripe.evacuated.add(tended.evacuated);
         }
-        if tended.evacuated > 0 {
-            self.wake(tended.evacuated as usize);
+        let back = tended.evacuated + tended.stayed;
+        if back > 0 {
+            self.wake(back as usize);
         }
         if tended.lapsed_in_flight > 0 {
             // Those who wait because too many are in flight.
