@@ -14,38 +14,34 @@ struct Judged {
     files: &'static [&'static str],
     /// Test targets; none: the unit tests.
     targets: &'static [&'static str],
-    /// Of the tests, those whose name contains this.
-    filter: &'static str,
+    /// Of the tests, those whose name contains one of these.
+    filters: &'static [&'static str],
 }
-
-const FIFO: &[&str] = &[
-    "fifo_life",
-    "fifo_order",
-    "fifo_handles",
-    "fifo_attempts",
-    "fifo_dead_letter",
-    "fifo_deduplication",
-    "fifo_sending",
-];
 
 const JUDGED: &[Judged] = &[
     Judged {
         name: "state",
         files: &["core/src/ledger/state.rs"],
         targets: &[],
-        filter: "state::",
+        filters: &["state::"],
     },
     Judged {
         name: "receipt",
         files: &["core/src/receipt.rs"],
         targets: &[],
-        filter: "receipt::",
+        filters: &["receipt::"],
     },
     Judged {
         name: "expiry",
         files: &["core/src/ledger/expiry.rs"],
-        targets: &["semantics", "delay", "counts", "retention", "housekeeping"],
-        filter: "",
+        targets: &["rules"],
+        filters: &[
+            "semantics::",
+            "delay::",
+            "counts::",
+            "retention::",
+            "housekeeping::",
+        ],
     },
     Judged {
         name: "deduplication",
@@ -53,14 +49,14 @@ const JUDGED: &[Judged] = &[
             "core/src/queue/fifo/recent.rs",
             "core/src/queue/fifo/deduplication.rs",
         ],
-        targets: &["fifo_deduplication", "fifo_sending"],
-        filter: "",
+        targets: &["rules"],
+        filters: &["fifo_deduplication::", "fifo_sending::"],
     },
     Judged {
         name: "group",
         files: &["core/src/ledger/group/*.rs"],
-        targets: FIFO,
-        filter: "",
+        targets: &["rules"],
+        filters: &["fifo_"],
     },
 ];
 
@@ -106,9 +102,8 @@ pub(crate) fn mutants(workspace: &Workspace, options: &Options) -> Result<Outcom
                 .iter()
                 .map(|target| format!("--cargo-arg=--test={target}")),
         );
-        if !judged.filter.is_empty() {
-            cargo.args(["--", judged.filter]);
-        }
+        // The first pair of dashes is cargo-mutants', the second cargo's.
+        cargo.args(["--", "--"]).args(judged.filters);
         // It fails when a mutant survives; whether it came to an end is told by what it wrote.
         let status = run(&mut cargo);
         let count = |file: &str| {

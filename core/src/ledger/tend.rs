@@ -263,8 +263,8 @@ impl Partition {
         tended: &mut Tended,
     ) {
         // Relaxed: an estimate; with holds counted in. Of those that were in it: large bodies fill a segment in which most slots
-        // were never used. Two survivors with a hold each are always few.
-        let few = (segment.reserved() / EVACUATE_SHARE).max(4);
+        // were never used. Two survivors with a hold each are few among sixteen.
+        let few = (segment.reserved() / EVACUATE_SHARE).max(4.min(segment.reserved() / 4));
         if segment.tally.live.load(Ordering::Relaxed) as usize > few {
             return;
         }

@@ -80,7 +80,10 @@ use crate::{
 };
 
 /// Bites that the collector is asked to take where something is to be cleared away.
-const FLUSHES_MAX: usize = 256;
+const FLUSHES_MAX: usize = 1024;
+/// Bites without a gain after which it is left for later: somebody is pinned, or what is oldest is the collector's own, which has a
+/// node to free for every 64 things that it has freed.
+const FLUSHES_IN_VAIN: usize = 16;
 
 /// What a delete did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -607,15 +610,16 @@ impl Queue {
     fn clear_away(&self) {
         let budget = &self.inner.shared.budget;
         WorkerCore::in_passing(&self.inner.shared, |worker| {
-            let mut limbo = budget.read().limbo;
-            // The collector takes a bounded bite each time; bounded here too, should other threads retire all the while.
+            let (mut used, mut in_vain) = (budget.read().used, 0);
+            // The collector takes a bounded bite each time, of the oldest; bounded here too, should other threads retire all the while.
             for _ in 0..FLUSHES_MAX {
                 worker.flush();
-                let left = budget.read().limbo;
-                if left == 0 || left >= limbo {
+                let left = budget.read();
+                in_vain = if left.used < used { 0 } else { in_vain + 1 };
+                if left.limbo == 0 || in_vain == FLUSHES_IN_VAIN {
                     return;
                 }
-                limbo = left;
+                used = left.used;
             }
         });
         // Bounded by what there is.

@@ -128,9 +128,13 @@ impl Groups {
         if let Ok(Some((_, group))) = map.remove_if(group.name(), |_, found| is_it(found)) {
             let (group, budget) = (Arc::clone(group), Arc::clone(&self.budget));
             let bytes = bytes(group.name());
+            // Any share of the counter is as good; not all groups the same.
+            let share = group.last_taken() as u32;
+            self.budget.enter_limbo(share, bytes);
             // Others may have found it before: once they are through with it, it goes.
             pin.defer(bytes, move || {
                 drop(group);
+                budget.leave_limbo(share, bytes);
                 budget.give_back(bytes);
             });
         }

@@ -1,13 +1,6 @@
 //! How many partitions a queue uses follows its traffic.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
 
-mod common;
-
+use crate::common;
 use std::{
     sync::{
         Barrier,
@@ -17,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use common::{LONG, manual_with, ms, numbered, queue, secs};
+use crate::common::{LONG, manual_with, ms, numbered, queue, secs};
 use epoq::{Broker, Queue, QueueConfig};
 
 /// A queue that starts with one of `partitions`.

@@ -1,16 +1,9 @@
 //! What can be configured, when it applies, and what is refused.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
 
-mod common;
-
+use crate::common;
 use std::time::Duration;
 
-use common::{LONG, days, hours, manual, ms, one, queue, queue_with, secs, states};
+use crate::common::{LONG, days, hours, manual, ms, one, queue, queue_with, secs, states};
 use epoq::{
     Broker, ConfigError, CreateQueueError, ManualClock, NoSuchQueue, Outgoing, Queue, QueueConfig,
     ReceiveError, Redrive, RedriveAllow, SendError, Setting,

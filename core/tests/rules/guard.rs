@@ -1,13 +1,6 @@
 //! Guards that give their lease up, and heartbeats that keep it.
 
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
-
-mod common;
-
+use crate::common;
 use std::{
     cell::{Cell, RefCell},
     future::{self, Future},
@@ -17,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use common::{hours, manual, ms, one, queue, secs};
+use crate::common::{hours, manual, ms, one, queue, secs};
 use epoq::{Broker, Deletion, Heartbeat, KeepError, Lease, ManualClock, Queue, VisibilityChange};
 
 fn with_message() -> (ManualClock, Broker, Queue) {

@@ -1,16 +1,8 @@
 //! FIFO queues: dead letters, and message move tasks back. Rule by rule, on a clock that stands still.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
-
-mod common;
 
 use std::{thread, time::Duration};
 
-use common::{
+use crate::common::{
     LONG, assert_balanced, delete, fifo, fifo_with, manual, ms, one, queue, release, secs, send_to_groups,
     states, texts,
 };

@@ -1,12 +1,4 @@
 //! FIFO queues: order within groups and among them. The cases that SQS was recorded with, by name, and a few of our own.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
-
-mod common;
 
 use std::{
     collections::HashMap,
@@ -18,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use common::{
+use crate::common::{
     Random, assert_balanced, delete, drain, fifo, fifo_with, manual, ms, release, secs, send_to_groups,
     states, texts,
 };

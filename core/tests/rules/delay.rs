@@ -1,16 +1,8 @@
 //! Delays, rule by rule, on a clock that stands still.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
-
-mod common;
 
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     LONG, days, delete, drain, manual, ms, number_of, numbered, one, queue, queue_with, release, secs, states,
 };
 use epoq::{Broker, ManualClock, Millis, Outgoing, Queue, QueueConfig, SendError, limits::DELAY_MAX};

@@ -1,16 +1,8 @@
 //! Counts by state and by cause (I9), and the limit on messages in flight.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
-
-mod common;
 
 use std::{sync::Barrier, thread, time::Duration};
 
-use common::{
+use crate::common::{
     LONG, Random, assert_balanced, delete, drain, manual, ms, numbered, one, queue, queue_with, release,
     secs, states,
 };

@@ -1,20 +1,13 @@
 //! FIFO queues: what they are, and what is accepted. Rule by rule, on a clock that stands still.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
 
-mod common;
-
+use crate::common;
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
-use common::{fifo, fifo_with, manual, ms, queue, secs, send_to_groups, states, texts};
+use crate::common::{fifo, fifo_with, manual, ms, queue, secs, send_to_groups, states, texts};
 use epoq::{
     Attribute, BatchError, Broker, ConfigError, CreateQueueError, DeduplicationScope, FifoConfig, Outgoing,
     Queue, QueueConfig, SendError,

@@ -1,13 +1,6 @@
 //! Message move tasks, rule by rule (SQS's redrive).
 
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
-
-mod common;
-
+use crate::common;
 use std::{
     collections::BTreeSet,
     sync::atomic::{AtomicBool, Ordering},
@@ -15,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use common::{bodies, drain, empty, hours, manual, ms, one, queue, secs};
+use crate::common::{bodies, drain, empty, hours, manual, ms, one, queue, secs};
 use epoq::{
     Attribute, Broker, ListMovesError, ManualClock, MoveFailure, MoveNotRunning, MoveStatus, Outgoing, Queue,
     QueueConfig, Redrive, StartMoveError,

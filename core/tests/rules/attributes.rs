@@ -1,16 +1,8 @@
 //! Message attributes, group and trace header: what was sent is what is received.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
-
-mod common;
 
 use std::time::Duration;
 
-use common::{LONG, delete, manual, on_thread, one, queue, queue_with, secs, states};
+use crate::common::{LONG, delete, manual, on_thread, one, queue, queue_with, secs, states};
 use epoq::{
     Attribute, AttributeError, AttributeFilter, AttributeValue, BatchError, Broker, ManualClock, Outgoing,
     Queue, QueueConfig, SendError,

@@ -1,16 +1,8 @@
 //! FIFO queues: deduplication, rule by rule, on a clock that stands still.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
-
-mod common;
 
 use std::{sync::Barrier, thread};
 
-use common::{
+use crate::common::{
     LONG, assert_balanced, days, delete, drain, fifo, fifo_with, manual, ms, on_thread, one, secs, states,
     texts,
 };

@@ -1,16 +1,8 @@
 //! FIFO queues: what receipt handles are good for, rule by rule, on a clock that stands still.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
-
-mod common;
 
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     LONG, delete, fifo, fifo_with, hours, manual, ms, one, release, secs, send_to_groups, states, texts,
 };
 use epoq::{

@@ -1,12 +1,4 @@
 //! Fair queues (standard queues with message groups), rule by rule, on the manual clock.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
-
-mod common;
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{
+use crate::common::{
     LONG, delete, drain, empty, manual, ms, number_of, numbered, one, queue, queue_with, release, secs,
     states,
 };

@@ -1,16 +1,8 @@
 //! Purging a queue and deleting it: everything at one instant, in whatever state, also under load.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
-
-mod common;
 
 use std::{thread, time::Duration};
 
-use common::{
+use crate::common::{
     LONG, assert_balanced, drain, empty, manual, manual_with, ms, number_of, numbered, one, queue,
     queue_with, release, secs, states,
 };

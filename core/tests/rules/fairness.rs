@@ -1,16 +1,8 @@
 //! Who gets what when messages come back again and again: nobody waits for ever behind them.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
-
-mod common;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use common::{LONG, manual, manual_with, ms, number_of, numbered, on_thread, one, queue, secs};
+use crate::common::{LONG, manual, manual_with, ms, number_of, numbered, on_thread, one, queue, secs};
 use epoq::{Broker, Deletion, Message, Queue, VisibilityChange};
 
 fn release(queue: &Queue, message: &Message) {

@@ -1,16 +1,8 @@
 //! Dead-letter queues, rule by rule, on a clock that stands still.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
-
-mod common;
 
 use std::{collections::BTreeSet, thread, time::Duration};
 
-use common::{
+use crate::common::{
     LONG, bodies, delete, drain, empty, manual, manual_with, ms, number_of, numbered, one, queue, queue_with,
     release, secs, states,
 };

@@ -1,13 +1,6 @@
 //! Looking without receiving.
 
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
-
-mod common;
-
+use crate::common;
 use std::{
     collections::BTreeSet,
     sync::atomic::{AtomicBool, Ordering},
@@ -15,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use common::{drain, manual, ms, number_of, numbered, one, queue, secs};
+use crate::common::{drain, manual, ms, number_of, numbered, one, queue, secs};
 use epoq::{Attribute, Broker, MessageState, Millis, Outgoing, PeekFilter, Queue, QueueConfig, Redrive};
 
 fn filter(state: Option<MessageState>, max: usize) -> PeekFilter {

@@ -1,16 +1,9 @@
 //! What a standard queue of SQS does, rule by rule, on a clock that stands still.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
 
-mod common;
-
+use crate::common;
 use std::{collections::BTreeSet, time::Duration};
 
-use common::{LONG, bodies, drain, empty, hours, manual, ms, number_of, numbered, one, queue, secs};
+use crate::common::{LONG, bodies, drain, empty, hours, manual, ms, number_of, numbered, one, queue, secs};
 use epoq::{
     Broker, ChangeVisibilityError, DeleteError, Deletion, ManualClock, Millis, Queue, VisibilityChange,
     limits::VISIBILITY_MAX,

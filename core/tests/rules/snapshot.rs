@@ -1,16 +1,9 @@
 //! Snapshots and metrics agree with what was done.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
 
-mod common;
-
+use crate::common;
 use std::time::Duration;
 
-use common::{empty, manual, ms, numbered, one, queue, secs};
+use crate::common::{empty, manual, ms, numbered, one, queue, secs};
 use epoq::{Outgoing, Queue, QueueConfig, Redrive, SegmentSnapshot};
 
 fn segments(queue: &Queue) -> Vec<SegmentSnapshot> {

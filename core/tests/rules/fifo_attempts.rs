@@ -1,12 +1,4 @@
 //! FIFO queues: receives that can be repeated, rule by rule, on a clock that stands still.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
-
-mod common;
 
 use std::{
     collections::HashSet,
@@ -17,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use common::{delete, fifo, hours, manual, ms, one, queue, release, secs, send_to_groups, states, texts};
+use crate::common::{
+    delete, fifo, hours, manual, ms, one, queue, release, secs, send_to_groups, states, texts,
+};
 use epoq::{Broker, ManualClock, Message, Queue, ReceiptHandle, ReceiveError, limits::ATTEMPTS_MAX};
 
 fn with_messages(bodies: &[&str]) -> (ManualClock, Broker, Queue) {

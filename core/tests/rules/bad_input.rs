@@ -1,16 +1,8 @@
 //! Bad input and faults: each has a typed answer, none panics, and none costs another message.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
-
-mod common;
 
 use std::{error::Error, thread, time::Duration};
 
-use common::{LONG, bodies, days, drain, empty, hours, manual, manual_with, ms, one, queue, secs};
+use crate::common::{LONG, bodies, days, drain, empty, hours, manual, manual_with, ms, one, queue, secs};
 use epoq::{
     Attribute, BatchError, Broker, BuildError, ChangeVisibilityError, ConfigError, CreateQueueError,
     DeleteError, Deletion, HandleError, ManualClock, MessageId, Millis, NoSuchQueue, Outgoing, Queue,

@@ -1,16 +1,8 @@
 //! Workers and turns: many operations under one pin, and which worker a call uses.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
-
-mod common;
 
 use std::{cell::RefCell, collections::BTreeSet, sync::mpsc, thread, time::Duration};
 
-use common::{LONG, drain, empty, manual, ms, number_of, numbered, on_thread, one, queue, secs};
+use crate::common::{LONG, drain, empty, manual, ms, number_of, numbered, on_thread, one, queue, secs};
 use epoq::{Deletion, Millis, Queue, VisibilityChange};
 
 #[test]

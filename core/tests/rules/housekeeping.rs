@@ -1,16 +1,9 @@
 //! What goes on beside sends and receives: lapsed messages go, survivors move together, memory goes back.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
 
-mod common;
-
+use crate::common;
 use std::{collections::HashMap, time::Duration};
 
-use common::{LONG, days, drain, hours, manual, manual_with, number_of, numbered, one, queue, secs};
+use crate::common::{LONG, days, drain, hours, manual, manual_with, number_of, numbered, one, queue, secs};
 use epoq::{Attribute, Broker, Deletion, ManualClock, MessageId, Outgoing, Queue, QueueConfig};
 
 /// Sends `count` messages, every `every`-th of them delayed by `delay`, and deletes the others.

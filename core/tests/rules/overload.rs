@@ -1,20 +1,13 @@
 //! A full ledger: what senders are told, and those who would rather wait.
-#![cfg(not(loom))]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive the ledger from outside"
-)]
 
-mod common;
-
+use crate::common;
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use common::{LONG, drain, manual_with, one, queue, secs};
+use crate::common::{LONG, drain, manual_with, one, queue, secs};
 use epoq::{Broker, Deletion, Outgoing, Queue, QueueConfig, SendError};
 
 const SMALL: u64 = 1 << 20;
