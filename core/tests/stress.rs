@@ -559,7 +559,7 @@ fn everybody_on_one_partition() {
 
 #[test]
 fn messages_come_back_while_the_head_moves_on() {
-    returns_at_the_head(500_000);
+    returns_at_the_head(100_000);
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn take(pile: &Pile<Thing>) -> Option<Thing> {
 #[test]
 fn graves_put_and_taken_by_two() {
     let outcomes = Outcomes::new(&["both found one", "one came in vain"], &["nobody found one"]);
-    model("graves_put_and_taken_by_two", 10, {
+    model("graves_put_and_taken_by_two", 100, {
         let outcomes = outcomes.clone();
         move || outcomes.record(put_and_taken(Pile::put, take))
     });
@@ -97,7 +97,7 @@ fn graves_put_and_taken_by_two() {
 
 #[test]
 fn grave_put_beside_a_take() {
-    model("grave_put_beside_a_take", 5, || {
+    model("grave_put_beside_a_take", 12, || {
         put_beside_a_take(Pile::put, take)
     });
 }

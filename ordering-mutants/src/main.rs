@@ -20,6 +20,7 @@ mod mutant;
 mod mutated;
 mod options;
 mod parse;
+mod recorded;
 mod report;
 mod site;
 mod state;
@@ -36,11 +37,14 @@ use account::Account;
 use campaign::Campaign;
 use mutant::Mutant;
 use options::{Options, USAGE};
+use recorded::Recorded;
 use report::Report;
 use state::{Measures, Sources, State};
 
 /// Mutants in a quick run.
 const QUICK: usize = 12;
+/// Files of models that a quick run builds and runs: most mutants are killed by these.
+const QUICK_FILES: &[&str] = &["due", "growth", "nodes", "pile", "publication", "token"];
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -72,7 +76,12 @@ fn run(options: &Options) -> Result<bool> {
     sites.extend(hand_over::sites(&root, &root.join("loom-tests/hand-overs.toml"))?);
     let all = mutants(&sites);
     let account = Account::read(&root.join("loom-tests/survivors.toml"), &all)?;
-    let chosen = chosen(&all, &account, options);
+    let recorded = if options.quick {
+        Some(Recorded::read(&root)?)
+    } else {
+        None
+    };
+    let chosen = chosen(&all, &account, recorded.as_ref(), options);
     if options.list {
         for mutant in &chosen {
             println!("{}:{}  {}", mutant.key.file, mutant.line, mutant.key);
@@ -87,7 +96,7 @@ fn run(options: &Options) -> Result<bool> {
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
     println!("==> {} mutants of {} sites: build", chosen.len(), sites.len());
     mutated::write(&root, &copy, &sites)?;
-    let tests = model::build(&copy, &target)?;
+    let tests = model::build(&copy, &target, options.quick.then_some(QUICK_FILES))?;
     println!("==> models without a mutant");
     // What a model reaches hardly depends on the bound: a sample does not wait minutes to be told.
     let (measured_at, file) = match options.quick {
@@ -147,15 +156,18 @@ fn mutants(sites: &[site::Site]) -> Vec<Mutant> {
 }
 
 /// What the options ask for.
-fn chosen(all: &[Mutant], account: &Account, options: &Options) -> Vec<Mutant> {
+fn chosen(all: &[Mutant], account: &Account, recorded: Option<&Recorded>, options: &Options) -> Vec<Mutant> {
     let matches = |mutant: &&Mutant| {
         let filter = options.filter.as_deref().unwrap_or_default();
         mutant.key.to_string().contains(filter) || mutant.key.file.contains(filter)
     };
     let mut chosen: Vec<Mutant> = all.iter().filter(matches).cloned().collect();
-    if options.quick {
-        // The same ones every time, from everywhere: by the hash of their keys.
-        chosen.retain(|mutant| account.reason(&mutant.key).is_none());
+    if let Some(recorded) = recorded {
+        // The same ones every time, from all over: by the hash of their keys. Of those that models of these files have killed.
+        chosen.retain(|mutant| {
+            let killer = recorded.killer(&mutant.key);
+            account.reason(&mutant.key).is_none() && killer.is_some_and(|file| QUICK_FILES.contains(&file))
+        });
         chosen.sort_by_key(|mutant| Sha256::digest(mutant.key.to_string()).to_vec());
         chosen.truncate(QUICK);
         chosen.sort_by_key(|mutant| mutant.site);

@@ -13,7 +13,7 @@ loom-tests/survivors.toml says why none can. What is known from a run before is 
 
   --fresh             forget what is known
   --filter TEXT       only mutants whose file, function or site contains TEXT; writes no report
-  --quick             a sample of those that are to be killed, some two minutes; writes no report
+  --quick             a sample of those that few files of models have killed, a minute; writes no report
   --slow              let every mutant meet the slowest models too, which take most of the time
   --jobs N            so many models at a time; otherwise one per core
   --bound N           preemptions loom explores per execution; otherwise 2

@@ -361,11 +361,11 @@ impl Partition {
                     offset,
                     ..
                 } => {
+                    // As in `append`.
+                    segment.ready.note_oldest(sent);
                     // SAFETY: slot and bytes were reserved by us, and are published only below.
                     unsafe { segment.write_inline(first, offset, body, sent) };
                     Self::make_visible(segment, first);
-                    // As in `append`.
-                    segment.ready.note_oldest(sent);
                     self.publish(segment, first / BITS, 1 << (first % BITS), pin);
                     self.note_sent(sent);
                     return Ok((segment, first));

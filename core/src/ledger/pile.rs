@@ -2,7 +2,7 @@
 
 use std::{fmt, marker::PhantomData, ptr};
 
-use crate::sync::{AtomicPtr, Ordering};
+use crate::sync::{AtomicPtr, Ordering, UnsafeCell};
 
 /// Things on top of each other.
 pub struct Pile<T> {
@@ -15,7 +15,7 @@ pub struct Pile<T> {
 #[derive(Debug)]
 pub struct Layer<T> {
     thing: T,
-    below: *mut Self,
+    below: UnsafeCell<*mut Self>,
 }
 
 // SAFETY: it owns its things, and lends none.
@@ -28,7 +28,7 @@ impl<T> Layer<T> {
     pub fn alone(thing: T) -> *mut Self {
         Box::into_raw(Box::new(Self {
             thing,
-            below: ptr::null_mut(),
+            below: UnsafeCell::new(ptr::null_mut()),
         }))
     }
 
@@ -37,7 +37,8 @@ impl<T> Layer<T> {
     pub unsafe fn apart(layer: *mut Self) -> (T, *mut Self) {
         // SAFETY: made by `Box::into_raw`, and nobody else's.
         let Self { thing, below } = *unsafe { Box::from_raw(layer) };
-        (thing, below)
+        // SAFETY: ours, as the layer is.
+        (thing, below.with(|below| unsafe { *below }))
     }
 
     /// Puts one pile of layers below another.
@@ -49,12 +50,15 @@ impl<T> Layer<T> {
         // Bounded by what is there.
         loop {
             // SAFETY: the caller's, down to the last.
-            let below = unsafe { &mut (*last).below };
+            let cell = unsafe { &(*last).below };
+            // SAFETY: as above.
+            let below = cell.with(|below| unsafe { *below });
             if below.is_null() {
-                *below = others;
+                // SAFETY: as above.
+                cell.with_mut(|below| unsafe { *below = others });
                 return;
             }
-            last = *below;
+            last = below;
         }
     }
 }
@@ -76,7 +80,7 @@ impl<T> Pile<T> {
         // Progress: each turn more means that another thread has put something on, or taken all.
         loop {
             // SAFETY: nobody else has seen the layer.
-            unsafe { (*layer).below = top };
+            unsafe { (*layer).below.with_mut(|below| *below = top) };
             // Release: hands the thing over, see `take_all`. That the top is the same again after all was taken does no harm: what is
             // below it was put back with it, or is below it now.
             match self
