@@ -12,7 +12,7 @@ use crate::steps::Outcome;
 /// The binaries of `fuzz/`.
 pub(crate) const TARGETS: &[&str] = &["handle", "standard", "fifo", "json", "query"];
 /// How long each runs if nobody says.
-pub(crate) const SECONDS: u64 = 20;
+pub(crate) const SECONDS: u64 = 10;
 
 /// What fuzzing of the server's parsers begins with besides: requests, for hardly any bytes would come to be one by chance. The first byte
 /// of those in JSON says which operation it is.

@@ -71,6 +71,21 @@ impl Queue {
     ///
     /// While one is under way another one under its id gets nothing.
     ///
+    /// Whoever does not know whether a receive came to an end, because an answer was lost on its way, asks again:
+    ///
+    /// ```
+    /// use epoq::{Broker, FifoConfig, Outgoing, QueueConfig};
+    /// let fifo = QueueConfig { fifo: Some(FifoConfig::default()), ..QueueConfig::default() };
+    /// let orders = Broker::new().create_queue("orders.fifo", fifo)?;
+    /// orders.send_message(&Outgoing::new(b"paid").message_group("order-7").deduplication_id("1"))?;
+    /// let lost = orders.receive_attempt("try-1", 10, None)?;
+    /// let again = orders.receive_attempt("try-1", 10, None)?;
+    /// assert_eq!(again[0].receipt_handle(), lost[0].receipt_handle());
+    /// // Another attempt finds the group taken.
+    /// assert!(orders.receive_attempt("try-2", 10, None)?.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`ReceiveError`]; [`ReceiveError::AttemptNotValid`] if one of the messages has been deleted, or its lease changed, since.
     pub fn receive_attempt(
