@@ -139,6 +139,9 @@ impl<'a> View<'a> {
     }
 }
 
+/// What an answer says of a message received beside its body, about.
+const RECEIVED_BYTES: usize = 224;
+
 /// How much a receive asks for.
 #[derive(Clone, Copy)]
 struct Asked {
@@ -225,6 +228,10 @@ impl Service {
     ) -> Result<bool, ReceiveError> {
         worker.turn(|turn| {
             let received = turn.receive(queue, asked.max, asked.timeout)?;
+            let bytes = received
+                .iter()
+                .map(|delivery| RECEIVED_BYTES + delivery.body().len());
+            answer.reserve(bytes.sum());
             let views = received
                 .iter()
                 .map(|delivery| View::of_delivery(&delivery, wanted));
@@ -255,9 +262,9 @@ impl Service {
         answer: &mut Answer,
     ) {
         answer.structures("Messages", "Message", views, |answer, view| {
-            answer.text("MessageId", &view.id.to_string());
+            answer.plain("MessageId", &view.id);
             answer.text("ReceiptHandle", &queue.encode_handle(&view.handle));
-            answer.text("MD5OfBody", &digest::of_body(view.body));
+            answer.text("MD5OfBody", digest::of_body(view.body).as_str());
             // It came in as text.
             answer.text("Body", &String::from_utf8_lossy(view.body));
             let names = SYSTEM_ATTRIBUTES.iter().filter(|name| wanted.system(name));
@@ -266,7 +273,8 @@ impl Service {
             if view.attributes.is_empty() {
                 return;
             }
-            answer.text("MD5OfMessageAttributes", &digest::of_attributes(&view.attributes));
+            let digest = digest::of_attributes(&view.attributes);
+            answer.text("MD5OfMessageAttributes", digest.as_str());
             let attributes = view
                 .attributes
                 .iter()
