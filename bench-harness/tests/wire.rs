@@ -15,12 +15,8 @@ use bytes::Bytes;
 use epoq_server::{Config, Running, Server};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
-    Request, Response,
-    body::Incoming,
-    client::conn::http1 as client,
-    header::HeaderName,
-    server::conn::http1 as server,
-    service::service_fn,
+    Request, Response, body::Incoming, client::conn::http1 as client, header::HeaderName,
+    server::conn::http1 as server, service::service_fn,
 };
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -53,22 +49,39 @@ fn a_second_of_epoq_and_echo_is_verified() {
     assert!(output.status.success(), "{report}");
     assert_eq!(report["verified"], true);
     let parts = report["parts"].as_array().unwrap();
-    assert_eq!(parts.iter().map(|part| part["batch"].as_u64().unwrap()).collect::<Vec<_>>(), [10, 1]);
+    assert_eq!(
+        parts
+            .iter()
+            .map(|part| part["batch"].as_u64().unwrap())
+            .collect::<Vec<_>>(),
+        [10, 1]
+    );
     for part in parts {
         for target in ["epoq", "echo"] {
             let series = &part["closed_loop"][target];
-            assert!(series["requests_per_second"].as_f64().unwrap() > 0.0, "{target}: {series}");
+            assert!(
+                series["requests_per_second"].as_f64().unwrap() > 0.0,
+                "{target}: {series}"
+            );
             assert_eq!(series["passes"].as_array().unwrap().len(), 2);
         }
         for pass in part["closed_loop"]["epoq"]["passes"].as_array().unwrap() {
             let book = |name: &str| pass["books"][name].as_u64().unwrap();
-            assert!(book("sent") > 0 && book("events_judged") >= 3 * book("sent"), "{pass}");
+            assert!(
+                book("sent") > 0 && book("events_judged") >= 3 * book("sent"),
+                "{pass}"
+            );
             assert_eq!(book("sent"), book("deleted"), "{pass}");
             assert_eq!((book("remaining"), book("unanswered")), (0, 0), "{pass}");
             assert!(pass["latency_ns"]["p99"].as_u64().unwrap() > 0, "{pass}");
         }
         // What the echo answers is what epoq has answered.
-        assert!(part["body_bytes_on_the_wire"]["receive"]["answer"].as_u64().unwrap() > 0);
+        assert!(
+            part["body_bytes_on_the_wire"]["receive"]["answer"]
+                .as_u64()
+                .unwrap()
+                > 0
+        );
         assert_eq!(part["open_loop"].as_array().unwrap().len(), 3);
     }
     let ratios: Vec<_> = report["ratios"]
@@ -89,11 +102,21 @@ fn any_endpoint_will_do_and_files_are_written() {
         running.address(),
         folder.display()
     ));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = std::fs::read_to_string(folder.join("wire.md")).unwrap();
-    assert!(text.contains("batches of 3") && text.contains("endpoint"), "{text}");
+    assert!(
+        text.contains("batches of 3") && text.contains("endpoint"),
+        "{text}"
+    );
     let json: Value = serde_json::from_slice(&std::fs::read(folder.join("wire.json")).unwrap()).unwrap();
-    assert_eq!((&json["verified"], &json["settings"]["body_bytes"]), (&true.into(), &1000.into()));
+    assert_eq!(
+        (&json["verified"], &json["settings"]["body_bytes"]),
+        (&true.into(), &1000.into())
+    );
     std::fs::remove_dir_all(folder).unwrap();
     running.shutdown();
 }
@@ -151,7 +174,10 @@ impl Liar {
             given: Mutex::new(None),
         });
         thread::spawn(move || {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             LocalSet::new().block_on(&runtime, async move {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 loop {
@@ -161,7 +187,9 @@ impl Liar {
                         let liar = Arc::clone(&liar);
                         async move { Ok::<_, Infallible>(liar.answer(request).await) }
                     });
-                    tokio::task::spawn_local(server::Builder::new().serve_connection(TokioIo::new(stream), service));
+                    tokio::task::spawn_local(
+                        server::Builder::new().serve_connection(TokioIo::new(stream), service),
+                    );
                 }
             });
         });
@@ -190,7 +218,9 @@ impl Liar {
         let is_full = answer.windows(8).any(|bytes| bytes == b"Messages");
         match (self.lie, operation) {
             (Lie::Loses, "SendMessage") if is_time => self.take_out(&body).await,
-            (Lie::LeasesTwice, "ReceiveMessage") if is_full => *self.given.lock().unwrap() = Some(answer.clone()),
+            (Lie::LeasesTwice, "ReceiveMessage") if is_full => {
+                *self.given.lock().unwrap() = Some(answer.clone())
+            }
             (Lie::Alters, "ReceiveMessage") if is_full && is_time => {
                 let mut text: Value = serde_json::from_slice(&answer).unwrap();
                 let body = text["Messages"][0]["Body"].as_str().unwrap();
@@ -237,7 +267,7 @@ fn liars_are_convicted() {
         (Lie::Loses, "nothing is lost"),
         (Lie::LeasesTwice, "one lease at a time"),
         (Lie::Alters, "nothing is invented or altered"),
-        (Lie::Keeps, "nothing is lost"),
+        (Lie::Keeps, "deleted is deleted"),
     ] {
         let liar = Liar::start(lie, honest.address());
         let output = wire(&format!(
@@ -247,8 +277,15 @@ fn liars_are_convicted() {
         assert_eq!(output.status.code(), Some(1), "{lie:?}: {errors}");
         let report = report(&output);
         assert_eq!(report["verified"], false, "{lie:?}");
-        assert_eq!(report["ratios"], serde_json::json!([]), "{lie:?}: what is wrong has no speed");
-        assert!(errors.contains("WRONG: ") && errors.contains(words), "{lie:?}: {errors}");
+        assert_eq!(
+            report["ratios"],
+            serde_json::json!([]),
+            "{lie:?}: what is wrong has no speed"
+        );
+        assert!(
+            errors.contains("WRONG: ") && errors.contains(words),
+            "{lie:?}: {errors}"
+        );
     }
     honest.shutdown();
 }

@@ -34,9 +34,16 @@ struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// `body` is what a missing body is called.
-    fn new(input: &'a Send<'a>, body: &str, header: Option<&'a str>) -> Result<Self, ServiceError> {
-        let text = required(input.message_body.as_ref(), body)?;
+    /// `body` says what a missing body is called.
+    fn new(
+        input: &'a Send<'a>,
+        body: impl FnOnce() -> String,
+        header: Option<&'a str>,
+    ) -> Result<Self, ServiceError> {
+        let text = input.message_body.as_deref().unwrap_or_default();
+        if text.is_empty() {
+            return Err(ServiceError::missing(&body()));
+        }
         if !is_xml_text(text) {
             return Err(ServiceError::new(
                 Kind::InvalidMessageContents,
@@ -176,7 +183,7 @@ impl Service {
         answer: &mut Answer,
     ) -> Result<(), ServiceError> {
         let entry = self.queue(input.queue_url.as_ref())?;
-        let message = Prepared::new(input, "MessageBody", context.trace)?;
+        let message = Prepared::new(input, || "MessageBody".to_owned(), context.trace)?;
         let outgoing = message.outgoing(&entry.queue)?;
         worker.turn(|turn| match turn.send_message(&entry.queue, &outgoing) {
             Ok(sent) => {
@@ -218,7 +225,7 @@ impl Service {
         };
         for (at, input) in entries.iter().enumerate() {
             let id = input.id.as_deref().unwrap_or_default();
-            match Prepared::new(input, &format!("{NAME}.{}.MessageBody", at + 1), None) {
+            match Prepared::new(input, || format!("{NAME}.{}.MessageBody", at + 1), None) {
                 Ok(message) => prepared.push((id, message)),
                 Err(error) => fail(id, error)?,
             }

@@ -191,7 +191,9 @@ impl Service {
             Some(attempt) => {
                 let waiting =
                     queue.receive_attempt_async(attempt, asked.max, asked.timeout, wait, tokio::time::sleep);
-                self.unless_closing(waiting, closing, Some(attempt)).await?
+                // Boxed, so that no other request has to have room for it.
+                self.unless_closing(Box::pin(waiting), closing, Some(attempt))
+                    .await?
             }
             None => {
                 // What is there is written from where it lies. Only who has to wait gets copies.
@@ -205,7 +207,7 @@ impl Service {
                     Err(error) => return Err(refusal(error, None)),
                 }
                 let waiting = queue.receive_async(asked.max, asked.timeout, wait, tokio::time::sleep);
-                self.unless_closing(waiting, closing, None).await?
+                self.unless_closing(Box::pin(waiting), closing, None).await?
             }
         };
         let views: Vec<_> = messages
@@ -265,8 +267,11 @@ impl Service {
             answer.plain("MessageId", &view.id);
             answer.text("ReceiptHandle", &queue.encode_handle(&view.handle));
             answer.text("MD5OfBody", digest::of_body(view.body).as_str());
-            // It came in as text.
-            answer.text("Body", &String::from_utf8_lossy(view.body));
+            match str::from_utf8(view.body) {
+                Ok(body) => answer.text("Body", body),
+                // It came in as text, so that does not happen.
+                Err(_) => answer.text("Body", &String::from_utf8_lossy(view.body)),
+            }
             let names = SYSTEM_ATTRIBUTES.iter().filter(|name| wanted.system(name));
             let values = names.filter_map(|name| Some((name, self.system_attribute(&view, name, context)?)));
             answer.text_map("Attributes", "Attribute", "Name", values);
