@@ -22,13 +22,15 @@ use crate::{
 
 /// How long connections work before they are counted.
 const WARM_UP: Duration = Duration::from_millis(300);
+/// Connections to moto, as long as there are no more threads: enough to keep one Python process busy.
+const RIVAL_CONNECTIONS: usize = 4;
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "\
 Examples:
   epoq-bench wire                                            epoq-server and the echo, each in a process of its own, in turn
   epoq-bench wire --batch 10 --rate none --passes 3          a quick look at batches of ten
-  epoq-bench wire --rate 80% --connections 64                latency at four fifths of what each can do
+  epoq-bench wire --rate 80% --connections 256               latency at four fifths of what each can do
   epoq-bench wire --endpoint http://127.0.0.1:9324           a server that runs already; any that speaks SQS's JSON protocol
   epoq-bench wire --moto auto --out results                  moto's server too; wire.json and wire.md
   cargo xtask wire                                           the same, after installing moto beside the build
@@ -40,8 +42,8 @@ pub struct Wire {
     /// A server that runs already; without it epoq-server is started, in a process of its own
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
-    /// Connections, each with one request under way
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = crate::cli::count::<10_000>)]
+    /// Connections, each with one request under way; to moto no more than four
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = crate::cli::count::<10_000>)]
     pub connections: usize,
     /// Threads of the client; default: one for each core
     #[arg(long, value_name = "N", value_parser = crate::cli::count::<1024>)]
@@ -317,7 +319,10 @@ impl Session<'_> {
             .into_iter()
             .flatten()
             .map(|server| Turn {
-                series: Series::new(server.name),
+                series: Series {
+                    is_rival: server.name == "moto",
+                    ..Series::new(server.name)
+                },
                 subject: &server.subject,
                 rate: None,
             })
@@ -431,8 +436,12 @@ fn take_turns(
                 turn.series.target,
                 round + 1
             ));
+            let mut plan = *plan;
+            if turn.series.is_rival {
+                plan.connections = plan.connections.min(RIVAL_CONNECTIONS.max(plan.threads));
+            }
             let pass = coordinator
-                .pass(plan, turn.subject, turn.rate, children)
+                .pass(&plan, turn.subject, turn.rate, children)
                 .with_context(|| turn.series.target.to_owned())?;
             turn.series.passes.push(pass);
         }

@@ -21,6 +21,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Series {
     pub(super) target: &'static str,
+    /// Somebody else's server, measured for comparison: where it is wrong, that is said and not counted.
+    pub(super) is_rival: bool,
     pub(super) passes: Vec<Pass>,
 }
 
@@ -28,6 +30,7 @@ impl Series {
     pub(super) fn new(target: &'static str) -> Self {
         Self {
             target,
+            is_rival: false,
             passes: Vec::new(),
         }
     }
@@ -37,8 +40,15 @@ impl Series {
         self.median_of(|pass| Some(figure(pass)))
     }
 
+    /// All passes, or a rival's right ones.
+    fn counted(&self) -> impl Iterator<Item = &Pass> {
+        self.passes
+            .iter()
+            .filter(|pass| pass.verified() || !self.is_rival)
+    }
+
     fn median_of(&self, figure: impl Fn(&Pass) -> Option<f64>) -> Option<f64> {
-        let each: Option<Vec<f64>> = self.passes.iter().map(figure).collect();
+        let each: Option<Vec<f64>> = self.counted().map(figure).collect();
         let each = each.filter(|each| !each.is_empty())?;
         Some(Ratio::new(String::new(), each).median)
     }
@@ -47,6 +57,7 @@ impl Series {
     fn ratio(&self, other: &Self, what: &str, figure: impl Fn(&Pass) -> Option<f64>) -> Option<Ratio> {
         let pairs = self.passes.iter().zip(&other.passes);
         let each: Option<Vec<f64>> = pairs
+            .filter(|(_, pass)| pass.verified() || !other.is_rival)
             .map(|(one, other)| Some(figure(one)? / figure(other).filter(|&other| other > 0.0)?))
             .collect();
         let each = each.filter(|each| !each.is_empty() && each.iter().all(|ratio| *ratio > 0.0))?;
@@ -56,8 +67,9 @@ impl Series {
         ))
     }
 
+    /// Nothing is wrong in what is counted.
     fn verified(&self) -> bool {
-        self.passes.iter().all(Pass::verified)
+        self.counted().all(Pass::verified)
     }
 
     fn to_json(&self) -> Value {
@@ -208,10 +220,13 @@ impl Part {
                 let messages = |pass: &Pass| Some(pass.messages as f64 / pass.seconds);
                 add(main.ratio(other, "messages/s", messages), None);
             }
-            add(
-                main.ratio(other, "server's processor time per request", Pass::server_us),
-                None,
-            );
+            // Another one's processor time says nothing about ours.
+            if other.target == "echo" {
+                add(
+                    main.ratio(other, "server's processor time per request", Pass::server_us),
+                    None,
+                );
+            }
         }
         if let [main, others @ ..] = &self.open[..] {
             for other in others {
@@ -294,7 +309,7 @@ impl Report<'_> {
     pub(super) fn findings(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for part in &self.parts {
-            for series in part.all() {
+            for series in part.all().filter(|series| !series.is_rival) {
                 for pass in &series.passes {
                     let found = pass.findings.iter();
                     lines.extend(
@@ -380,6 +395,18 @@ impl Report<'_> {
                         part.title(),
                         series.target,
                         received as f64 / receives as f64
+                    ));
+                }
+            }
+            for series in part.all().filter(|series| series.is_rival) {
+                let wrong = series.passes.iter().filter(|pass| !pass.verified());
+                if let Some(first) = wrong.clone().find_map(|pass| pass.findings.first()) {
+                    lines.push(format!(
+                        "{}, {}: WRONG in {} of {} passes, which are not counted (first: {first})",
+                        part.title(),
+                        series.target,
+                        wrong.count(),
+                        series.passes.len()
                     ));
                 }
             }
