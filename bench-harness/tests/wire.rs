@@ -264,10 +264,11 @@ impl Liar {
 fn liars_are_convicted() {
     let honest = epoq();
     for (lie, words) in [
-        (Lie::Loses, "nothing is lost"),
-        (Lie::LeasesTwice, "one lease at a time"),
-        (Lie::Alters, "nothing is invented or altered"),
-        (Lie::Keeps, "deleted is deleted"),
+        (Lie::Loses, &["nothing is lost"] as &[_]),
+        // Whether the first holder has deleted the message by then is chance.
+        (Lie::LeasesTwice, &["one lease at a time", "deleted is deleted"]),
+        (Lie::Alters, &["nothing is invented or altered"]),
+        (Lie::Keeps, &["deleted is deleted"]),
     ] {
         let liar = Liar::start(lie, honest.address());
         let output = wire(&format!(
@@ -283,7 +284,7 @@ fn liars_are_convicted() {
             "{lie:?}: what is wrong has no speed"
         );
         assert!(
-            errors.contains("WRONG: ") && errors.contains(words),
+            errors.contains("WRONG: ") && words.iter().any(|words| errors.contains(words)),
             "{lie:?}: {errors}"
         );
     }
