@@ -81,7 +81,7 @@ impl Started {
             Kind::Echo => "echo",
         };
         let program = std::env::current_exe().context("this program does not know its own path")?;
-        let mut child = Command::new(program)
+        let mut child = apart(Command::new(program))
             .args(["wire-serve", name, "--threads", &threads.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -109,7 +109,7 @@ impl Started {
         const START_MAX: Duration = Duration::from_secs(60);
         // Free now; it tells nobody which port it would have chosen by itself.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let child = Command::new(program)
+        let child = apart(Command::new(program))
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -144,6 +144,13 @@ impl Drop for Started {
         drop(self.child.stdin.take());
         end(&mut self.child);
     }
+}
+
+/// Ctrl-C on a terminal is for this process alone: it ends its servers itself, after the pass that it is at.
+fn apart(mut command: Command) -> Command {
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command
 }
 
 fn end(child: &mut Child) {
