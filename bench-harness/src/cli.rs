@@ -10,6 +10,7 @@ use crate::{
     scenarios::{Act, Common},
     suite::command::{COMPLETIONS_EXAMPLES, Completions, REPORT_EXAMPLES, Report, SUITE_EXAMPLES, Suite},
     targets::TargetName,
+    wire::{EXAMPLES as WIRE_EXAMPLES, Serve, Wire},
 };
 
 /// The harness of epoq: drives a message queue at full speed, and proves in the same run that nothing was lost.
@@ -44,6 +45,15 @@ pub enum Command {
     /// Render results anew, compare runs, or judge them against a baseline
     #[command(after_help = REPORT_EXAMPLES)]
     Report(Report),
+    /// Drive an SQS server over HTTP, beside a bare echo of the same bytes
+    ///
+    /// Send, receive and delete, in closed loop and in open loop, on epoq-server or any other server. Each pass is judged: nothing lost,
+    /// altered, or leased twice at a time.
+    #[command(after_help = WIRE_EXAMPLES)]
+    Wire(Wire),
+    /// Be a server under test, until standard input ends
+    #[command(hide = true)]
+    WireServe(Serve),
     /// Print completions for a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(Completions),
@@ -64,6 +74,7 @@ Examples:
   epoq-bench                                                 the standard run: scenarios and rivals in tables
   epoq-bench compare lifecycle --targets epoq,locked         throughput of one over the other, pass by pass
   epoq-bench run pipeline --producers 1 --consumers 3        one target, one scenario
+  epoq-bench wire                                            an SQS server over HTTP, beside a bare echo
   epoq-bench list                                            all scenarios and targets
 Exit codes: 0 all verified, 1 something was wrong, 2 usage, 3 broken, 4 slower than the baseline, 130 interrupted.";
 

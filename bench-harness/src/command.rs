@@ -19,6 +19,7 @@ use crate::{
     standard,
     suite::command as suite,
     targets::{FifoTargetName, TargetName},
+    wire,
 };
 
 /// How a command ended, if it ended.
@@ -72,6 +73,11 @@ pub fn execute(cli: Cli) -> Result<Verdict, Error> {
         Some(Command::Act(act)) => act_out(act),
         Some(Command::Suite(options)) => suite::suite(&options),
         Some(Command::Report(options)) => suite::report(&options),
+        Some(Command::Wire(options)) => wire::wire(&options),
+        Some(Command::WireServe(options)) => {
+            wire::serve(options)?;
+            Ok(Verdict::Verified)
+        }
         Some(Command::Completions(options)) => suite::completions(options),
     }
 }

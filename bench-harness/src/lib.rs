@@ -57,6 +57,7 @@ pub mod suite;
 pub mod target;
 pub mod targets;
 pub mod topology;
+pub mod wire;
 pub mod workload;
 
 mod hand;

@@ -476,7 +476,7 @@ fn target_words(target: TargetName) -> String {
     }
 }
 
-fn table(heads: &[&str]) -> Table {
+pub(crate) fn table(heads: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
     // On a narrow terminal cells are wrapped; in a file they are not.
@@ -491,7 +491,7 @@ fn table(heads: &[&str]) -> Table {
     table
 }
 
-fn right(text: String) -> Cell {
+pub(crate) fn right(text: String) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 

@@ -26,17 +26,34 @@ pub fn token_of(body: &[u8]) -> Option<u64> {
 /// A message id from what a protocol calls it: the number that a UUID is, or a hash of any other text.
 #[must_use]
 pub fn id_of(text: &str) -> u128 {
-    let is_uuid = text.len() == 36;
-    let digits: String = text.chars().filter(|&char| char != '-').collect();
-    match u128::from_str_radix(&digits, 16) {
-        Ok(id) if is_uuid && digits.len() == 32 => id,
-        // FNV-1a.
-        _ => text
-            .bytes()
+    // FNV-1a.
+    uuid_of(text.as_bytes()).unwrap_or_else(|| {
+        text.bytes()
             .fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
                 (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
-            }),
+            })
+    })
+}
+
+/// The number that a UUID is, wherever its hyphens stand.
+fn uuid_of(text: &[u8]) -> Option<u128> {
+    const BYTES: usize = 36;
+    if text.len() != BYTES {
+        return None;
     }
+    let (mut id, mut digits) = (0, 0);
+    for &byte in text {
+        let digit = match byte {
+            b'-' => continue,
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            _ => return None,
+        };
+        id = id << 4 | u128::from(digit);
+        digits += 1;
+    }
+    (digits == 32).then_some(id)
 }
 
 /// The next of a stream of numbers that look random: SplitMix64.
@@ -95,6 +112,14 @@ mod tests {
     #[test]
     fn ids_of_texts() {
         assert_eq!(id_of("00000000-0000-0000-0000-0000000000ff"), 255);
+        assert_eq!(id_of("F0000000-0000-0000-0000-00000000000A"), 15 << 124 | 10);
+        // As long as a UUID, and none.
+        for text in [
+            "+0000000-0000-0000-0000-0000000000ff",
+            "000000000-0000-0000-0000-0000000000ff",
+        ] {
+            assert!(id_of(text) > 255, "{text}");
+        }
         assert_ne!(id_of("one"), id_of("two"));
         assert_eq!(id_of("one"), id_of("one"));
     }

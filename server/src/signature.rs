@@ -52,7 +52,12 @@ pub(crate) fn region<'a>(headers: &'a hyper::HeaderMap, query: &'a str) -> Optio
     let nth = |credential: &str| credential.split('/').nth(2).map(str::to_owned);
     match headers.get(hyper::header::AUTHORIZATION) {
         Some(header) => {
-            let (_, rest) = header.to_str().ok()?.split_once("Credential=")?;
+            let text = header.to_str().ok()?;
+            // Where SDKs put it; elsewhere it is looked for.
+            let rest = match text.strip_prefix("AWS4-HMAC-SHA256 Credential=") {
+                Some(rest) => rest,
+                None => text.split_once("Credential=")?.1,
+            };
             rest.split([',', ' '])
                 .next()?
                 .split('/')

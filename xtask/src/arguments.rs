@@ -41,6 +41,9 @@ cargo xtask COMMAND
                                       some minutes, on a machine with nothing else to do
   lines                               counts the cache lines that an operation shares with other workers, with up to 64 simulated
                                       ones, and writes results/lines.json and results/lines.md; some minutes
+  wire [OPTIONS]                      the server over HTTP beside a bare echo and moto's server, which is installed beside the build where
+                                      there is Python; writes results/wire.json and results/wire.md; five minutes, on a machine with
+                                      nothing else to do; options are those of `epoq-bench wire`
   help                                this text
 
   --bound N         preemptions loom explores per execution; otherwise LOOM_MAX_PREEMPTIONS, otherwise 2
@@ -78,6 +81,8 @@ pub(crate) enum Command {
     /// The same.
     Soak(Vec<String>),
     Lines,
+    /// With the harness's options.
+    Wire(Vec<String>),
     Clients,
     Help,
 }
@@ -113,6 +118,7 @@ impl Command {
             }
             "explore" => return Ok(Self::Explore(arguments.collect())),
             "soak" => return Ok(Self::Soak(arguments.collect())),
+            "wire" => return Ok(Self::Wire(arguments.collect())),
             _ => {}
         }
         if command == "mutate-orderings" {
@@ -355,6 +361,10 @@ mod tests {
             Command::MutateOrderings(vec!["--quick".to_owned()])
         );
         assert_eq!(parse("lines").unwrap(), Command::Lines);
+        assert_eq!(
+            parse("wire --batch 10").unwrap(),
+            Command::Wire(words("--batch 10"))
+        );
     }
 
     #[test]

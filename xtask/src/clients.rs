@@ -46,39 +46,11 @@ fn server(workspace: &Workspace) -> PathBuf {
 }
 
 fn python(workspace: &Workspace) -> Result<Outcome> {
-    let Some(python) = ["python3", "python"].into_iter().find(|name| starts(name)) else {
-        return Ok(Outcome::Skipped("there is no Python".to_owned()));
-    };
     let sources = workspace.root().join("server/clients");
-    let requirements = sources.join("requirements.txt");
-    let environment = workspace.target().join("clients").join("python");
-    let programs = environment.join(if cfg!(windows) { "Scripts" } else { "bin" });
-    let installed = environment.join("requirements.txt");
-    if !same(&requirements, &installed) {
-        let mut venv = Command::new(python);
-        venv.args(["-m", "venv", "--clear"]).arg(&environment);
-        if !succeeds(&mut venv)? {
-            return Ok(Outcome::Skipped(
-                "Python makes no virtual environment (venv)".to_owned(),
-            ));
-        }
-        let mut pip = Command::new(programs.join("python"));
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--requirement",
-        ])
-        .arg(&requirements);
-        if !succeeds(&mut pip)? {
-            return Ok(Outcome::Skipped(
-                "pip cannot install boto3, the aws CLI and kombu".to_owned(),
-            ));
-        }
-        fs::copy(&requirements, &installed)?;
-    }
+    let programs = match installed(workspace, "python", &sources.join("requirements.txt"))? {
+        Ok(programs) => programs,
+        Err(reason) => return Ok(Outcome::Skipped(reason)),
+    };
     let mut suite = Command::new(programs.join("python"));
     suite
         .args(["-m", "unittest", "discover", "--start-directory"])
@@ -91,6 +63,54 @@ fn python(workspace: &Workspace) -> Result<Outcome> {
         sources.display()
     );
     Ok(Outcome::Passed)
+}
+
+/// moto's server, to compare with.
+pub(crate) fn moto(workspace: &Workspace) -> Result<Outcome> {
+    let requirements = workspace.root().join("server/clients/moto.txt");
+    Ok(match installed(workspace, "moto", &requirements)? {
+        Ok(_) => Outcome::Passed,
+        Err(reason) => Outcome::Skipped(reason),
+    })
+}
+
+/// The programs of a Python environment beside the build, made anew when its requirements have changed; or why there is none.
+fn installed(
+    workspace: &Workspace,
+    name: &str,
+    requirements: &Path,
+) -> Result<std::result::Result<PathBuf, String>> {
+    let Some(python) = ["python3", "python"].into_iter().find(|name| starts(name)) else {
+        return Ok(Err("there is no Python".to_owned()));
+    };
+    let environment = workspace.target().join("clients").join(name);
+    let programs = environment.join(if cfg!(windows) { "Scripts" } else { "bin" });
+    let installed = environment.join("requirements.txt");
+    if !same(requirements, &installed) {
+        let mut venv = Command::new(python);
+        venv.args(["-m", "venv", "--clear"]).arg(&environment);
+        if !succeeds(&mut venv)? {
+            return Ok(Err("Python makes no virtual environment (venv)".to_owned()));
+        }
+        let mut pip = Command::new(programs.join("python"));
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--requirement",
+        ])
+        .arg(requirements);
+        if !succeeds(&mut pip)? {
+            return Ok(Err(format!(
+                "pip cannot install what {} names",
+                requirements.display()
+            )));
+        }
+        fs::copy(requirements, &installed)?;
+    }
+    Ok(Ok(programs))
 }
 
 fn node(workspace: &Workspace) -> Result<Outcome> {

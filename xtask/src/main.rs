@@ -123,6 +123,16 @@ fn execute(command: Command) -> Result<bool> {
             clients::clients(&workspace, &mut steps, Built::Server);
             Ok(steps.finish())
         }
+        Command::Wire(options) => {
+            let mut steps = Steps::new(true);
+            steps.run("wire: moto's server", || clients::moto(&workspace));
+            steps.run("wire", || {
+                let out = workspace.root().join("results");
+                let mut harness = harness::harness(&workspace, &["wire", "--moto", "auto", "--out"]);
+                run(harness.arg(out).args(&options))
+            });
+            Ok(steps.finish())
+        }
         Command::Lines => {
             let mut steps = Steps::new(true);
             steps.run("lines: the model's own tests", || {

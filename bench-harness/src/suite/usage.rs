@@ -23,18 +23,25 @@ struct Reading {
 }
 
 /// Since when to count.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Meter {
     begin: Option<Reading>,
     since: Instant,
+    children: Vec<u32>,
 }
 
 impl Meter {
     /// From now on.
     pub fn begin() -> Self {
+        Self::begin_with(&[])
+    }
+
+    /// From now on; what these processes do is none of the others' work.
+    pub fn begin_with(children: &[u32]) -> Self {
         Self {
-            begin: Reading::take(),
+            begin: Reading::take(children),
             since: Instant::now(),
+            children: children.to_vec(),
         }
     }
 
@@ -42,17 +49,23 @@ impl Meter {
     pub fn read(&self) -> Option<OtherWork> {
         const SECONDS_MIN: f64 = 0.2;
         (self.since.elapsed().as_secs_f64() >= SECONDS_MIN)
-            .then(|| Reading::take()?.since(self.begin?))
+            .then(|| Reading::take(&self.children)?.since(self.begin?))
             .flatten()
     }
 }
 
 impl Reading {
-    fn take() -> Option<Self> {
-        Self::parse(
+    fn take(children: &[u32]) -> Option<Self> {
+        let mut reading = Self::parse(
             &fs::read_to_string("/proc/stat").ok()?,
             &fs::read_to_string("/proc/self/stat").ok()?,
-        )
+        )?;
+        for child in children {
+            // One that has ended has nothing to add.
+            let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            reading.own += own_ticks(&stat).unwrap_or(0);
+        }
+        Some(reading)
     }
 
     fn parse(system: &str, own: &str) -> Option<Self> {
@@ -65,15 +78,11 @@ impl Reading {
             .collect();
         // user nice system idle iowait irq softirq steal; guests are in user already.
         let at = |index: usize| all.get(index).copied().unwrap_or(0);
-        // After the name, which may have blanks in it: state is field 3, user and system time are 14 and 15.
-        let (_, own) = own.rsplit_once(')')?;
-        let own: Vec<&str> = own.split_whitespace().collect();
-        let time = |index: usize| own.get(index)?.parse::<u64>().ok();
         Some(Self {
             busy: at(0) + at(1) + at(2) + at(5) + at(6),
             idle: at(3) + at(4),
             stolen: at(7),
-            own: time(11)? + time(12)?,
+            own: own_ticks(own)?,
         })
     }
 
@@ -88,6 +97,15 @@ impl Reading {
             cores_stolen: cores * stolen as f64 / all as f64,
         })
     }
+}
+
+/// Ticks that a process has taken so far, its threads that have ended included, by its line in `/proc`.
+pub(crate) fn own_ticks(stat: &str) -> Option<u64> {
+    // After the name, which may have blanks in it: state is field 3, user and system time are 14 and 15.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut times = fields.split_whitespace().skip(11);
+    let mut next = || times.next()?.parse::<u64>().ok();
+    next()?.checked_add(next()?)
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! One request: from its head to its answer.
 
 use std::{
-    borrow::Cow,
+    future::poll_fn,
     net::SocketAddr,
+    pin::pin,
     sync::Arc,
+    task::Poll,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -25,7 +27,7 @@ use crate::{
     error::{Kind, ServiceError},
     metrics::{self, Connections, Counters},
     protocol::{Action, Answer, Head, Protocol, parse},
-    service::{Context, Service, is_region},
+    service::{Context, Origin, Service, is_region},
     signature::{self, Signed},
 };
 
@@ -163,19 +165,18 @@ impl Handler {
                 return refuse(action, error);
             }
         };
-        let origin = self.origin(&parts.headers);
         let region = signature::region(&parts.headers, query).filter(|region| is_region(region));
         let context = Context {
             protocol,
-            origin: &origin,
+            origin: self.origin(&parts.headers),
             region: region.as_deref().unwrap_or(&self.shared.config.region),
             request_id,
             trace: text(&parts.headers, "x-amzn-trace-id").filter(|trace| !trace.is_empty()),
         };
-        let mut closing = self.closing.clone();
-        let closing = async move {
+        // Only who waits comes to it: the count of listeners is shared by all threads.
+        let closing = async {
             // An error is that the server is gone, which is as good as closing.
-            let _ = closing.wait_for(|closing| *closing).await;
+            let _ = self.closing.clone().wait_for(|closing| *closing).await;
         };
         match self
             .shared
@@ -253,7 +254,13 @@ impl Handler {
             }
             Ok(if rest.is_empty() { first } else { rest.freeze() })
         };
-        match tokio::time::timeout(limits.body(), all).await {
+        let mut all = pin!(all);
+        // Most bodies are there with their heads, and need no alarm.
+        let read = match poll_fn(|context| Poll::Ready(all.as_mut().poll(context))).await {
+            Poll::Ready(read) => Ok(read),
+            Poll::Pending => tokio::time::timeout(limits.body(), all).await,
+        };
+        match read {
             Ok(read) => read,
             Err(_) => Err(ServiceError::new(
                 Kind::RequestTimeout,
@@ -263,9 +270,9 @@ impl Handler {
     }
 
     /// What queue URLs begin with.
-    fn origin(&self, headers: &HeaderMap) -> Cow<'_, str> {
+    fn origin<'a>(&'a self, headers: &'a HeaderMap) -> Origin<'a> {
         if let Some(url) = &self.shared.config.public_url {
-            return Cow::Borrowed(url);
+            return Origin::Url(url);
         }
         let scheme = if self.shared.tls.is_some() {
             "https"
@@ -277,10 +284,10 @@ impl Handler {
             // It is repeated in answers.
             (1..=255).contains(&host.len()) && host.bytes().all(valid)
         });
-        Cow::Owned(match host {
-            Some(host) => format!("{scheme}://{host}"),
-            None => format!("{scheme}://{}", self.shared.address),
-        })
+        match host {
+            Some(host) => Origin::Host(scheme, host),
+            None => Origin::Address(scheme, self.shared.address),
+        }
     }
 }
 
@@ -367,19 +374,37 @@ fn refusal(protocol: Protocol, error: &ServiceError, request_id: &str) -> Respon
 fn request_id() -> String {
     let random = fastrand::u128(..);
     let random = random & !(0xf000 << 64) & !(0xc000 << 48) | 0x4000 << 64 | 0x8000 << 48;
-    let digits = format!("{random:032x}");
-    [
-        &digits[..8],
-        &digits[8..12],
-        &digits[12..16],
-        &digits[16..20],
-        &digits[20..],
-    ]
-    .join("-")
+    let mut id = String::with_capacity(36);
+    for at in (0..32).rev() {
+        if matches!(at, 23 | 19 | 15 | 11) {
+            id.push('-');
+        }
+        let digit = (random >> (4 * at)) as u32 & 15;
+        id.push(char::from_digit(digit, 16).unwrap_or('0'));
+    }
+    id
 }
 
 fn unix_seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_random_uuids() {
+        let (id, other) = (request_id(), request_id());
+        assert_ne!(id, other);
+        let hyphens: Vec<_> = id.match_indices('-').map(|(at, _)| at).collect();
+        assert_eq!((id.len(), &hyphens[..]), (36, &[8, 13, 18, 23][..]), "{id}");
+        // Version 4, and the variant that has one.
+        assert!(
+            &id[14..15] == "4" && matches!(&id[19..20], "8" | "9" | "a" | "b"),
+            "{id}"
+        );
+    }
 }

@@ -1,5 +1,7 @@
 //! What operations answer, written once for both protocols: a JSON object, or an XML document.
 
+use std::{fmt, io::Write as _};
+
 use base64::Engine as _;
 
 use super::{Protocol, action::Action, input::BASE64};
@@ -119,10 +121,27 @@ impl Answer {
         self.close(name);
     }
 
+    /// A member that is a text of letters, digits and hyphens, which nothing of has to be escaped.
+    pub fn plain(&mut self, name: &str, text: &impl fmt::Display) {
+        self.open(name);
+        let quotes = if self.protocol == Protocol::Json { "\"" } else { "" };
+        self.raw(quotes);
+        // Writing to memory does not fail.
+        let _ = write!(self.bytes, "{text}");
+        self.raw(quotes);
+        self.close(name);
+    }
+
+    /// Room for so many bytes more, so that a long answer does not move while it grows.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
     /// A member that is a number.
     pub fn number(&mut self, name: &str, number: u64) {
         self.open(name);
-        self.raw(&number.to_string());
+        // As above.
+        let _ = write!(self.bytes, "{number}");
         self.close(name);
     }
 
@@ -302,8 +321,16 @@ impl Answer {
     }
 
     fn json_text(&mut self, text: &str) {
-        // Writing a text to memory does not fail.
-        let _ = serde_json::to_writer(&mut self.bytes, text);
+        // Looked at without a way out, which the compiler makes many bytes at a time of.
+        let is_escaped = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+        if text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
+            // Writing a text to memory does not fail.
+            let _ = serde_json::to_writer(&mut self.bytes, text);
+        } else {
+            self.raw("\"");
+            self.raw(text);
+            self.raw("\"");
+        }
     }
 
     /// Escaped as SQS does it: a carriage return as a reference, because parsers make a line feed of a plain one, which would spoil
@@ -348,6 +375,7 @@ mod tests {
         let write = |answer: &mut Answer| {
             answer.text("A", "x\"<\r&\u{1}\u{fffe}é");
             answer.texts("Bs", "B", ["1", "2"]);
+            answer.plain("P", &"p-1");
             answer.texts("Nones", "None", [""; 0]);
             answer.structures("Cs", "C", [1, 2], |answer, number| {
                 answer.number("N", number);
@@ -368,13 +396,13 @@ mod tests {
             written(Protocol::Json, write),
             r#"{"A":"x\"<\r&\u0001"#.to_owned()
                 + "\u{fffe}é"
-                + r#"","Bs":["1","2"],"Cs":[{"N":1,"Odd":true},{"N":2,"Odd":false}],"#
+                + r#"","Bs":["1","2"],"P":"p-1","Cs":[{"N":1,"Odd":true},{"N":2,"Odd":false}],"#
                 + r#""Ds":{"k":{"V":"YWI="},"l":{"V":"Y2Q="}},"Es":{"k":"v"}}"#
         );
         assert_eq!(
             written(Protocol::Query, write),
             "<?xml version=\"1.0\"?><ListQueuesResponse xmlns=\"http://queue.amazonaws.com/doc/2012-11-05/\">\
-             <ListQueuesResult><A>x&quot;&lt;&#xD;&amp;\u{fffd}\u{fffd}é</A><B>1</B><B>2</B>\
+             <ListQueuesResult><A>x&quot;&lt;&#xD;&amp;\u{fffd}\u{fffd}é</A><B>1</B><B>2</B><P>p-1</P>\
              <C><N>1</N><Odd>true</Odd></C><C><N>2</N><Odd>false</Odd></C>\
              <D><Name>k</Name><Value><V>YWI=</V></Value></D><D><Name>l</Name><Value><V>Y2Q=</V></Value></D>\
              <E><Key>k</Key><Value>v</Value></E></ListQueuesResult>\

@@ -100,9 +100,15 @@ impl<T, const N: usize> Default for List<T, N> {
 }
 
 impl<T, const N: usize> List<T, N> {
+    /// Lists of so few elements get the room for all of them with the first one.
+    const AT_ONCE: usize = 16;
+
     /// Adds an element, or counts it.
     pub(crate) fn push(&mut self, item: T) {
         self.total += 1;
+        if self.items.is_empty() && N <= Self::AT_ONCE {
+            self.items.reserve_exact(N);
+        }
         if self.items.len() < N {
             self.items.push(item);
         }

@@ -45,7 +45,13 @@ pub fn parse(action: Action, body: &[u8]) -> Result<Input<'_>, ServiceError> {
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ServiceError> {
-    serde_json::from_slice(body).map_err(|error| refusal(&error))
+    let read = match str::from_utf8(body) {
+        // Checked once, instead of each text by itself.
+        Ok(text) => serde_json::from_str(text),
+        // It says where.
+        Err(_) => serde_json::from_slice(body),
+    };
+    read.map_err(|error| refusal(&error))
 }
 
 fn refusal(error: &serde_json::Error) -> ServiceError {

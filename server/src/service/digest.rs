@@ -1,15 +1,33 @@
 //! The MD5 digests by which SDKs check what they sent and received.
 
+use std::fmt;
+
 use epoq::{Attribute, AttributeValue};
 use md5::{Digest, Md5};
 
-/// The MD5 of a body, in lower-case hexadecimal digits.
-pub(crate) fn of_body(body: &[u8]) -> String {
-    hex(&Md5::digest(body))
+/// A digest in lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hex([u8; 32]);
+
+impl Hex {
+    pub(crate) fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The MD5 of a body.
+pub(crate) fn of_body(body: &[u8]) -> Hex {
+    Hex(digits(Md5::digest(body).into()))
 }
 
 /// The MD5 of attributes: in the order of their names, name, type, kind and value, each with its length before it.
-pub(crate) fn of_attributes(attributes: &[Attribute<'_>]) -> String {
+pub(crate) fn of_attributes(attributes: &[Attribute<'_>]) -> Hex {
     let mut sorted: Vec<_> = attributes.iter().collect();
     sorted.sort_unstable_by_key(|attribute| attribute.name);
     let mut digest = Md5::new();
@@ -29,16 +47,30 @@ pub(crate) fn of_attributes(attributes: &[Attribute<'_>]) -> String {
             AttributeValue::Binary(bytes) => part(bytes, Some(2)),
         }
     }
-    hex(&digest.finalize())
+    Hex(digits(digest.finalize().into()))
+}
+
+const DIGITS: [u8; 16] = *b"0123456789abcdef";
+
+fn pair(byte: u8) -> [u8; 2] {
+    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
+}
+
+fn digits(bytes: [u8; 16]) -> [u8; 32] {
+    let mut digits = [0; 32];
+    for (digits, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        digits.copy_from_slice(&pair(byte));
+    }
+    digits
 }
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [u8; 16] = *b"0123456789abcdef";
-    let digits = bytes
-        .iter()
-        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    digits.map(char::from).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for &byte in bytes {
+        text.extend(pair(byte).map(char::from));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -53,7 +85,7 @@ mod tests {
             ("foobar", "3858f62230ac3c915f300c664312c63f"),
             ("héllo wörld ✓", "aa0c8a307a4488bfe0cb56530da19bc3"),
         ] {
-            assert_eq!(of_body(body.as_bytes()), md5);
+            assert_eq!(of_body(body.as_bytes()).as_str(), md5);
         }
     }
 
@@ -110,7 +142,7 @@ mod tests {
             ),
         ];
         for (attributes, md5) in cases {
-            assert_eq!(of_attributes(attributes), *md5, "{attributes:?}");
+            assert_eq!(of_attributes(attributes).as_str(), *md5, "{attributes:?}");
         }
     }
 }

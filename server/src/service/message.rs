@@ -23,6 +23,8 @@ const BATCH_BYTES_MAX: usize = 1_048_576;
 const OTHER_QUEUE_TYPE: &str = "The request include parameter that is not valid for this queue type.";
 const EXPIRED: &str = "The receipt handle has expired.";
 const HANDLE: &str = "ReceiptHandle";
+/// What an answer says of a message that was sent, about.
+const SENT_BYTES: usize = 128;
 
 /// A message as the request has it, checked as far as the ledger does not.
 struct Prepared<'a> {
@@ -32,9 +34,16 @@ struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// `body` is what a missing body is called.
-    fn new(input: &'a Send<'a>, body: &str, header: Option<&'a str>) -> Result<Self, ServiceError> {
-        let text = required(input.message_body.as_ref(), body)?;
+    /// `body` says what a missing body is called.
+    fn new(
+        input: &'a Send<'a>,
+        body: impl FnOnce() -> String,
+        header: Option<&'a str>,
+    ) -> Result<Self, ServiceError> {
+        let text = input.message_body.as_deref().unwrap_or_default();
+        if text.is_empty() {
+            return Err(ServiceError::missing(&body()));
+        }
         if !is_xml_text(text) {
             return Err(ServiceError::new(
                 Kind::InvalidMessageContents,
@@ -86,21 +95,22 @@ impl<'a> Prepared<'a> {
     }
 
     fn write(&self, sent: &epoq::Sent<'_>, answer: &mut Answer) {
-        answer.text("MessageId", &sent.message_id().to_string());
-        answer.text("MD5OfMessageBody", &digest::of_body(self.body()));
+        answer.plain("MessageId", &sent.message_id());
+        answer.text("MD5OfMessageBody", digest::of_body(self.body()).as_str());
         if !self.attributes.is_empty() {
-            answer.text("MD5OfMessageAttributes", &digest::of_attributes(&self.attributes));
+            let digest = digest::of_attributes(&self.attributes);
+            answer.text("MD5OfMessageAttributes", digest.as_str());
         }
         // Of those in the request only, as for the other digest.
         if let (Some(trace), Some(_)) = (self.trace, &self.input.message_system_attributes) {
             let attribute = Attribute::string(TRACE_HEADER, trace);
             answer.text(
                 "MD5OfMessageSystemAttributes",
-                &digest::of_attributes(&[attribute]),
+                digest::of_attributes(&[attribute]).as_str(),
             );
         }
         if let Some(number) = sent.sequence_number() {
-            answer.text("SequenceNumber", &number.to_string());
+            answer.plain("SequenceNumber", &number);
         }
     }
 
@@ -173,7 +183,7 @@ impl Service {
         answer: &mut Answer,
     ) -> Result<(), ServiceError> {
         let entry = self.queue(input.queue_url.as_ref())?;
-        let message = Prepared::new(input, "MessageBody", context.trace)?;
+        let message = Prepared::new(input, || "MessageBody".to_owned(), context.trace)?;
         let outgoing = message.outgoing(&entry.queue)?;
         worker.turn(|turn| match turn.send_message(&entry.queue, &outgoing) {
             Ok(sent) => {
@@ -215,7 +225,7 @@ impl Service {
         };
         for (at, input) in entries.iter().enumerate() {
             let id = input.id.as_deref().unwrap_or_default();
-            match Prepared::new(input, &format!("{NAME}.{}.MessageBody", at + 1), None) {
+            match Prepared::new(input, || format!("{NAME}.{}.MessageBody", at + 1), None) {
                 Ok(message) => prepared.push((id, message)),
                 Err(error) => fail(id, error)?,
             }
@@ -253,6 +263,7 @@ impl Service {
                     Err(error) => failed.push((*id, message.refusal(*error, true))),
                 }
             }
+            answer.reserve(done.len() * SENT_BYTES);
             answer.structures(
                 "Successful",
                 "SendMessageBatchResultEntry",

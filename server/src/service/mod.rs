@@ -11,7 +11,7 @@ mod queues;
 mod receive;
 mod registry;
 
-use std::sync::Arc;
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use epoq::{Broker, MoveTask, Worker};
 use tokio::sync::mpsc;
@@ -51,13 +51,33 @@ pub(crate) struct Service {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context<'a> {
     pub(crate) protocol: Protocol,
-    /// Scheme, host and port, as the client sees them: what queue URLs begin with.
-    pub(crate) origin: &'a str,
+    pub(crate) origin: Origin<'a>,
     /// The region of ARNs.
     pub(crate) region: &'a str,
     pub(crate) request_id: &'a str,
     /// The header `X-Amzn-Trace-Id`.
     pub(crate) trace: Option<&'a str>,
+}
+
+/// Scheme, host and port, as the client sees them: what queue URLs begin with. A text only for those who write one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin<'a> {
+    /// All of it.
+    Url(&'a str),
+    /// The scheme, and what the client calls the server.
+    Host(&'static str, &'a str),
+    /// The scheme, and where the server listens.
+    Address(&'static str, SocketAddr),
+}
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => f.write_str(url),
+            Self::Host(scheme, host) => write!(f, "{scheme}://{host}"),
+            Self::Address(scheme, address) => write!(f, "{scheme}://{address}"),
+        }
+    }
 }
 
 impl Service {

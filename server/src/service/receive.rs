@@ -139,6 +139,9 @@ impl<'a> View<'a> {
     }
 }
 
+/// What an answer says of a message received beside its body, about.
+const RECEIVED_BYTES: usize = 224;
+
 /// How much a receive asks for.
 #[derive(Clone, Copy)]
 struct Asked {
@@ -188,7 +191,9 @@ impl Service {
             Some(attempt) => {
                 let waiting =
                     queue.receive_attempt_async(attempt, asked.max, asked.timeout, wait, tokio::time::sleep);
-                self.unless_closing(waiting, closing, Some(attempt)).await?
+                // Boxed, so that no other request has to have room for it.
+                self.unless_closing(Box::pin(waiting), closing, Some(attempt))
+                    .await?
             }
             None => {
                 // What is there is written from where it lies. Only who has to wait gets copies.
@@ -202,7 +207,7 @@ impl Service {
                     Err(error) => return Err(refusal(error, None)),
                 }
                 let waiting = queue.receive_async(asked.max, asked.timeout, wait, tokio::time::sleep);
-                self.unless_closing(waiting, closing, None).await?
+                self.unless_closing(Box::pin(waiting), closing, None).await?
             }
         };
         let views: Vec<_> = messages
@@ -225,6 +230,10 @@ impl Service {
     ) -> Result<bool, ReceiveError> {
         worker.turn(|turn| {
             let received = turn.receive(queue, asked.max, asked.timeout)?;
+            let bytes = received
+                .iter()
+                .map(|delivery| RECEIVED_BYTES + delivery.body().len());
+            answer.reserve(bytes.sum());
             let views = received
                 .iter()
                 .map(|delivery| View::of_delivery(&delivery, wanted));
@@ -255,18 +264,22 @@ impl Service {
         answer: &mut Answer,
     ) {
         answer.structures("Messages", "Message", views, |answer, view| {
-            answer.text("MessageId", &view.id.to_string());
+            answer.plain("MessageId", &view.id);
             answer.text("ReceiptHandle", &queue.encode_handle(&view.handle));
-            answer.text("MD5OfBody", &digest::of_body(view.body));
-            // It came in as text.
-            answer.text("Body", &String::from_utf8_lossy(view.body));
+            answer.text("MD5OfBody", digest::of_body(view.body).as_str());
+            match str::from_utf8(view.body) {
+                Ok(body) => answer.text("Body", body),
+                // It came in as text, so that does not happen.
+                Err(_) => answer.text("Body", &String::from_utf8_lossy(view.body)),
+            }
             let names = SYSTEM_ATTRIBUTES.iter().filter(|name| wanted.system(name));
             let values = names.filter_map(|name| Some((name, self.system_attribute(&view, name, context)?)));
             answer.text_map("Attributes", "Attribute", "Name", values);
             if view.attributes.is_empty() {
                 return;
             }
-            answer.text("MD5OfMessageAttributes", &digest::of_attributes(&view.attributes));
+            let digest = digest::of_attributes(&view.attributes);
+            answer.text("MD5OfMessageAttributes", digest.as_str());
             let attributes = view
                 .attributes
                 .iter()
