@@ -13,8 +13,9 @@ pub(crate) const USAGE: &str = "\
 cargo xtask COMMAND
 
   test [--bound N] [--no-fail-fast]   all tests: unit, integration, documentation, clients of the server, loom models with their twins
-  clients                             only SQS's clients against the server: boto3, the aws CLI, kombu, the SDK for JavaScript,
-                                      sqs-consumer; skipped without Python or Node
+  clients [--rust]                    only SQS's clients against the server: boto3, the aws CLI, kombu, the SDK for JavaScript,
+                                      sqs-consumer; skipped without Python or Node; with --rust the SDK for Rust, whose crates
+                                      take minutes to build, so that of the other commands only verify runs it
   loom [FILTER] [--bound N] [--no-fail-fast] [--table]
                                       only the models and twins, or those whose name contains FILTER; with --table their
                                       figures go into loom-tests/README.md
@@ -83,7 +84,10 @@ pub(crate) enum Command {
     Lines,
     /// With the harness's options.
     Wire(Vec<String>),
-    Clients,
+    Clients {
+        /// The SDK for Rust, instead of the others.
+        rust: bool,
+    },
     Help,
 }
 
@@ -132,6 +136,7 @@ impl Command {
         };
 
         let mut options = LoomOptions::default();
+        let mut rust = false;
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--help" | "-h" => return Ok(Self::Help),
@@ -139,6 +144,7 @@ impl Command {
                     options.no_fail_fast = true
                 }
                 "--table" if takes_filter => options.table = true,
+                "--rust" if command == "clients" => rust = true,
                 "--bound" if takes_bound => {
                     let bound = arguments.next().context("--bound needs a number")?;
                     options.bound = Some(parse_bound(&bound)?);
@@ -160,7 +166,7 @@ impl Command {
             "test" => Self::Test { bound, no_fail_fast },
             "loom" => Self::Loom(options),
             "lines" => Self::Lines,
-            "clients" => Self::Clients,
+            "clients" => Self::Clients { rust },
             _ => Self::Ci { no_fail_fast },
         })
     }
@@ -365,6 +371,9 @@ mod tests {
             parse("wire --batch 10").unwrap(),
             Command::Wire(words("--batch 10"))
         );
+        for (line, rust) in [("clients", false), ("clients --rust", true)] {
+            assert_eq!(parse(line).unwrap(), Command::Clients { rust });
+        }
     }
 
     #[test]
@@ -386,6 +395,7 @@ mod tests {
             "mutants --shard",
             "verify everything",
             "lines --no-fail-fast",
+            "lines --rust",
         ] {
             assert!(parse(line).is_err(), "{line:?}");
         }

@@ -1,4 +1,5 @@
-//! Clients of SQS, as their makers publish them, against the server: boto3, the aws CLI and kombu, the SDK for JavaScript and sqs-consumer.
+//! Clients of SQS, as their makers publish them, against the server: boto3, the aws CLI and kombu, the SDK for JavaScript and sqs-consumer;
+//! and, for those who ask for it, the SDK for Rust.
 //!
 //! What they need is installed beside the build, once. Without Python or Node, or a registry to install from, they are skipped.
 
@@ -9,11 +10,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cargo::{Workspace, run, shown};
+use crate::cargo::{Workspace, run, run_counted, shown};
 use crate::steps::{Outcome, Steps};
 
 /// What npm and Node are given.
 const NODE_FILES: &[&str] = &["package.json", "suite.mjs"];
+
+/// The package of the SDK for Rust's suite.
+pub(crate) const RUST: &str = "server/clients/rust/Cargo.toml";
 
 /// Which of the workspace's packages have been built for their tests before: the server is taken from the same build, for each choice of
 /// packages has features of its own.
@@ -25,8 +29,34 @@ pub(crate) enum Built {
     Server,
 }
 
-/// The suites of both languages.
+/// The suites in Python and JavaScript.
 pub(crate) fn clients(workspace: &Workspace, steps: &mut Steps, built: Built) {
+    build(workspace, steps, built);
+    steps.run("clients: boto3, the aws CLI, kombu, botocore's model", || {
+        python(workspace)
+    });
+    steps.run("clients: SDK for JavaScript, sqs-consumer", || node(workspace));
+}
+
+/// The suite of the SDK for Rust, against a server that has been built. It is no part of [`clients`]: the SDK and what it needs are
+/// more than a hundred crates, and take minutes to build.
+pub(crate) fn rust(workspace: &Workspace, steps: &mut Steps) {
+    steps.run("clients: SDK for Rust", || {
+        let mut fetch = workspace.cargo(&["fetch", "--quiet", "--locked", "--manifest-path", RUST]);
+        if !succeeds(&mut fetch)? {
+            return Ok(Outcome::Skipped("cargo cannot fetch the SDK".to_owned()));
+        }
+        let mut suite = workspace.cargo(&["test", "--locked", "--manifest-path", RUST]);
+        suite
+            .arg("--target-dir")
+            .arg(workspace.target().join("clients").join("rust"))
+            .env("EPOQ_SERVER", server(workspace));
+        Ok(Outcome::Did(run_counted(&mut suite)?.to_string()))
+    });
+}
+
+/// The server for the suites.
+pub(crate) fn build(workspace: &Workspace, steps: &mut Steps, built: Built) {
     steps.run("clients: the server", || {
         let packages: &[&str] = match built {
             Built::Workspace => &["--workspace", "--exclude", "epoq-loom"],
@@ -34,10 +64,6 @@ pub(crate) fn clients(workspace: &Workspace, steps: &mut Steps, built: Built) {
         };
         run(workspace.cargo(&["test", "--quiet", "--no-run"]).args(packages))
     });
-    steps.run("clients: boto3, the aws CLI, kombu, botocore's model", || {
-        python(workspace)
-    });
-    steps.run("clients: SDK for JavaScript, sqs-consumer", || node(workspace));
 }
 
 fn server(workspace: &Workspace) -> PathBuf {

@@ -118,9 +118,15 @@ fn execute(command: Command) -> Result<bool> {
             steps.run("soak", || endurance::soak(&workspace, &arguments));
             Ok(steps.finish())
         }
-        Command::Clients => {
+        Command::Clients { rust: false } => {
             let mut steps = Steps::new(false);
             clients::clients(&workspace, &mut steps, Built::Server);
+            Ok(steps.finish())
+        }
+        Command::Clients { rust: true } => {
+            let mut steps = Steps::new(false);
+            clients::build(&workspace, &mut steps, Built::Server);
+            clients::rust(&workspace, &mut steps);
             Ok(steps.finish())
         }
         Command::Wire(options) => {
@@ -164,6 +170,7 @@ fn execute(command: Command) -> Result<bool> {
 /// Everything there is.
 fn verify(workspace: &Workspace, steps: &mut Steps, length: Length) {
     test(workspace, steps, None, true);
+    clients::rust(workspace, steps);
     lints(workspace, steps);
     if length == Length::Full {
         steps.run("ordering mutants: all", || mutate_orderings(workspace, &[]));
@@ -307,7 +314,8 @@ fn lints(workspace: &Workspace, steps: &mut Steps) {
         if let Some(skipped) = workspace.without_component("fmt", "rustfmt") {
             return Ok(skipped);
         }
-        run(&mut workspace.cargo(&["fmt", "--all", "--", "--check"]))
+        run(&mut workspace.cargo(&["fmt", "--all", "--", "--check"]))?;
+        run(&mut workspace.cargo(&["fmt", "--manifest-path", clients::RUST, "--", "--check"]))
     });
     steps.run("clippy", || {
         if let Some(skipped) = workspace.without_component("clippy", "clippy") {
