@@ -74,7 +74,7 @@ async fn what_comes_back_comes_back_in_order() {
     let brief = || queue.receiving().visibility_timeout(1);
     let all = received(brief()).await;
     assert_eq!(bodies(&all), ["a", "b", "c"]);
-    let again = received(brief().wait_time_seconds(5)).await;
+    let again = received(brief().visibility_timeout(3).wait_time_seconds(5)).await;
     assert_eq!(bodies(&again), ["a", "b", "c"]);
     // What comes after a message in flight waits, and what comes before does not.
     let change = server.sqs().change_message_visibility().queue_url(queue.url());

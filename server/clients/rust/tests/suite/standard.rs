@@ -66,7 +66,7 @@ async fn a_message_lives_and_ends() {
 async fn visibility_ends_and_is_changed() {
     let server = Server::start();
     let queue = server
-        .queue("jobs", [(QueueAttributeName::VisibilityTimeout, "1")])
+        .queue("jobs", [(QueueAttributeName::VisibilityTimeout, "2")])
         .await;
     let change = |handle: Option<&str>, seconds| {
         let change = server.sqs().change_message_visibility().queue_url(queue.url());
@@ -94,7 +94,7 @@ async fn visibility_ends_and_is_changed() {
     assert!(refusal.text().contains(limit), "{refusal:?}");
     // Longer than the queue's.
     change(third.receipt_handle(), 120).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    tokio::time::sleep(Duration::from_millis(2_200)).await;
     assert_eq!(queue.counts().await, [0, 1, 0]);
     queue.delete(&third).await;
     assert_eq!(queue.counts().await, [0, 0, 0]);
