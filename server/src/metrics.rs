@@ -44,6 +44,8 @@ pub(crate) struct Counters {
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     pub(crate) open: AtomicUsize,
+    /// Of those that are too many, the ones that are being told so.
+    pub(crate) turned_away: AtomicUsize,
     pub(crate) accepted: AtomicU64,
     pub(crate) refused: AtomicU64,
 }

@@ -48,9 +48,7 @@ fn heads_and_bodies_that_are_too_long() {
     ));
     let at = running.address();
     let head = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(100_000));
-    if let Ok(answer) = send(at, head.as_bytes()) {
-        assert_eq!(answer.status, 431);
-    }
+    assert_eq!(send(at, head.as_bytes()).expect("an answer").status, 431);
     // Refused by what it says of itself, before any of it has come.
     let said =
         "POST / HTTP/1.1\r\nx-amz-target: AmazonSQS.SendMessage\r\ncontent-length: 99999999999\r\n\r\n";
@@ -67,13 +65,61 @@ fn heads_and_bodies_that_are_too_long() {
     stream.write_all(begin.as_bytes()).expect("it reads");
     let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
     for _ in 0..100 {
-        if stream.write_all(chunk.as_bytes()).is_err() {
-            break;
-        }
+        stream.write_all(chunk.as_bytes()).expect("it reads");
     }
-    if let Ok(answer) = read(&mut stream) {
-        assert_eq!(answer.status, 413);
+    assert_eq!(read(&mut stream).expect("an answer").status, 413);
+    assert_well(at);
+    running.shutdown();
+}
+
+/// Clients that read only when they have sent all would otherwise find a connection that was reset, and no answer.
+#[test]
+fn who_is_refused_before_the_body_was_read_hears_it() {
+    let running = start(&format!("{QUEUE}[limits]\nbody-bytes = 2000000\n"));
+    let at = running.address();
+    for (header, length, status) in [
+        ("x: y", 20_000_000, 413),
+        ("origin: https://example.org", 1_900_000, 403),
+    ] {
+        let head = format!("POST / HTTP/1.1\r\n{header}\r\ncontent-length: {length}\r\n\r\n");
+        let mut stream = connect(at);
+        stream.write_all(head.as_bytes()).expect("it reads");
+        stream.write_all(&vec![b'x'; length]).expect("it reads");
+        // Whatever may happen to the connection has happened.
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(read(&mut stream).expect("an answer").status, status);
+        let mut rest = Vec::new();
+        assert_eq!(stream.read_to_end(&mut rest).expect("an end"), 0);
     }
+    assert_well(at);
+    running.shutdown();
+}
+
+/// But not for ever.
+#[test]
+fn who_is_refused_and_goes_on_is_cut_off() {
+    let running = start(QUEUE);
+    let at = running.address();
+    let mut stream = connect(at);
+    let head = "POST / HTTP/1.1\r\ncontent-length: 99999999999\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("it reads");
+    let (began, mut sent) = (Instant::now(), 0);
+    while let Ok(bytes) = stream.write(&[b'x'; 1 << 16]) {
+        sent += bytes;
+        // Some megabytes lie in the kernel's buffers.
+        assert!(sent < 100 << 20, "{sent} bytes were taken");
+    }
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    // Nor is one waited for that says nothing.
+    let mut stream = connect(at);
+    stream.write_all(head.as_bytes()).expect("it reads");
+    assert_eq!(read(&mut stream).expect("an answer").status, 413);
+    thread::sleep(Duration::from_millis(2_500));
+    let late = (0..10).find(|_| {
+        thread::sleep(Duration::from_millis(50));
+        stream.write_all(b"x").is_err()
+    });
+    assert!(late.is_some(), "it is still open");
     assert_well(at);
     running.shutdown();
 }
@@ -270,6 +316,13 @@ fn connections_beyond_the_limit_are_told_so() {
         })
         .collect();
     assert_eq!(read(&mut connect(at)).expect("an answer").status, 503);
+    // Also one that reads only when it has sent its request.
+    let mut stream = connect(at);
+    stream
+        .write_all(&json_request("ListQueues", &" ".repeat(1_000_000)))
+        .expect("it reads");
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(read(&mut stream).expect("an answer").status, 503);
     drop(held);
     let until = Instant::now() + Duration::from_secs(10);
     while send(at, b"GET /health HTTP/1.1\r\n\r\n").map_or(0, |answer| answer.status) != 200 {
@@ -362,10 +415,8 @@ fn idle_connections_are_in_nobodys_way() {
     running.shutdown();
 }
 
-#[test]
-fn bodies_together_have_a_limit() {
-    let running = start(&format!("{QUEUE}[limits]\nbodies-mib = 1\n"));
-    let at = running.address();
+/// Whether a request is, at last, answered with a 503 while others hold 800,000 bytes, and the others are not.
+fn is_refused_beside_what_is_held(at: SocketAddr, request: &[u8]) -> bool {
     let held: Vec<_> = (0..2)
         .map(|_| {
             let mut stream = connect(at);
@@ -377,16 +428,27 @@ fn bodies_together_have_a_limit() {
             stream
         })
         .collect();
+    let is_refused = (0..20).any(|_| {
+        thread::sleep(Duration::from_millis(20));
+        send(at, request).expect("an answer").status == 503
+    });
+    let are_read = held.into_iter().all(|mut stream| {
+        // Refused and closed already, perhaps.
+        let _ = stream.write_all(b" ");
+        read(&mut stream).is_ok_and(|answer| answer.status == 400)
+    });
+    is_refused && are_read
+}
+
+#[test]
+fn bodies_together_have_a_limit() {
+    let running = start(&format!("{QUEUE}[limits]\nbodies-mib = 1\n"));
+    let at = running.address();
     let body = format!(r#"{{"QueueUrl":"q","MessageBody":"{}"}}"#, "x".repeat(900_000));
-    // As soon as the server has read what is held.
-    let until = Instant::now() + Duration::from_secs(10);
-    while send(at, &json_request("SendMessage", &body)).map_or(503, |answer| answer.status) != 503 {
-        assert!(Instant::now() < until, "all of it is held");
-        thread::sleep(Duration::from_millis(10));
-    }
-    for mut stream in held {
-        stream.write_all(b" ").expect("it reads");
-        assert_eq!(read(&mut stream).expect("an answer").status, 400);
+    let until = Instant::now() + Duration::from_secs(20);
+    // Until what is held has been read before another takes so much that it is refused itself.
+    while !is_refused_beside_what_is_held(at, &json_request("SendMessage", &body)) {
+        assert!(Instant::now() < until, "all of it is held, or none");
     }
     // What was held has come back.
     assert_well(at);

@@ -52,6 +52,9 @@ pub(super) struct Handler {
     pub(super) closing: watch::Receiver<bool>,
 }
 
+/// Whether a connection's last request was answered before its body was read.
+pub(super) type Unread = std::cell::Cell<bool>;
+
 /// How a request came out, for the log and the counters.
 struct Outcome {
     action: Option<Action>,
@@ -59,13 +62,13 @@ struct Outcome {
 }
 
 impl Handler {
-    pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<Reply> {
+    pub(super) async fn handle(&self, request: Request<Incoming>, unread: &Unread) -> Response<Reply> {
         let began = Instant::now();
         let request_id = request_id();
-        if let Some(response) = self.about_the_server(&request) {
+        if let Some(response) = self.about_the_server(&request).await {
             return response;
         }
-        let Outcome { action, response } = self.operate(request, &request_id).await;
+        let Outcome { action, response } = self.operate(request, &request_id, unread).await;
         let (status, took) = (response.status().as_u16(), began.elapsed());
         self.counters.count(action, status, took);
         let name = action.map_or("none", Action::name);
@@ -81,7 +84,7 @@ impl Handler {
     }
 
     /// `/health` and `/metrics`.
-    fn about_the_server(&self, request: &Request<Incoming>) -> Option<Response<Reply>> {
+    async fn about_the_server(&self, request: &Request<Incoming>) -> Option<Response<Reply>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return None;
         }
@@ -96,7 +99,12 @@ impl Handler {
                 Some(plain(status, "application/json", Reply::short(body)))
             }
             "/metrics" => {
-                let text = metrics::render(&self.shared.registry);
+                // With many queues that takes longer than others on this thread should wait.
+                let shared = Arc::clone(&self.shared);
+                let render = move || metrics::render(&shared.registry);
+                let Ok(text) = tokio::task::spawn_blocking(render).await else {
+                    return Some(plain(503, "text/plain", Reply::short("")));
+                };
                 let body = Reply::counted(text.into_bytes(), &self.shared.budget);
                 Some(plain(200, metrics::CONTENT_TYPE, body))
             }
@@ -104,7 +112,7 @@ impl Handler {
         }
     }
 
-    async fn operate(&self, request: Request<Incoming>, request_id: &str) -> Outcome {
+    async fn operate(&self, request: Request<Incoming>, request_id: &str, unread: &Unread) -> Outcome {
         let (parts, body) = request.into_parts();
         let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
         let head = Head {
@@ -123,6 +131,7 @@ impl Handler {
         };
         let refuse_unread = |error: ServiceError| {
             let mut outcome = refuse(None, error);
+            unread.set(true);
             // What is left of the body would be taken for the next request.
             let close = HeaderValue::from_static("close");
             outcome.response.headers_mut().insert(header::CONNECTION, close);

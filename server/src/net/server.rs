@@ -6,7 +6,10 @@ use std::{
     net::{SocketAddr, TcpListener},
     pin::pin,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -17,7 +20,7 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     runtime::{self, Runtime},
     sync::{mpsc, watch},
@@ -27,7 +30,7 @@ use tokio::{
 
 use super::{
     budget::Budget,
-    handler::{Handler, Shared},
+    handler::{Handler, Shared, Unread},
     patience::Patience,
     tls,
 };
@@ -44,6 +47,18 @@ const BACKLOG: i32 = 1_024;
 const TEND_EVERY: Duration = Duration::from_secs(1);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// What takes long, at a time and for each serving thread: purges, deletions, counts, lists of queues. More wait.
+const BLOCKING_MAX: usize = 16;
+/// How long a client is heard out that was answered before all was read.
+const HEAR_OUT: Duration = Duration::from_secs(5);
+/// The same if it says nothing.
+const HEAR_OUT_IDLE: Duration = Duration::from_secs(1);
+/// The same in bytes.
+const HEAR_OUT_BYTES: usize = 64 << 20;
+/// Those that are too many and are heard out, at a time. Others are told, and may not hear it.
+const TURNED_AWAY_MAX: usize = 256;
+/// How long that may take.
+const TURN_AWAY: Duration = Duration::from_secs(1);
 /// What those are told that are too many.
 const TOO_MANY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\nretry-after: 1\r\n\r\n";
@@ -168,7 +183,10 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
 }
 
 fn runtime() -> io::Result<Runtime> {
-    runtime::Builder::new_current_thread().enable_all().build()
+    runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_MAX)
+        .build()
 }
 
 /// A listener, if it is `shared` among others on the same address: the kernel deals connections out.
@@ -325,30 +343,36 @@ async fn accept(
 }
 
 /// A place among the connections that there may be.
-struct Seat<'a>(&'a Connections);
+struct Seat<'a>(&'a AtomicUsize);
 
 impl<'a> Seat<'a> {
-    fn take(connections: &'a Connections, limit: usize) -> Option<Self> {
+    fn take(taken: &'a AtomicUsize, limit: usize) -> Option<Self> {
         // Relaxed: a count that nothing else rests on.
-        let before = connections.open.fetch_add(1, Ordering::Relaxed);
-        let seat = Self(connections);
+        let before = taken.fetch_add(1, Ordering::Relaxed);
+        let seat = Self(taken);
         (before < limit).then_some(seat)
     }
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 async fn connection(mut stream: TcpStream, peer: SocketAddr, handler: Rc<Handler>) {
     let shared = Arc::clone(&handler.shared);
     let limits = &shared.config.limits;
-    let Some(_seat) = Seat::take(&shared.connections, limits.connections) else {
+    let Some(_seat) = Seat::take(&shared.connections.open, limits.connections) else {
         shared.connections.refused.fetch_add(1, Ordering::Relaxed);
-        // As much as fits: it is no matter whether it is heard.
-        let _ = timeout(Duration::from_secs(1), stream.write_all(TOO_MANY)).await;
+        let told = async {
+            let written = stream.write_all(TOO_MANY).await;
+            let place = Seat::take(&shared.connections.turned_away, TURNED_AWAY_MAX);
+            if written.is_ok() && place.is_some() {
+                hear_out(&mut stream).await;
+            }
+        };
+        let _ = timeout(TURN_AWAY, Box::pin(told)).await;
         return;
     };
     shared.connections.accepted.fetch_add(1, Ordering::Relaxed);
@@ -368,10 +392,12 @@ async fn connection(mut stream: TcpStream, peer: SocketAddr, handler: Rc<Handler
 async fn http<S: AsyncRead + AsyncWrite + Unpin>(stream: S, peer: SocketAddr, handler: Rc<Handler>) {
     let limits = handler.shared.config.limits;
     let mut closing = handler.closing.clone();
+    let unread = Rc::new(Unread::default());
+    let told = Rc::clone(&unread);
     let service = service_fn(move |request| {
-        let handler = Rc::clone(&handler);
+        let (handler, unread) = (Rc::clone(&handler), Rc::clone(&told));
         // Boxed: hyper keeps room for it while the connection is idle.
-        Box::pin(async move { Ok::<_, Infallible>(handler.handle(request).await) })
+        Box::pin(async move { Ok::<_, Infallible>(handler.handle(request, &unread).await) })
     });
     let mut builder = http1::Builder::new();
     builder
@@ -379,17 +405,43 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin>(stream: S, peer: SocketAddr, ha
         .header_read_timeout(limits.idle())
         // Not `pipeline_flush`: with it hyper writes without a bound while a client goes on sending.
         .max_buf_size(limits.head_bytes);
-    let io = TokioIo::new(Patience::new(stream, limits.stall()));
-    let mut connection = pin!(builder.serve_connection(io, service));
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        _ = closing.wait_for(|closing| *closing) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut io = TokioIo::new(Patience::new(stream, limits.stall()));
+    let served = {
+        let mut connection = pin!(builder.serve_connection(&mut io, service));
+        tokio::select! {
+            served = connection.as_mut() => served,
+            _ = closing.wait_for(|closing| *closing) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
+    // Malformed requests have been answered by hyper.
+    let is_malformed = served.as_ref().is_err_and(hyper::Error::is_parse);
     if let Err(error) = served {
-        // Malformed requests have been answered by hyper.
         tracing::debug!(%peer, %error, "connection");
     }
+    if unread.get() || is_malformed {
+        Box::pin(hear_out(io.inner_mut())).await;
+    }
+}
+
+/// Reads what a client goes on to send that has had its last answer, and forgets it: a socket that is closed with something unread in it
+/// resets the connection, and the answer may be lost with it (RFC 9112, section 9.6).
+async fn hear_out(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let all = async {
+        // So that the client sees that nothing more comes, and ends too.
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut heard = 0;
+        let mut buffer = vec![0; 16 << 10];
+        while heard < HEAR_OUT_BYTES {
+            match timeout(HEAR_OUT_IDLE, stream.read(&mut buffer)).await {
+                Ok(Ok(bytes @ 1..)) => heard += bytes,
+                _ => return,
+            }
+        }
+    };
+    let _ = timeout(HEAR_OUT, all).await;
 }

@@ -79,44 +79,54 @@ const NAMES: &[&str] = &[
     "VisibilityTimeout",
 ];
 
-/// The attributes that are asked for, in the order of [`NAMES`], without those that the queue does not have.
-pub(crate) fn shown(
-    entry: &Entry,
-    names: &[&str],
-    region: &str,
-    account: &str,
-    now: epoq::Millis,
-) -> Result<Vec<(&'static str, String)>, ServiceError> {
-    if let Some(unknown) = names.iter().find(|name| **name != "All" && !NAMES.contains(name)) {
-        return Err(unknown_attribute(unknown));
+/// The attributes that are asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    names: &'a [&'a str],
+}
+
+impl<'a> Asked<'a> {
+    /// Those of these names, which have to be known.
+    pub(crate) fn of(names: &'a [&'a str]) -> Result<Self, ServiceError> {
+        match names.iter().find(|name| **name != "All" && !NAMES.contains(name)) {
+            Some(unknown) => Err(unknown_attribute(unknown)),
+            None => Ok(Self { names }),
+        }
     }
-    let wanted = |name: &str| names.iter().any(|asked| *asked == "All" || *asked == name);
-    let is_counted = NAMES
-        .iter()
-        .any(|name| name.starts_with("Approximate") && wanted(name));
-    let counts = is_counted.then(|| {
-        // Leases that have ended unnoticed count as what they are.
-        entry.queue.advance(now);
-        entry.queue.counts()
-    });
-    let draft = Draft {
-        config: entry.queue.config(),
-        settings: entry.meta().settings.clone(),
-    };
-    let value = |name: &str| match name {
-        "ApproximateNumberOfMessages" => counts.map(|counts| counts.visible.to_string()),
-        "ApproximateNumberOfMessagesDelayed" => counts.map(|counts| counts.delayed.to_string()),
-        "ApproximateNumberOfMessagesNotVisible" => counts.map(|counts| counts.in_flight.to_string()),
-        "CreatedTimestamp" => Some(entry.meta().created.to_string()),
-        "LastModifiedTimestamp" => Some(entry.meta().modified.to_string()),
-        "QueueArn" => Some(arn(region, account, entry.queue.name())),
-        name => draft.get(name),
-    };
-    Ok(NAMES
-        .iter()
-        .filter(|name| wanted(name))
-        .filter_map(|name| Some((*name, value(name)?)))
-        .collect())
+
+    /// Whether messages have to be counted.
+    pub(crate) fn counts(&self) -> bool {
+        NAMES
+            .iter()
+            .any(|name| name.starts_with("Approximate") && self.has(name))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|asked| *asked == "All" || *asked == name)
+    }
+
+    /// In the order of [`NAMES`], without those that the queue does not have.
+    pub(crate) fn shown(&self, entry: &Entry, region: &str, account: &str) -> Vec<(&'static str, String)> {
+        let counts = self.counts().then(|| entry.queue.counts());
+        let draft = Draft {
+            config: entry.queue.config(),
+            settings: entry.meta().settings.clone(),
+        };
+        let value = |name: &str| match name {
+            "ApproximateNumberOfMessages" => counts.map(|counts| counts.visible.to_string()),
+            "ApproximateNumberOfMessagesDelayed" => counts.map(|counts| counts.delayed.to_string()),
+            "ApproximateNumberOfMessagesNotVisible" => counts.map(|counts| counts.in_flight.to_string()),
+            "CreatedTimestamp" => Some(entry.meta().created.to_string()),
+            "LastModifiedTimestamp" => Some(entry.meta().modified.to_string()),
+            "QueueArn" => Some(arn(region, account, entry.queue.name())),
+            name => draft.get(name),
+        };
+        NAMES
+            .iter()
+            .filter(|name| self.has(name))
+            .filter_map(|name| Some((*name, value(name)?)))
+            .collect()
+    }
 }
 
 pub(crate) fn unknown_attribute(name: &str) -> ServiceError {

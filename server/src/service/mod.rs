@@ -17,7 +17,7 @@ use epoq::{Broker, MoveTask, Worker};
 use tokio::sync::mpsc;
 
 use crate::{
-    error::ServiceError,
+    error::{Kind, ServiceError},
     protocol::{Answer, Input, Protocol, input::Text},
 };
 use registry::{Entry, Registry};
@@ -39,7 +39,7 @@ pub(crate) struct Rules {
 /// SQS, in this process.
 #[derive(Debug)]
 pub(crate) struct Service {
-    registry: Registry,
+    registry: Arc<Registry>,
     rules: Rules,
     /// Under which the handles of move tasks are sealed.
     task_key: [u8; 32],
@@ -88,7 +88,7 @@ impl Service {
         fastrand::fill(&mut task_key);
         let (moves, started) = mpsc::unbounded_channel();
         let service = Self {
-            registry: Registry::new(broker),
+            registry: Arc::new(Registry::new(broker)),
             rules,
             task_key,
             moves,
@@ -129,15 +129,17 @@ impl Service {
             Input::CreateQueue(input) => self.create_queue(input, context, &mut answer)?,
             Input::DeleteMessage(input) => self.delete_message(worker, input)?,
             Input::DeleteMessageBatch(input) => self.delete_message_batch(worker, input, &mut answer)?,
-            Input::DeleteQueue(input) => self.delete_queue(input)?,
-            Input::GetQueueAttributes(input) => self.get_queue_attributes(input, context, &mut answer)?,
+            Input::DeleteQueue(input) => self.delete_queue(input).await?,
+            Input::GetQueueAttributes(input) => {
+                self.get_queue_attributes(input, context, &mut answer).await?;
+            }
             Input::GetQueueUrl(input) => self.get_queue_url(input, context, &mut answer)?,
             Input::ListDeadLetterSourceQueues(input) => {
                 self.list_dead_letter_source_queues(input, context, &mut answer)?;
             }
             Input::ListMessageMoveTasks(input) => self.list_message_move_tasks(input, &mut answer)?,
             Input::ListQueueTags(input) => self.list_queue_tags(input, &mut answer)?,
-            Input::ListQueues(input) => self.list_queues(input, context, &mut answer)?,
+            Input::ListQueues(input) => self.list_queues(input, context, &mut answer).await?,
             Input::PurgeQueue(input) => self.purge_queue(input).await?,
             Input::ReceiveMessage(input) => {
                 self.receive_message(worker, input, context, &mut answer, closing)
@@ -164,6 +166,13 @@ impl Service {
     fn url(&self, context: &Context<'_>, name: &str) -> String {
         format!("{}/{}/{name}", context.origin, self.rules.account)
     }
+}
+
+/// Does on a thread of its own what, with millions of messages or many queues, takes longer than others on a serving thread should wait.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ServiceError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| ServiceError::new(Kind::ServiceUnavailable, "The operation was cut off."))
 }
 
 /// A text that has to be there, and not be empty.

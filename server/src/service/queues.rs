@@ -1,6 +1,6 @@
 //! Creating queues, finding them, showing and changing what they are like.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use epoq::CreateQueueError;
@@ -8,6 +8,7 @@ use epoq::CreateQueueError;
 use super::{
     Context, Service,
     address::cut,
+    apart,
     attributes::{self, Draft, unknown_attribute},
     receive::check_whole,
     registry::{COOLDOWN, Entry, unix_seconds},
@@ -100,10 +101,17 @@ impl Service {
         Ok(())
     }
 
-    pub(super) fn delete_queue(&self, input: &OfQueue<'_>) -> Result<(), ServiceError> {
+    pub(super) async fn delete_queue(&self, input: &OfQueue<'_>) -> Result<(), ServiceError> {
         let entry = self.queue(input.queue_url.as_ref())?;
-        let mut control = self.registry.control();
-        if self.registry.remove(&mut control, entry.queue.name()) {
+        let registry = Arc::clone(&self.registry);
+        let existed = apart(move || {
+            // Frees what there is before the lock is held, for which serving threads wait. The queue may be gone already, as is told below.
+            let _ = entry.queue.purge();
+            let mut control = registry.control();
+            registry.remove(&mut control, entry.queue.name())
+        })
+        .await?;
+        if existed {
             Ok(())
         } else {
             Err(ServiceError::no_queue())
@@ -134,15 +142,15 @@ impl Service {
         Ok(())
     }
 
-    pub(super) fn list_queues(
+    pub(super) async fn list_queues(
         &self,
         input: &ListOfQueues<'_>,
         context: &Context<'_>,
         answer: &mut Answer,
     ) -> Result<(), ServiceError> {
-        let names = self
-            .registry
-            .names(input.queue_name_prefix.as_deref().unwrap_or_default());
+        let prefix = input.queue_name_prefix.as_deref().unwrap_or_default().to_owned();
+        let registry = Arc::clone(&self.registry);
+        let names = apart(move || registry.names(&prefix)).await?;
         self.write_page(names, "QueueUrls", input, context, answer)
     }
 
@@ -201,7 +209,7 @@ impl Service {
         Ok(())
     }
 
-    pub(super) fn get_queue_attributes(
+    pub(super) async fn get_queue_attributes(
         &self,
         input: &GetQueueAttributes<'_>,
         context: &Context<'_>,
@@ -214,13 +222,13 @@ impl Service {
             .iter()
             .flat_map(|names| names.items.iter().map(|name| &**name))
             .collect();
-        let shown = attributes::shown(
-            &entry,
-            &names,
-            context.region,
-            &self.rules.account,
-            self.broker().now(),
-        )?;
+        let asked = attributes::Asked::of(&names)?;
+        if asked.counts() {
+            // Leases that have ended unnoticed count as what they are.
+            let (queue, now) = (entry.queue.clone(), self.broker().now());
+            apart(move || queue.advance(now)).await?;
+        }
+        let shown = asked.shown(&entry, context.region, &self.rules.account);
         answer.text_map("Attributes", "Attribute", "Name", shown);
         Ok(())
     }
@@ -268,10 +276,8 @@ impl Service {
             meta.purged = Some(now);
         }
         let queue = entry.queue.clone();
-        // It frees what there was: with millions of messages that takes longer than others on this thread should wait.
-        tokio::task::spawn_blocking(move || queue.purge())
-            .await
-            .map_err(|_| ServiceError::new(Kind::ServiceUnavailable, "The purge was cut off."))?
+        apart(move || queue.purge())
+            .await?
             .map(|_| ())
             .map_err(|_| ServiceError::no_queue())
     }
