@@ -108,7 +108,12 @@ impl Service {
             // Frees what there is before the lock is held, for which serving threads wait. The queue may be gone already, as is told below.
             let _ = entry.queue.purge();
             let mut control = registry.control();
-            registry.remove(&mut control, entry.queue.name())
+            let name = entry.queue.name();
+            // Another of its name may have come since, which is not the one that was meant.
+            let is_there = registry
+                .get(name)
+                .is_some_and(|found| Arc::ptr_eq(&found, &entry));
+            is_there && registry.remove(&mut control, name)
         })
         .await?;
         if existed {
