@@ -17,7 +17,7 @@ fn run(cases: u32) {
 
 #[test]
 fn the_ledger_does_what_the_model_says() {
-    run(4_000);
+    run(1_500);
 }
 
 #[test]
