@@ -109,6 +109,8 @@ fn cargo(copy: &Path, target: &Path, build: Build, files: &[String]) -> Command 
         .args(["test", "--package", "epoq-loom", "--no-run", "--release"])
         .args(["--config", "profile.release.debug-assertions=true"])
         .args(["--config", "profile.release.debug=false"])
+        .args(["--config", "profile.release.opt-level=1"])
+        .args(["--config", "profile.release.package.\"*\".opt-level=3"])
         .args(["--message-format", "json-render-diagnostics"])
         .args(files.iter().flat_map(|file| ["--test", file]))
         .arg("--target-dir")

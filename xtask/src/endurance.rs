@@ -1,7 +1,6 @@
 //! Explorations under shuttle, and the soak.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::Result;
 
@@ -60,14 +59,12 @@ pub(crate) fn build_explorer(workspace: &Workspace, copy: &Path) -> Result<PathB
 }
 
 /// Soaks with the arguments of `epoq-soak`; the report goes to `results` unless they name another directory.
-pub(crate) fn soak(workspace: &Workspace, arguments: &[String]) -> Result<Outcome> {
+pub(crate) fn soak(workspace: &Workspace, build: harness::Build, arguments: &[String]) -> Result<Outcome> {
     let (stalls, arguments): (Vec<_>, Vec<_>) =
         arguments.iter().partition(|argument| *argument == "--stalls");
     let mut soak = if stalls.is_empty() {
-        run(&mut workspace.cargo(harness::BUILD))?;
-        let mut soak = Command::new(workspace.target().join("release/epoq-soak"));
-        soak.current_dir(workspace.root());
-        soak
+        build.build(workspace)?;
+        build.soak(workspace)
     } else {
         let mut cargo = workspace.cargo_with(
             STALLS_FLAGS,
@@ -112,9 +109,9 @@ pub(crate) fn check(workspace: &Workspace, steps: &mut Steps, length: Length) {
         );
         run(cargo.args(SHUTTLE_PROFILE))
     });
-    let (seconds, soaked) = match length {
-        Length::Short => (20, 20),
-        Length::Full => (900, 1_800),
+    let (seconds, soaked, build) = match length {
+        Length::Short => (20, 20, harness::CHECKED),
+        Length::Full => (900, 1_800, harness::RELEASE),
     };
     steps.run(&format!("explorations: {seconds} seconds"), || {
         explore(workspace, &["--seconds".to_owned(), seconds.to_string()])
@@ -129,7 +126,7 @@ pub(crate) fn check(workspace: &Workspace, steps: &mut Steps, length: Length) {
             let minutes = format!("{:.2}", f64::from(seconds) / 60.0);
             let mut arguments = ["--minutes", &minutes, "--out", &out].map(str::to_owned).to_vec();
             arguments.extend(stalls.map(str::to_owned));
-            soak(workspace, &arguments)
+            soak(workspace, build, &arguments)
         });
     }
 }

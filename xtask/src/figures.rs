@@ -6,8 +6,8 @@ use std::{fmt, fs};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::cargo::{Workspace, run};
-use crate::harness::{BUILD, harness};
+use crate::cargo::Workspace;
+use crate::harness::RELEASE;
 use crate::steps::Outcome;
 
 /// How long and how often each target is run for a ratio.
@@ -194,7 +194,7 @@ const END: &str = "<!-- end of figures -->";
 
 /// Measures everything and writes it down.
 pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome> {
-    run(&mut workspace.cargo(BUILD))?;
+    RELEASE.build(workspace)?;
     let mut rows = Vec::new();
     let mut tally = Tally::default();
     let mut records = Vec::new();
@@ -365,7 +365,7 @@ fn put_into(file: &Path, table: &str) -> Result<()> {
 }
 
 fn ask(workspace: &Workspace, command: &str, arguments: &[&str], options: &[&str]) -> Result<Value> {
-    let mut harness = harness(workspace, &[command]);
+    let mut harness = RELEASE.harness(workspace, &[command]);
     harness.args(arguments).args(options).arg("--json");
     let output = harness.output().context("the harness does not start")?;
     ensure!(

@@ -9,18 +9,46 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
-use crate::cargo::Workspace;
+use crate::cargo::{Workspace, run};
 use crate::steps::Outcome;
 
-/// The harness, and the soak that is made of it: built apart, with other features of what both need, it would be built twice.
-pub(crate) const BUILD: &[&str] = &[
-    "build",
-    "--release",
-    "--package",
-    "epoq-bench",
-    "--package",
-    "epoq-soak",
-];
+/// How the harness is built, and the soak that is made of it: apart, with other features of what both need, it would be built twice.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Build {
+    profile: &'static str,
+}
+
+/// To measure with.
+pub(crate) const RELEASE: Build = Build { profile: "release" };
+/// To be seen to verify, with assertions, in less time than a build to measure with takes.
+pub(crate) const CHECKED: Build = Build { profile: "checked" };
+
+impl Build {
+    pub(crate) fn build(self, workspace: &Workspace) -> Result<Outcome> {
+        run(workspace.cargo(&["build", "--profile", self.profile]).args([
+            "--package",
+            "epoq-bench",
+            "--package",
+            "epoq-soak",
+        ]))
+    }
+
+    pub(crate) fn harness(self, workspace: &Workspace, arguments: &[&str]) -> Command {
+        self.program(workspace, "epoq-bench", arguments)
+    }
+
+    pub(crate) fn soak(self, workspace: &Workspace) -> Command {
+        self.program(workspace, "epoq-soak", &[])
+    }
+
+    /// What was built.
+    fn program(self, workspace: &Workspace, name: &str, arguments: &[&str]) -> Command {
+        let path = workspace.target().join(self.profile).join(name);
+        let mut command = Command::new(path);
+        command.current_dir(workspace.root()).args(arguments);
+        command
+    }
+}
 
 /// Small enough for a few seconds per scenario, large enough to fill and drain many segments.
 const SETTINGS: &[&str] = &["--seconds", "0.5", "--threads", "2"];
@@ -78,7 +106,7 @@ pub(crate) fn verify_scenarios(workspace: &Workspace) -> Result<Outcome> {
 
 /// The scenarios, from the harness itself if it can tell them.
 fn scenarios(workspace: &Workspace) -> Result<Vec<Scenario>> {
-    let mut command = harness(workspace, &["list", "--json"]);
+    let mut command = CHECKED.harness(workspace, &["list", "--json"]);
     let output = command
         .stdin(Stdio::null())
         .output()
@@ -124,7 +152,7 @@ fn verify(workspace: &Workspace, scenario: &Scenario) -> Result<String> {
     let report = folder.join(format!("{name}.json"));
     let log = folder.join(format!("{name}.log"));
 
-    let mut command = harness(workspace, &["run", name, "--json"]);
+    let mut command = CHECKED.harness(workspace, &["run", name, "--json"]);
     match &scenario.short {
         Some(short) => command.args(short),
         None => {
@@ -165,12 +193,6 @@ fn verified(report: &[u8]) -> Result<String> {
         "{messages} messages, {:.2} million per second",
         rate / 1e6
     ))
-}
-
-pub(crate) fn harness(workspace: &Workspace, arguments: &[&str]) -> Command {
-    let mut command = workspace.cargo(&["run", "--quiet", "--release", "--package", "epoq-bench", "--"]);
-    command.args(arguments);
-    command
 }
 
 /// Runs a command, and kills it at the time limit.

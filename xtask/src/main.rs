@@ -115,7 +115,9 @@ fn execute(command: Command) -> Result<bool> {
         }
         Command::Soak(arguments) => {
             let mut steps = Steps::new(true);
-            steps.run("soak", || endurance::soak(&workspace, &arguments));
+            steps.run("soak", || {
+                endurance::soak(&workspace, harness::RELEASE, &arguments)
+            });
             Ok(steps.finish())
         }
         Command::Clients { rust: false } => {
@@ -134,7 +136,8 @@ fn execute(command: Command) -> Result<bool> {
             steps.run("wire: moto's server", || clients::moto(&workspace));
             steps.run("wire", || {
                 let out = workspace.root().join("results");
-                let mut harness = harness::harness(&workspace, &["wire", "--moto", "auto", "--out"]);
+                harness::RELEASE.build(&workspace)?;
+                let mut harness = harness::RELEASE.harness(&workspace, &["wire", "--moto", "auto", "--out"]);
                 run(harness.arg(out).args(&options))
             });
             Ok(steps.finish())
@@ -228,6 +231,9 @@ fn models(workspace: &Workspace, options: &LoomOptions) -> Result<Outcome> {
         // binaries would pay for anew.
         cargo.args(["--release", "--config", "profile.release.debug-assertions=true"]);
         cargo.args(["--config", "profile.release.debug=false"]);
+        // loom itself is what takes a model's time.
+        cargo.args(["--config", "profile.release.opt-level=1"]);
+        cargo.args(["--config", "profile.release.package.\"*\".opt-level=3"]);
         cargo.env("LOOM_MAX_PREEMPTIONS", options.bound_in_force());
         cargo.args(options.no_fail_fast.then_some("--no-fail-fast"));
         cargo
@@ -356,11 +362,11 @@ fn lints(workspace: &Workspace, steps: &mut Steps) {
         }
         run(cargo.args(["--", "-D", "warnings"]))
     });
-    steps.run("clippy, lines build: the ledger and the harness", || {
+    steps.run("clippy, lines build: the ledger", || {
         if let Some(skipped) = workspace.without_component("clippy", "clippy") {
             return Ok(skipped);
         }
-        let targets = ["--package", "epoq", "--package", "epoq-bench", "--lib"];
+        let targets = ["--package", "epoq", "--lib"];
         run(workspace
             .cargo_lines(&["clippy"])
             .args(targets)
@@ -387,9 +393,7 @@ fn lints(workspace: &Workspace, steps: &mut Steps) {
 }
 
 fn scenarios(workspace: &Workspace, steps: &mut Steps) {
-    steps.run("harness and soak: build", || {
-        run(&mut workspace.cargo(harness::BUILD))
-    });
+    steps.run("harness and soak: build", || harness::CHECKED.build(workspace));
     steps.run("harness: each scenario, verified", || {
         harness::verify_scenarios(workspace)
     });
