@@ -21,7 +21,7 @@ cargo xtask COMMAND
                                       figures go into loom-tests/README.md
   mutate-orderings [OPTIONS]          weakens each memory ordering of the ledger in turn, which a model has to notice;
                                       --help lists the options
-  ci [--no-fail-fast]                 format, clippy of all builds, documentation, a sample of the ordering mutants, and short runs
+  ci [--no-fail-fast]                 format, clippy, also of the loom build, documentation, a sample of the ordering mutants, and short runs
                                       of each harness scenario, which must verify, of the sanitizers and the fuzzers
   sanitize [address|thread] [FILTER]  the ledger's tests under AddressSanitizer and ThreadSanitizer, or those whose name contains
                                       FILTER; skipped where the toolchain has no runtime for them

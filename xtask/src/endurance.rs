@@ -110,7 +110,7 @@ pub(crate) fn check(workspace: &Workspace, steps: &mut Steps, length: Length) {
         run(cargo.args(SHUTTLE_PROFILE))
     });
     let (seconds, soaked, build) = match length {
-        Length::Short => (20, 20, harness::CHECKED),
+        Length::Short => (10, 20, harness::CHECKED),
         Length::Full => (900, 1_800, harness::RELEASE),
     };
     steps.run(&format!("explorations: {seconds} seconds"), || {

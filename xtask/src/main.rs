@@ -309,6 +309,9 @@ fn check_catalogue(workspace: &Workspace) -> Result<Outcome> {
 /// sanitizers and the fuzzers.
 fn ci(workspace: &Workspace, steps: &mut Steps) {
     lints(workspace, steps);
+    steps.run("ordering mutants: a sample", || {
+        mutate_orderings(workspace, &["--quick".to_owned()])
+    });
     scenarios(workspace, steps);
     endurance::check(workspace, steps, Length::Short);
     sanitizers(workspace, steps, &Tests::Quick);
@@ -352,6 +355,24 @@ fn lints(workspace: &Workspace, steps: &mut Steps) {
                 .args(["--", "-D", "warnings"]))
         });
     }
+    for (title, mut cargo) in [
+        (
+            "documentation",
+            workspace.cargo(&["doc", "--workspace", "--no-deps"]),
+        ),
+        // The runner of the models exists in this build only.
+        (
+            "documentation, loom build",
+            workspace.cargo_loom(&["doc", "--package", "epoq-loom", "--no-deps"]),
+        ),
+    ] {
+        cargo::append_flags(&mut cargo, "RUSTDOCFLAGS", &["-D", "warnings"]);
+        steps.run(title, || run(&mut cargo));
+    }
+}
+
+/// Of builds that other checks make anyway, or that are for some figures only: too much for automation.
+fn lints_of_rare_builds(workspace: &Workspace, steps: &mut Steps) {
     steps.run("clippy, loom build: the models of the collector", || {
         if let Some(skipped) = workspace.without_component("clippy", "clippy") {
             return Ok(skipped);
@@ -371,23 +392,6 @@ fn lints(workspace: &Workspace, steps: &mut Steps) {
             .cargo_lines(&["clippy"])
             .args(targets)
             .args(["--", "-D", "warnings"]))
-    });
-    for (title, mut cargo) in [
-        (
-            "documentation",
-            workspace.cargo(&["doc", "--workspace", "--no-deps"]),
-        ),
-        // The runner of the models exists in this build only.
-        (
-            "documentation, loom build",
-            workspace.cargo_loom(&["doc", "--package", "epoq-loom", "--no-deps"]),
-        ),
-    ] {
-        cargo::append_flags(&mut cargo, "RUSTDOCFLAGS", &["-D", "warnings"]);
-        steps.run(title, || run(&mut cargo));
-    }
-    steps.run("ordering mutants: a sample", || {
-        mutate_orderings(workspace, &["--quick".to_owned()])
     });
     endurance::lint(workspace, steps);
 }

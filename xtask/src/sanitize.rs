@@ -31,7 +31,7 @@ pub(crate) enum Tests {
 }
 
 /// Of a quick run with AddressSanitizer.
-const ADDRESS_QUICK: &[&str] = &["stress", "fifo_stress", "memory"];
+const ADDRESS_QUICK: &[&str] = &["fifo_stress", "memory"];
 
 /// With ThreadSanitizer: the tests with threads, the others have nothing for it to see.
 const THREAD_ALL: &[&str] = &["stress", "fifo_stress", "long_poll"];
