@@ -175,9 +175,12 @@ fn verify(workspace: &Workspace, steps: &mut Steps, length: Length) {
     test(workspace, steps, None, true);
     clients::rust(workspace, steps);
     lints(workspace, steps);
-    if length == Length::Full {
-        steps.run("ordering mutants: all", || mutate_orderings(workspace, &[]));
-    }
+    lints_of_rare_builds(workspace, steps);
+    let (title, options) = match length {
+        Length::Short => ("ordering mutants: a sample", vec!["--quick".to_owned()]),
+        Length::Full => ("ordering mutants: all", Vec::new()),
+    };
+    steps.run(title, || mutate_orderings(workspace, &options));
     scenarios(workspace, steps);
     endurance::check(workspace, steps, length);
     sanitizers(workspace, steps, &Tests::All);
