@@ -324,8 +324,6 @@ fn choose_setting(bytes: &mut Unstructured<'_>) -> arbitrary::Result<Change> {
 
 /// SQS's deduplication interval, and how long a receive can be repeated.
 const INTERVAL_MS: u64 = 5 * 60 * 1_000;
-/// So much of a segment the orders of groups are compared in: slots for messages and batons.
-const ORDERLY_SLOTS: u64 = 160;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -399,8 +397,6 @@ struct Model {
     /// Whether the order of groups is compared.
     is_orderly: bool,
     tick: u64,
-    /// Slots used by the first queue, or a few more.
-    slots: u64,
     /// Since when each group of the first queue has something to deliver.
     available: [Option<u64>; GROUPS],
 }
@@ -440,7 +436,6 @@ impl Model {
             moved_out: [0; 2],
             is_orderly: partitions == 1,
             tick: 0,
-            slots: 0,
             available: [None; GROUPS],
         }
     }
@@ -538,14 +533,10 @@ impl Model {
                 (None, _) => None,
                 (Some(_), Some(since)) => Some(since),
                 (Some(at), None) => {
-                    self.slots += 1;
                     let known = &self.messages[at];
                     Some(if known.is_new { known.tick } else { laid })
                 }
             };
-        }
-        if self.slots > ORDERLY_SLOTS {
-            self.is_orderly = false;
         }
     }
 
@@ -653,7 +644,6 @@ impl Model {
         let tick = self.step();
         self.groups[known.queue][known.group].push(self.messages.len());
         self.messages.push(Known { tick, ..known });
-        self.slots += 1;
         self.settle();
     }
 
@@ -1258,10 +1248,22 @@ impl Pair {
         timeout: u64,
         messages: &[Message],
     ) {
+        model.is_orderly = model.is_orderly && !Self::has_gone_on(&queues[SOURCE]);
         model.received(from, max, timeout, messages);
         if from == SOURCE {
             Self::find_moved(model, queues);
         }
+    }
+
+    /// Whether the ledger has put another segment to use than the one after the first. What then becomes available in a slot that
+    /// the head has gone by comes later.
+    fn has_gone_on(queue: &Queue) -> bool {
+        let snapshot = queue.snapshot();
+        let mut segments = snapshot
+            .partitions
+            .iter()
+            .flat_map(|partition| &partition.segments);
+        segments.any(|segment| segment.serial > 1)
     }
 
     fn attempt(model: &mut Model, queues: &[Queue; 2], id: usize, max: usize, timeout: Duration) {
