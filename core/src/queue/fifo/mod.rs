@@ -265,18 +265,20 @@ impl Queue {
         delay_ms: u64,
         held: &mut Held<'t>,
     ) {
+        let settings = &self.inner.hot.settings;
+        let retention_ms = settings.retention_ms();
         let front = baton.peek().map(|next| next.member.sent());
-        let due = front.map_or(due, |sent| due.min(self.lapses_at(sent)));
+        let due = front.map_or(due, |sent| due.min(sent.after(retention_ms)));
         // At home, as all that is laid: where it was found may be about to be taken away.
         let home = self.home(era, turn).ok();
         match baton.put_off(due, home, turn.now(), turn.pin()) {
             Ok(()) => self.wake_by(|| due),
             Err(baton) => return held.push((baton, due)),
         }
-        // SeqCst: pairs with the fence in `Queue::apply`. Whoever has changed the delay finds what was laid here, or we find that it
-        // has been changed.
+        // SeqCst: pairs with the fence in `Queue::recall`. Whoever has changed the delay or the retention finds what was laid here,
+        // or we find that it has been changed.
         fence(Ordering::SeqCst);
-        if self.inner.hot.settings.delay_ms() != delay_ms {
+        if (settings.delay_ms(), settings.retention_ms()) != (delay_ms, retention_ms) {
             self.recall(era, turn);
         }
     }
@@ -375,7 +377,7 @@ impl Queue {
     /// The queue's delay or retention has changed, which in a FIFO queue is for messages there too: all that are put off are looked
     /// at again.
     pub(super) fn recall(&self, era: &Era, turn: &Turn<'_>) {
-        // SeqCst: pairs with the fence in `FifoReceive::put_off`; see there.
+        // SeqCst: pairs with the fence in `Queue::put_off`; see there.
         fence(Ordering::SeqCst);
         for partition in era.all(turn.pin()) {
             partition.recall(turn.pin());
