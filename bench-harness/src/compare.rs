@@ -70,46 +70,50 @@ impl Overheads {
 }
 
 impl Experiment {
-    /// Runs all passes, or as many as were made when it was stopped. Every second round goes through the targets backwards, so that none is always after the same other.
+    /// Runs all passes, or as many as were made when it was stopped.
     pub fn execute(&self, overheads: &mut Overheads, progress: &dyn Progress) -> anyhow::Result<Outcome> {
-        progress.begin("measuring the harness itself");
-        let harness_ns = overheads.of(&self.plan)?;
-        let mut series: Vec<Series> = self
-            .targets
-            .iter()
-            .map(|&target| Series {
-                target,
-                passes: Vec::new(),
-            })
-            .collect();
+        let mut outcome = self.begin(overheads, progress)?;
         for round in 0..self.passes {
-            let mut order: Vec<usize> = (0..series.len()).collect();
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for index in order {
-                if progress.is_stopped() {
-                    break;
-                }
-                let of_passes = if self.passes > 1 {
-                    format!(" {}/{}", round + 1, self.passes)
-                } else {
-                    String::new()
-                };
-                progress.begin(&format!(
-                    "{}: {}{of_passes}",
-                    title(&self.plan),
-                    series[index].target.name()
-                ));
-                let pass = series[index].target.pass(&self.plan, progress)?;
-                series[index].passes.push(pass);
-            }
+            self.round(round, &mut outcome, progress)?;
         }
+        Ok(outcome)
+    }
+
+    /// An outcome that has no passes yet.
+    pub fn begin(&self, overheads: &mut Overheads, progress: &dyn Progress) -> anyhow::Result<Outcome> {
+        progress.begin("measuring the harness itself");
+        let series = |&target| Series {
+            target,
+            passes: Vec::new(),
+        };
         Ok(Outcome {
             plan: self.plan.clone(),
-            series,
-            harness_ns,
+            series: self.targets.iter().map(series).collect(),
+            harness_ns: overheads.of(&self.plan)?,
         })
+    }
+
+    /// One more pass of each target, unless it is stopped. Every second round goes through the targets backwards, so that none is
+    /// always after the same other.
+    pub fn round(&self, round: usize, outcome: &mut Outcome, progress: &dyn Progress) -> anyhow::Result<()> {
+        for index in there_and_back(outcome.series.len(), round) {
+            if progress.is_stopped() {
+                break;
+            }
+            let of_passes = if self.passes > 1 {
+                format!(" {}/{}", round + 1, self.passes)
+            } else {
+                String::new()
+            };
+            let series = &mut outcome.series[index];
+            progress.begin(&format!(
+                "{}: {}{of_passes}",
+                title(&self.plan),
+                series.target.name()
+            ));
+            series.passes.push(series.target.pass(&self.plan, progress)?);
+        }
+        Ok(())
     }
 }
 
@@ -177,6 +181,16 @@ impl Ratio {
     pub fn is_meaningful(&self) -> bool {
         let (low, high) = self.interval.unwrap_or((self.min, self.max));
         low > 0.0 && high / low <= Self::SPREAD_MAX
+    }
+}
+
+/// So many in order, in every second round backwards.
+pub(crate) fn there_and_back(count: usize, round: usize) -> Vec<usize> {
+    let order = 0..count;
+    if round % 2 == 1 {
+        order.rev().collect()
+    } else {
+        order.collect()
     }
 }
 

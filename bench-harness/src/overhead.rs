@@ -223,8 +223,8 @@ mod tests {
             };
             let plan = Plan::new(Scenario::Lifecycle, wishes).unwrap();
             let ns = harness_ns(&plan).unwrap();
-            assert!((0.0..10_000.0).contains(&ns), "{ns} ns per message");
+            assert!((0.0..100_000.0).contains(&ns), "{ns} ns per message");
         }
-        assert!(clock_cost_ns() < 10_000);
+        assert!(clock_cost_ns() < 100_000);
     }
 }

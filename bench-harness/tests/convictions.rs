@@ -47,7 +47,7 @@ enum Fault {
     RefusesButKeeps,
 }
 
-const UNLUCKY: u64 = 1000;
+const UNLUCKY: u64 = 200;
 
 /// A plain queue with leases, and a fault chosen at compile time so that it can be built like any target.
 struct Faulty<const FAULT: usize> {

@@ -44,7 +44,7 @@ const FAULTS: [Fault; 6] = [
     Fault::DeliversTwice,
 ];
 
-const UNLUCKY: u64 = 500;
+const UNLUCKY: u64 = 100;
 
 /// A FIFO queue as simple as can be, and a fault chosen at compile time so that it can be built like any target.
 struct Faulty<const FAULT: usize> {

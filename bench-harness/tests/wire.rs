@@ -157,6 +157,7 @@ struct Liar {
     lie: Lie,
     honest: SocketAddr,
     requests: AtomicU64,
+    chances: AtomicU64,
     /// The last answer with messages.
     given: Mutex<Option<Bytes>>,
 }
@@ -171,6 +172,7 @@ impl Liar {
             lie,
             honest,
             requests: AtomicU64::new(0),
+            chances: AtomicU64::new(0),
             given: Mutex::new(None),
         });
         thread::spawn(move || {
@@ -201,9 +203,15 @@ impl Liar {
         let body = body.collect().await.unwrap().to_bytes();
         let target = parts.headers["x-amz-target"].to_str().unwrap().to_owned();
         let operation = target.trim_start_matches("AmazonSQS.");
-        // Relaxed: any request will do. The first ones are recorded for the echo.
+        // Relaxed: any request will do. The first ones are recorded for the echo; then a lie in three chances.
+        let is_chance = match self.lie {
+            Lie::Keeps => operation == "DeleteMessage",
+            Lie::LeasesTwice | Lie::Alters => operation == "ReceiveMessage",
+            Lie::Loses => operation == "SendMessage",
+        };
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        let is_time = number > 50 && number.is_multiple_of(10);
+        let is_time =
+            number > 50 && is_chance && self.chances.fetch_add(1, Ordering::Relaxed).is_multiple_of(3);
         match (self.lie, operation) {
             (Lie::Keeps, "DeleteMessage") if is_time => return Response::new(Full::default()),
             (Lie::LeasesTwice, "ReceiveMessage") if is_time => {

@@ -126,8 +126,8 @@ impl Stage {
             broker,
             queues: [source, dead],
             began,
-            // Many times what it takes.
-            deadline: began + secs(60) * (scenario.messages / 100_000 + 1) as u32,
+            // Many times what it takes, with a sanitizer and beside other work too: it is for what hangs.
+            deadline: began + secs(600) * (scenario.messages / 100_000 + 1) as u32,
             sent: AtomicU64::new(0),
             deleted: AtomicU64::new(0),
             producing: AtomicU64::new(scenario.producers),

@@ -42,7 +42,7 @@ pub const DEFAULT_BOUND: usize = 2;
 const DEFAULT_MAX_BRANCHES: usize = 10_000;
 
 /// How long a twin may take before it counts as hung.
-pub const TWIN_TIMEOUT: Duration = Duration::from_secs(120);
+pub const TWIN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Tells the child process which twin it is to run.
 const TWIN_VARIABLE: &str = "EPOQ_LOOM_TWIN";

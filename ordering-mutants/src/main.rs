@@ -127,7 +127,8 @@ fn run(options: &Options) -> Result<bool> {
         bound: &options.bound,
         logs: &logs,
         jobs: options.jobs,
-        slow: options.slow,
+        // The few models of a quick run are too few to tell by one measurement which are slow.
+        slow: options.slow || options.quick,
     };
     let mut judged = campaign.run(&chosen, state)?;
     // Hand-overs among the orderings of their file.

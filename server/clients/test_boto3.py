@@ -77,11 +77,11 @@ class Standard(Case):
         self.assertEqual(counts["ApproximateNumberOfMessagesNotVisible"], "0")
 
     def test_visibility_ends_and_is_changed(self):
-        url = self.queue(VisibilityTimeout=1)
+        url = self.queue(VisibilityTimeout=3)
         self.sqs.send_message(QueueUrl=url, MessageBody="a")
         [first] = self.receive(url)
         self.assertEqual(self.receive(url), [])
-        [second] = self.receive(url, WaitTimeSeconds=3, AttributeNames=["ApproximateReceiveCount"])
+        [second] = self.receive(url, WaitTimeSeconds=10, AttributeNames=["ApproximateReceiveCount"])
         self.assertEqual(second["Attributes"], {"ApproximateReceiveCount": "2"})
         self.assertNotEqual(first["ReceiptHandle"], second["ReceiptHandle"])
         change = self.sqs.change_message_visibility
@@ -125,8 +125,8 @@ class Standard(Case):
             timer = threading.Timer(
                 0.3, lambda: self.sqs.send_message(QueueUrl=url, MessageBody="late", DelaySeconds=delay)
             )
-            timer.start()
             began = time.monotonic()
+            timer.start()
             [message] = self.receive(url, WaitTimeSeconds=10)
             took = time.monotonic() - began
             timer.join()

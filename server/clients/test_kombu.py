@@ -12,14 +12,14 @@ from server import REGION, Suite
 
 @unittest.skipIf(kombu is None, "kombu is not installed")
 class Kombu(Suite):
-    def connect(self):
+    def connect(self, visibility=30):
         address = self.server.url.removeprefix("http://")
         options = {
             "is_secure": False,
             "region": REGION,
             "wait_time_seconds": 1,
             "polling_interval": 0.1,
-            "visibility_timeout": 2,
+            "visibility_timeout": visibility,
         }
         return kombu.Connection(f"sqs://any:thing@{address}//", transport_options=options)
 
@@ -40,7 +40,7 @@ class Kombu(Suite):
 
     def test_a_task_that_is_not_acknowledged_comes_back(self):
         name = self.name()
-        with self.connect() as connection:
+        with self.connect(visibility=2) as connection:
             queue = connection.SimpleQueue(name)
             queue.put("lost")
             self.assertEqual(queue.get(timeout=10).payload, "lost")

@@ -135,6 +135,16 @@ pub(crate) fn run(command: &mut Command) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+/// Prints a command, runs it, and says whether it succeeded: for what may be missing.
+pub(crate) fn succeeds(command: &mut Command) -> Result<bool> {
+    println!("    {}", shown(command));
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .context("it does not start")?;
+    Ok(status.success())
+}
+
 /// How many tests there were.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counted {

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cargo::{Workspace, run, run_counted, shown};
+use crate::cargo::{Workspace, run, run_counted, succeeds};
 use crate::steps::{Outcome, Steps};
 
 /// What npm and Node are given.
@@ -189,13 +189,4 @@ fn starts(program: impl AsRef<OsStr>) -> bool {
         .stderr(Stdio::null())
         .status();
     version.is_ok_and(|status| status.success())
-}
-
-fn succeeds(command: &mut Command) -> Result<bool> {
-    println!("    {}", shown(command));
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .context("it does not start")?;
-    Ok(status.success())
 }

@@ -189,6 +189,9 @@ const BYTES: &[&str] = &[
 ];
 const BYTES_AIM: f64 = 64.0;
 
+/// A pair fills a queue anew each time.
+const PAIRS_MAX: usize = 5;
+
 const BEGIN: &str = "<!-- figures, written by `cargo xtask figures` -->";
 const END: &str = "<!-- end of figures -->";
 
@@ -253,7 +256,7 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
     for (what, first, second, aim) in PAIRED {
         let mut ratios = Vec::new();
         let mut reports = Vec::new();
-        for _ in 0..effort.passes.min(5) {
+        for _ in 0..effort.passes.min(PAIRS_MAX) {
             let speed = |arguments: &[&str]| -> Result<(f64, Value)> {
                 let report = ask(workspace, "run", arguments, &["--seconds", &effort.seconds])?;
                 Ok((number(&report, "messages_per_second")?, report))
@@ -276,12 +279,13 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
     let commit = records[1]["report"]["targets"]["epoq"]["commit"].clone();
     let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
     let table = format!(
-        "{BEGIN}\n64-byte bodies, {} × {} s per target and row, targets in turn within one process; commit {}, {}, {} cores{}, {}, \
-         {}, seed 1. Every run verified itself. Full records: [results/figures.json](results/figures.json), made by `cargo xtask figures`.\n\n\
+        "{BEGIN}\n64-byte bodies. Over rivals: {} × {} s per target, in turn within one process; over itself: {} pairs of processes in turn; \
+         memory: one run. Commit {}, {}, {} cores{}, {}, {}, seed 1. Every run verified itself. Full records: [results/figures.json](results/figures.json), made by `cargo xtask figures`.\n\n\
          A message queued costs {bytes:.1} bytes beyond its body with 10 M queued (aim: at most {BYTES_AIM}). {tally}\n\n\
          | epoq's throughput (time per message and thread) | over that of | median | aim | met | range |\n|---|---|---|---|---|---|\n{}\n{END}",
         effort.passes,
         effort.seconds,
+        effort.passes.min(PAIRS_MAX),
         text(&commit),
         text(&machine["cpu"]),
         machine["cores"],

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cargo::{Workspace, append_flags, run, shown};
+use crate::cargo::{Workspace, append_flags, run, shown, succeeds};
 use crate::sanitize::Rustc;
 use crate::steps::Outcome;
 
@@ -88,6 +88,17 @@ pub(crate) fn fuzz(workspace: &Workspace, options: &Options) -> Result<Outcome> 
         return Ok(Outcome::Skipped(
             "libFuzzer is C++, and there is no c++ compiler".to_owned(),
         ));
+    }
+    // It has a few crates that nothing else here has.
+    let mut fetch = workspace.cargo(&[
+        "fetch",
+        "--quiet",
+        "--locked",
+        "--manifest-path",
+        "fuzz/Cargo.toml",
+    ]);
+    if !succeeds(&mut fetch)? {
+        return Ok(Outcome::Skipped("cargo cannot fetch libfuzzer-sys".to_owned()));
     }
     let host = Rustc::ask()?.host;
     let folder = workspace.target().join("fuzz");

@@ -383,18 +383,20 @@ fn throughput_findings(curve: &Curve) -> Vec<String> {
     if let (Some(first), Some(last)) = (on_cores.first(), on_cores.last())
         && first.label != last.label
         && curve.vary != Vary::Ratio
-        && let (Some(from), Some(to)) = (
-            ledger.like(first).and_then(Point::rate),
-            ledger.like(last).and_then(Point::rate),
-        )
+        && let (Some(first), Some(last)) = (ledger.like(first), ledger.like(last))
+        && let (Some(from), Some(to)) = (first.rate(), last.rate())
     {
+        // Pass by pass: a curve's points are measured in turn.
+        let change = match last.over(first) {
+            Some(change) if change.is_meaningful() => words::ratio(change.median),
+            _ => "the passes differ too much for a ratio".to_owned(),
+        };
         sentences.push(format!(
-            "The ledger goes from {} at {} to {} at {}: {}.",
+            "The ledger goes from {} at {} to {} at {}: {change}.",
             words::rate(from.median),
             first.label,
             words::rate(to.median),
             last.label,
-            words::ratio(to.median / from.median)
         ));
     }
     let mut losses = Vec::new();

@@ -217,19 +217,25 @@ fn over_rival(curve: &Curve, rivalry: &Rivalry) -> Option<Headline> {
     })
 }
 
-/// Passes of two points were not made in turn: the range is that of the worst case and the best.
+/// Pass by pass, for a curve's points are measured in turn; where one has a single pass, which says nothing of how it varies, the range
+/// is that of the worst case and the best.
 fn over_itself(curve: &Curve, &(_, first, second, what, over, aim): &OwnRatio) -> Option<Headline> {
     let line = curve.line(LEDGER)?;
     let (first, second) = (comparable(line.at(first)?)?, line.at(second)?);
-    let (above, below) = (first.rate()?, second.rate()?);
-    Some(Headline {
-        what: what.into(),
-        over: over.into(),
-        figure: Spread {
+    let figure = if first.passes.len().min(second.passes.len()) > 1 {
+        first.over(second)?
+    } else {
+        let (above, below) = (first.rate()?, second.rate()?);
+        Spread {
             median: above.median / below.median,
             min: above.min / below.max,
             max: above.max / below.min,
-        },
+        }
+    };
+    Some(Headline {
+        what: what.into(),
+        over: over.into(),
+        figure,
         aim: Aim::AtLeast(aim),
         unit: Unit::Ratio,
         command: format!("{}; {}", first.command, second.command),

@@ -68,6 +68,9 @@ impl Cell {
 /// `9.1–12.4`
 pub fn range(spread: Spread, words: impl Fn(f64) -> String) -> String {
     let (low, high) = (words(spread.min), words(spread.max));
+    if low == high {
+        return low;
+    }
     if let (Some(low), true) = (low.strip_suffix('×'), high.ends_with('×')) {
         return format!("{low}–{high}");
     }

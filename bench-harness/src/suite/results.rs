@@ -78,7 +78,8 @@ pub struct Line {
     pub target: String,
     /// Whether it leases; otherwise it is hand-over only.
     pub leases: bool,
-    /// Of a load curve: arrivals per second that it can take at most.
+    /// Of a load curve: arrivals per second that it took in the slowest pass of those at full speed, so that it can take what a point
+    /// asks for also while the machine is slow.
     pub capacity: Option<f64>,
     /// In the order of the axis.
     pub points: Vec<Point>,

@@ -331,7 +331,7 @@ impl Tenants {
             };
             let make = || Ok::<_, std::convert::Infallible>(Arc::new(Tenant::new(&self.budget)));
             let Ok(tenant) = place.tenant.get_or_try(pin, make);
-            // Acquire: see who has the place if it has changed hands; pairs with the Release store of `replace`.
+            // Acquire: see who has the place if it has changed hands; pairs with the Release swap of `replace`.
             if tenant.messages.fetch_add(1, Ordering::Acquire) & CLOSED != 0 {
                 // It is being given away; the count is begun anew there.
                 continue;

@@ -322,6 +322,8 @@ fn choose_setting(bytes: &mut Unstructured<'_>) -> arbitrary::Result<Change> {
 
 // The model.
 
+/// So many messages to be moved or removed a receive gets past, whatever lies behind them (the documents say: a hundred).
+const PASSED: usize = 100;
 /// SQS's deduplication interval, and how long a receive can be repeated.
 const INTERVAL_MS: u64 = 5 * 60 * 1_000;
 
@@ -661,6 +663,8 @@ impl Model {
     fn received(&mut self, queue: usize, max: usize, timeout: u64, messages: &[Message]) {
         assert!(messages.len() <= max);
         let orderly = queue == SOURCE && self.is_orderly;
+        let done_away_with = |known: &&Known| self.is_open(known) || self.is_worn_out(known);
+        let passed = self.within(queue).filter(done_away_with).count();
         if orderly {
             self.check_order(max, messages);
         }
@@ -677,7 +681,10 @@ impl Model {
             let room = max - (messages.len() - rest.len());
             let least = self.run(queue, group, Reading::Least).len().min(room);
             let most = self.run(queue, group, Reading::Most);
-            assert!(count >= least, "{count} of {group} came, and {least} must");
+            assert!(
+                count >= least || passed > PASSED,
+                "{count} of {group} came, and {least} must"
+            );
             assert!(count <= most.len(), "{count} of {group} came, and {most:?} could");
             for (message, &at) in rest[..count].iter().zip(&most) {
                 self.delivered(queue, timeout, message, at);
@@ -695,7 +702,7 @@ impl Model {
         }
         // Nothing was left out.
         let is_alone = self.is_alone();
-        if is_alone && messages.len() < max || messages.is_empty() {
+        if (is_alone && messages.len() < max || messages.is_empty()) && passed <= PASSED {
             for group in (0..GROUPS).filter(|group| !runs.contains(group)) {
                 let left = self.run(queue, group, Reading::Sure);
                 assert!(
