@@ -103,6 +103,31 @@ fn grave_put_beside_a_take() {
 }
 
 #[test]
+fn the_rest_is_let_go_where_something_lies_by_then() {
+    twin(
+        "the_rest_is_let_go_where_something_lies_by_then",
+        "not each of them once",
+        || {
+            put_and_taken(Pile::put, |pile| {
+                let layers = pile.take_all();
+                if layers.is_null() {
+                    return None;
+                }
+                // SAFETY: taken.
+                let (thing, rest) = unsafe { Layer::apart(layers) };
+                let _ = pile.top.compare_exchange(
+                    std::ptr::null_mut(),
+                    rest,
+                    Ordering::Release,
+                    Ordering::Relaxed,
+                );
+                Some(thing)
+            });
+        },
+    );
+}
+
+#[test]
 fn a_thing_is_put_on_by_a_store() {
     twin("a_thing_is_put_on_by_a_store", "not each of them once", || {
         put_beside_a_take(
