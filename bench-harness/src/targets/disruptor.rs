@@ -5,6 +5,8 @@
 //!
 //! What it does not do: a disruptor shows *every* event to *every* consumer. Receivers that share the work have one consumer
 //! between them here, behind a mutex, which one receiver never waits for and several do. The ring is bounded: a full one refuses.
+//! And a receive of at most ten looks through all that has been published behind them before it takes them, bit by bit: it is meant to be
+//! emptied at once. With a deep backlog, as in `pipeline`, that is what its time goes to.
 
 use std::{
     fmt,
