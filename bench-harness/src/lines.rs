@@ -12,7 +12,7 @@
 //! ```
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -29,6 +29,11 @@ use serde::Serialize;
 
 use crate::{
     environment,
+    page::{
+        axes::Axis,
+        plot::{Plot, PlotLine, PlotPoint, Stroke},
+    },
+    suite::axis::Scale,
     topology::{Role, Seat, Topology},
 };
 
@@ -41,7 +46,7 @@ pub struct Lines {
     /// Life cycles of each worker that are counted, after half as many that are not
     #[arg(long, default_value_t = 4_000, value_name = "N")]
     pub cycles: u64,
-    /// Write lines.json and lines.md there, besides printing the table
+    /// Write lines.json, lines.md and a plot, lines.svg, there, besides printing the table
     #[arg(long, value_name = "DIR")]
     pub to: Option<PathBuf>,
 }
@@ -171,7 +176,8 @@ pub fn count(options: &Lines) -> anyhow::Result<()> {
         fs::create_dir_all(folder)?;
         let record = serde_json::json!({"command": COMMAND, "commit": commit, "cycles": options.cycles, "figures": figures});
         let record = serde_json::to_string_pretty(&record)? + "\n";
-        for (name, content) in [("lines.json", record), ("lines.md", text)] {
+        let picture = plot(&figures).picture();
+        for (name, content) in [("lines.json", record), ("lines.md", text), ("lines.svg", picture)] {
             let file = folder.join(name);
             fs::write(&file, content).with_context(|| file.display().to_string())?;
         }
@@ -464,6 +470,7 @@ fn markdown(figures: &[Figure], commit: &str, options: &Lines) -> String {
          segment. Not seen are the allocator, locks (off the path of these operations) and what a compare-and-swap that fails repeats: \
          operations do not overlap here. *Collector* is what crossbeam-epoch does with lines of its own, by a stand-in that repeats its \
          pins, advances and bags; advances always succeed in it.\n\n\
+         ![Remote reads and writes per message, by workers](lines.svg)\n\n\
          | scenario | calls | workers | reads | writes | send r/w | receive r/w | delete r/w | turn r/w | collector r/w | empty receives per message |\n\
          |---|---|---|---|---|---|---|---|---|---|---|\n",
         options.cycles
@@ -509,6 +516,52 @@ fn markdown(figures: &[Figure], commit: &str, options: &Lines) -> String {
         }
     }
     text
+}
+
+/// Reads and writes together, by workers.
+fn plot(figures: &[Figure]) -> Plot {
+    let total = |figure: &Figure| figure.ledger.reads + figure.ledger.writes;
+    let lines: Vec<PlotLine> = SCENARIOS
+        .iter()
+        .enumerate()
+        .map(|(colour, &(shape, style))| PlotLine {
+            name: format!("{}, {}", word(shape), word(style)),
+            colour,
+            stroke: Stroke::Solid,
+            points: figures
+                .iter()
+                .filter(|figure| (figure.scenario, figure.calls) == (shape, style))
+                .map(|figure| PlotPoint {
+                    x: figure.workers as f64,
+                    y: total(figure),
+                    low: total(figure),
+                    high: total(figure),
+                    words: format!("{} workers: {:.3}", figure.workers, total(figure)),
+                })
+                .collect(),
+        })
+        .collect();
+    let ys = || figures.iter().map(total);
+    let workers: Vec<(f64, String)> = figures
+        .iter()
+        .map(|figure| figure.workers)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .map(|workers| (workers as f64, workers.to_string()))
+        .collect();
+    Plot {
+        about: "Remote reads and writes of cache lines per message, by workers".into(),
+        x: Axis::along("workers", Scale::Log, &workers),
+        y: Axis::of_values(
+            "remote cache lines per message",
+            ys().fold(f64::INFINITY, f64::min),
+            ys().fold(0.0, f64::max),
+            true,
+            |lines| format!("{lines}"),
+        ),
+        lines,
+        zone: None,
+    }
 }
 
 /// As in the JSON.

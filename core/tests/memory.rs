@@ -440,19 +440,23 @@ fn the_budget_tells_the_truth() {
     account.assert_settled();
 }
 
+/// The aim is 64. It is 34: a segment of them is 24 KiB, and stays so where batches run into its end, which ask for more than fits.
 #[test]
-fn a_message_of_64_bytes_takes_at_most_64_more() {
+fn a_message_of_64_bytes_takes_at_most_36_more() {
     let account = Account::open();
     account.run(move || {
-        let (_time, broker) = manual(1);
-        let queue = queue(&broker, "dense");
-        const MESSAGES: i64 = 200_000;
-        let before = account.bytes();
-        for _ in 0..MESSAGES {
-            queue.send(&[7; 64]).expect("room");
+        for batch in [1, 3, 10] {
+            let (_time, broker) = manual(1);
+            let queue = queue(&broker, "dense");
+            const MESSAGES: usize = 200_000;
+            let before = account.bytes();
+            for _ in 0..MESSAGES / batch {
+                let sent = queue.send_batch(&vec![[7; 64]; batch]).expect("room");
+                assert!(sent.iter().all(Result::is_ok));
+            }
+            let each = (account.bytes() - before) as f64 / MESSAGES as f64;
+            assert!(each <= 100.0, "{each:.1} bytes each in batches of {batch}");
         }
-        let each = (account.bytes() - before) as f64 / MESSAGES as f64;
-        assert!(each <= 128.0, "{each:.1} bytes each");
     });
     account.assert_settled();
 }

@@ -126,6 +126,16 @@ impl Plot {
         }
     }
 
+    /// The wide drawing as a file of its own, which brings its style along.
+    pub fn picture(&self) -> String {
+        /// On a page, the narrow one takes its place there.
+        const ALONE: &str = "svg.wide { display: block; background: var(--paper); color: var(--ink); font: 16px system-ui, sans-serif; }";
+        let style = html! { style { (style()) (PreEscaped(ALONE)) } }.into_string();
+        let drawn = self.draw_in(&WIDE).into_string();
+        let (tag, rest) = drawn.split_once('>').unwrap_or((&drawn, ""));
+        format!("{tag} xmlns=\"http://www.w3.org/2000/svg\">{style}{rest}\n")
+    }
+
     fn draw_in(&self, frame: &Frame) -> Markup {
         // Each further row of names above pushes the plot down; names beside take what the longest needs.
         let rows = self
@@ -402,6 +412,13 @@ mod tests {
             svg.contains("&lt;1&gt;") && !svg.contains("NaN") && !svg.contains("inf"),
             "{svg}"
         );
+    }
+
+    #[test]
+    fn a_picture_stands_alone() {
+        let picture = plot().picture();
+        assert!(picture.starts_with("<svg class=\"plot wide\""), "{picture}");
+        assert!(picture.contains("xmlns=") && picture.contains("--c0:") && picture.ends_with("</svg>\n"));
     }
 
     #[test]

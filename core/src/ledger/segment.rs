@@ -414,11 +414,12 @@ impl Segment {
         SLOTS.min((self.header.reserve.load(Ordering::Relaxed) >> BYTES_BITS) as usize)
     }
 
-    /// Bytes of the arena per message asked for here, rounded up; a full segment's worth is not less than any of them asked for.
+    /// Bytes of the arena per message asked for here, rounded up.
     pub fn bytes_per_message(&self) -> usize {
-        // Relaxed: only sizes the next segment. Both counts go on beyond the bounds together.
+        // Relaxed: only sizes the next segment. Both counts go on beyond the bounds together: messages that found no slot any more
+        // are among those whose bytes are counted.
         let reserve = self.header.reserve.load(Ordering::Relaxed);
-        (reserve & BYTES_MASK).div_ceil((reserve >> BYTES_BITS).clamp(1, SLOTS as u64)) as usize
+        (reserve & BYTES_MASK).div_ceil((reserve >> BYTES_BITS).max(1)) as usize
     }
 
     /// Whether every slot reserved so far is dead, and nothing but the list holds the segment.
