@@ -327,7 +327,7 @@ impl Partition {
                         placed(segment, first + at);
                     }
                     // Earlier than the segment was opened, if our turn has gone on for long.
-                    segment.ready.note_oldest(sent);
+                    segment.note_oldest(sent);
                     self.publish_run(segment, first, count, pin);
                     if unused > 0 {
                         self.after(segment.bury(unused), segment, pin);
@@ -362,7 +362,7 @@ impl Partition {
                     ..
                 } => {
                     // As in `append`.
-                    segment.ready.note_oldest(sent);
+                    segment.note_oldest(sent);
                     // SAFETY: slot and bytes were reserved by us, and are published only below.
                     unsafe { segment.write_inline(first, offset, body, sent) };
                     Self::make_visible(segment, first);
@@ -437,7 +437,7 @@ impl Partition {
                         segment.slots[slot].write_first_received(entrance.first_received, entrance.sent);
                     }
                     // Before the token or the state: whoever sees either sees these.
-                    segment.ready.note_oldest(entrance.sent);
+                    segment.note_oldest(entrance.sent);
                     if entrance.is_grouped {
                         segment.ready.note_groups();
                     }
@@ -480,7 +480,7 @@ impl Partition {
                 } => {
                     // SAFETY: slot and bytes were reserved by us, and are published only afterwards.
                     unsafe { segment.write_extended(slot, offset, body, extras, sent) };
-                    segment.ready.note_oldest(sent);
+                    segment.note_oldest(sent);
                     return Ok(Reserved { segment, slot });
                 }
                 Reservation::Taken { unused, .. } => self.after(segment.bury(unused), segment, pin),

@@ -157,13 +157,6 @@ impl Ready {
         Millis(self.oldest.load(Ordering::Relaxed))
     }
 
-    /// Notes that a message is about to be published here that was sent at `sent`.
-    pub fn note_oldest(&self, sent: Millis) {
-        // Relaxed, both: as in `mark`.
-        if self.oldest() > sent {
-            self.oldest.fetch_min(sent.0, Ordering::Relaxed);
-        }
-    }
 }
 
 impl Deref for Ready {
@@ -380,6 +373,16 @@ impl Segment {
     pub fn fixed(&self) -> &Header {
         reads_bytes((&raw const *self.header).cast(), size_of::<Header>());
         &self.header
+    }
+
+    /// Notes that a message is about to be published here that was sent at `sent`.
+    #[inline]
+    pub fn note_oldest(&self, sent: Millis) {
+        // Nearly never, and asked of the sender's own line: the receivers' is theirs until the token is set.
+        if sent < self.fixed().opened {
+            // Relaxed: as in `mark`.
+            self.ready.oldest.fetch_min(sent.0, Ordering::Relaxed);
+        }
     }
 
     /// When something in it is due; lies in the partition's index.
