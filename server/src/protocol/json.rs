@@ -132,6 +132,41 @@ mod tests {
     }
 
     #[test]
+    fn structures_are_objects_and_nothing_else_is_one() {
+        const NO_LIST: &str = "Start of list found where not expected";
+        const NO_TEXT: &str = "Unexpected token type STRING_VALUE in structure";
+        let attribute = |value: &str| format!(r#"{{"MessageAttributes":{{"a":{value}}}}}"#);
+        let system = |value: &str| format!(r#"{{"MessageSystemAttributes":{{"a":{value}}}}}"#);
+        let entries = |value: &str| format!(r#"{{"Entries":[{value}]}}"#);
+        let long = format!("{:?}", "surrogate ".repeat(1 << 18));
+        for (value, text) in [
+            (r#"["q","id","body"]"#, NO_LIST),
+            ("[]", NO_LIST),
+            (r#""x""#, NO_TEXT),
+            (&long, NO_TEXT),
+        ] {
+            for (action, body) in [
+                (Action::SendMessage, attribute(value)),
+                (Action::SendMessage, system(value)),
+                (Action::SendMessageBatch, entries(value)),
+                (Action::DeleteMessageBatch, entries(value)),
+                (Action::ChangeMessageVisibilityBatch, entries(value)),
+            ] {
+                let error = parse(action, body.as_bytes()).unwrap_err();
+                assert_eq!((error.kind, &*error.message), (Kind::Serialization, text));
+            }
+        }
+        for value in ["5", "-5", "1.5", "true", "null"] {
+            let error = parse(Action::SendMessageBatch, entries(value).as_bytes()).unwrap_err();
+            assert_eq!(error.kind, Kind::Serialization);
+            assert!(error.message.len() < 100, "{}", error.message);
+        }
+        let nested = r#"{"Entries":[{"Id":"a","MessageAttributes":{"a":["String","x"]}}]}"#;
+        let error = parse(Action::SendMessageBatch, nested.as_bytes()).unwrap_err();
+        assert_eq!(error.message, NO_LIST);
+    }
+
+    #[test]
     fn null_and_an_empty_body_are_nothing() {
         assert_eq!(send(""), Ok(Input::SendMessage(Default::default())));
         assert_eq!(send(r#"{"MessageBody":null,"DelaySeconds":null}"#), send(" {} "));
