@@ -175,6 +175,15 @@ impl fmt::Display for ServiceError {
 
 impl Error for ServiceError {}
 
+/// So much of something a client sent as an answer repeats.
+pub(crate) fn cut(text: &str) -> &str {
+    const MAX: usize = 1_024;
+    match text.char_indices().find(|(at, _)| *at >= MAX) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,5 +197,12 @@ mod tests {
             }
             assert!((400..600).contains(&kind.status()));
         }
+    }
+
+    #[test]
+    fn what_is_repeated_is_cut_between_characters() {
+        assert_eq!(cut("é"), "é");
+        assert_eq!(cut(&"é".repeat(1_000_000)).len(), 1_024);
+        assert_eq!(cut(&format!("x{}", "é".repeat(1_000_000))).len(), 1_025);
     }
 }

@@ -133,6 +133,9 @@ fn bodies_that_are_no_requests() {
         r#"{{"QueueUrl":"q","Entries":[{}]}}"#,
         vec!["{}"; 500_000].join(",")
     );
+    let long = "surrogate ".repeat(400_000);
+    let entry = format!(r#"{{"Entries":["{long}"]}}"#);
+    let attribute = format!(r#"{{"MessageAttributes":{{"a":"{long}"}}}}"#);
     let names = format!(
         r#"{{"QueueUrl":"q","AttributeNames":[{}]}}"#,
         vec!["\"a\""; 500_000].join(",")
@@ -153,6 +156,8 @@ fn bodies_that_are_no_requests() {
         ("SendMessage", r#"{"QueueUrl":"q","MessageBody":{"a":1}}"#),
         ("SendMessage", deep.as_str()),
         ("SendMessageBatch", wide.as_str()),
+        ("SendMessageBatch", entry.as_str()),
+        ("SendMessage", attribute.as_str()),
         ("ReceiveMessage", names.as_str()),
         ("GetQueueUrl", r#"{"QueueName":"../../etc/passwd"}"#),
         ("CreateQueue", r#"{"QueueName":"q\r\nx: y"}"#),

@@ -126,7 +126,7 @@ impl Handler {
             tracing::debug!(request_id, error = %error, "refused");
             Outcome {
                 action,
-                response: refusal(protocol, &error, request_id),
+                response: refusal(protocol, &error, request_id, &self.shared.budget),
             }
         };
         let refuse_unread = |error: ServiceError| {
@@ -355,7 +355,12 @@ fn answer(status: StatusCode, protocol: Protocol, body: Reply, request_id: &str)
     response
 }
 
-fn refusal(protocol: Protocol, error: &ServiceError, request_id: &str) -> Response<Reply> {
+fn refusal(
+    protocol: Protocol,
+    error: &ServiceError,
+    request_id: &str,
+    budget: &Arc<Budget>,
+) -> Response<Reply> {
     let kind = error.kind;
     let status = match (protocol, kind) {
         // The Query protocol's model gives it no status of its own.
@@ -367,7 +372,8 @@ fn refusal(protocol: Protocol, error: &ServiceError, request_id: &str) -> Respon
     let mut response = answer(
         status,
         protocol,
-        Reply::short(Answer::error(protocol, error, request_id)),
+        // It repeats some of the request.
+        Reply::counted(Answer::error(protocol, error, request_id), budget),
         request_id,
     );
     if protocol == Protocol::Json {
@@ -403,6 +409,18 @@ fn unix_seconds() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_are_counted_until_they_are_sent() {
+        let budget = Arc::new(Budget::new(1));
+        let error = ServiceError::invalid("a");
+        for protocol in [Protocol::Json, Protocol::Query] {
+            let response = refusal(protocol, &error, "id", &budget);
+            assert!(!budget.share().try_grow(0));
+            drop(response);
+            assert!(budget.share().try_grow(0));
+        }
+    }
 
     #[test]
     fn request_ids_are_random_uuids() {

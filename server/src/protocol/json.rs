@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{action::Action, input::Input};
-use crate::error::{Kind, ServiceError};
+use crate::error::{Kind, ServiceError, cut};
 
 /// Reads the body of a request in the JSON protocol. An empty one counts as an empty object, members that the operation does not
 /// have are passed over.
@@ -56,16 +56,17 @@ fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ServiceError> {
 
 fn refusal(error: &serde_json::Error) -> ServiceError {
     let text = error.to_string();
-    if text.contains("surrogate") || text.contains("hex escape") {
+    // What does not fit is told about in words of the request's own.
+    if error.is_syntax() && (text.contains("surrogate") || text.contains("hex escape")) {
         // Well-formed JSON of a text that no message can have.
         return ServiceError::new(Kind::InvalidMessageContents, super::INVALID_CHARACTERS);
     }
     // The place in the body says nothing to somebody who has an SDK write it.
-    let text = match text.find(" at line ") {
-        Some(end) if error.is_data() => text[..end].to_owned(),
-        _ => text,
+    let text = match text.rfind(" at line ") {
+        Some(end) if error.is_data() => &text[..end],
+        _ => text.as_str(),
     };
-    ServiceError::malformed(text)
+    ServiceError::malformed(cut(text).to_owned())
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@ use epoq::{ConfigError, DeduplicationScope, FifoConfig, QueueConfig, Redrive, Re
 use serde_json::Value;
 
 use super::{
-    address::{Arn, arn, cut},
+    address::{Arn, arn},
     registry::Entry,
 };
 use crate::{
-    error::{Kind, ServiceError},
+    error::{Kind, ServiceError, cut},
     protocol::input::Texts,
 };
 

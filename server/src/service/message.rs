@@ -7,9 +7,9 @@ use epoq::{
     Outgoing, Queue, ReceiptHandle, SendError, Worker,
 };
 
-use super::{Context, Service, address::cut, batch, digest, required};
+use super::{Context, Service, batch, digest, required};
 use crate::{
-    error::{Kind, ServiceError},
+    error::{Kind, ServiceError, cut},
     protocol::{
         Answer, INVALID_CHARACTERS,
         input::{AttributeInput, HandleBatch, Int, MESSAGE_ATTRIBUTES, OfHandle, Pairs, Send, SendBatch},

@@ -5,14 +5,14 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Context, Service,
-    address::{arn, cut},
+    address::arn,
     attributes::POLICY_MAX,
     receive::check_whole,
     registry::unix_seconds,
     required,
 };
 use crate::{
-    error::{Kind, ServiceError},
+    error::{Kind, ServiceError, cut},
     protocol::input::Permission,
 };
 

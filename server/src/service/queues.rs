@@ -7,7 +7,6 @@ use epoq::CreateQueueError;
 
 use super::{
     Context, Service,
-    address::cut,
     apart,
     attributes::{self, Draft, unknown_attribute},
     receive::check_whole,
@@ -15,7 +14,7 @@ use super::{
     required,
 };
 use crate::{
-    error::{Kind, ServiceError},
+    error::{Kind, ServiceError, cut},
     protocol::{
         Answer,
         input::{

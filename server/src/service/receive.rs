@@ -7,9 +7,9 @@ use epoq::{
     ReceiveError, SequenceNumber, Worker,
 };
 
-use super::{Context, Service, address, address::cut, digest, message::TRACE_HEADER};
+use super::{Context, Service, address, digest, message::TRACE_HEADER};
 use crate::{
-    error::{Kind, ServiceError},
+    error::{Kind, ServiceError, cut},
     protocol::{
         Answer,
         input::{Int, Names, ReceiveMessage},
