@@ -2,6 +2,11 @@
 
 mod common;
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use common::{call, get, ok, query, start};
 use serde_json::json;
 
@@ -191,6 +196,30 @@ fn health_and_metrics() {
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
     }
+    running.shutdown();
+}
+
+/// However many ask: what clients that do not read hold on to is bounded.
+#[test]
+fn metrics_are_made_once_a_second() {
+    let running = start("[[queues]]\nname = \"q\"");
+    let at = running.address();
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let began = Instant::now();
+        let metrics = get(at, "/metrics").body;
+        ok(at, "SendMessage", r#"{"QueueUrl":"q","MessageBody":"a"}"#);
+        let again = get(at, "/metrics").body;
+        // On a slow machine it may be another second already.
+        if again == metrics {
+            break;
+        }
+        assert!(began.elapsed() > Duration::from_millis(900) && began < until);
+        thread::sleep(Duration::from_millis(100));
+    }
+    thread::sleep(Duration::from_secs(1));
+    let metrics = get(at, "/metrics").body;
+    assert!(!metrics.contains("epoq_queue_messages_sent_total{queue=\"q\"} 0"), "{metrics}");
     running.shutdown();
 }
 

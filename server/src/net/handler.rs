@@ -20,8 +20,10 @@ use hyper::{
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-use super::budget::{Budget, Reply, Share};
-
+use super::{
+    budget::{Budget, Reply, Share},
+    scrape::Scrape,
+};
 use crate::{
     config::Config,
     error::{Kind, ServiceError},
@@ -39,6 +41,7 @@ pub(super) struct Shared {
     pub(super) connections: Arc<Connections>,
     /// Of requests and answers under way.
     pub(super) budget: Arc<Budget>,
+    pub(super) scrape: Scrape,
     pub(super) tls: Option<tokio_rustls::TlsAcceptor>,
     /// The address listened on, for clients that name no host.
     pub(super) address: SocketAddr,
@@ -96,17 +99,15 @@ impl Handler {
                 } else {
                     (200, r#"{"status":"ok"}"#)
                 };
-                Some(plain(status, "application/json", Reply::short(body)))
+                Some(plain(status, "application/json", Reply::new(body)))
             }
             "/metrics" => {
-                // With many queues that takes longer than others on this thread should wait.
                 let shared = Arc::clone(&self.shared);
-                let render = move || metrics::render(&shared.registry);
-                let Ok(text) = tokio::task::spawn_blocking(render).await else {
-                    return Some(plain(503, "text/plain", Reply::short("")));
-                };
-                let body = Reply::counted(text.into_bytes(), &self.shared.budget);
-                Some(plain(200, metrics::CONTENT_TYPE, body))
+                let text = self.shared.scrape.text(move || metrics::render(&shared.registry));
+                Some(match text.await {
+                    Some(text) => plain(200, metrics::CONTENT_TYPE, Reply::new(text)),
+                    None => plain(503, "text/plain", Reply::new("")),
+                })
             }
             _ => None,
         }

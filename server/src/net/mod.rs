@@ -3,6 +3,7 @@
 mod budget;
 mod handler;
 mod patience;
+mod scrape;
 mod server;
 mod tls;
 

@@ -32,6 +32,7 @@ use super::{
     budget::Budget,
     handler::{Handler, Shared, Unread},
     patience::Patience,
+    scrape::Scrape,
     tls,
 };
 use crate::{
@@ -126,13 +127,14 @@ impl Server {
             threads: counters.clone(),
             connections: Arc::clone(&connections),
         });
-        let budget = Arc::new(Budget::new(config.limits.bodies_mib.saturating_mul(1 << 20)));
+        let bodies = config.limits.bodies_mib.saturating_mul(1 << 20);
         let shared = Arc::new(Shared {
             config,
             service: Arc::clone(&service),
             registry,
             connections,
-            budget,
+            budget: Arc::new(Budget::new(bodies)),
+            scrape: Scrape::new(bodies),
             tls,
             address,
         });
