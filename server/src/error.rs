@@ -160,6 +160,15 @@ impl ServiceError {
         Self::new(Kind::QueueDoesNotExist, "The specified queue does not exist.")
     }
 
+    /// The requests and answers under way hold all that they may.
+    #[must_use]
+    pub fn overloaded() -> Self {
+        Self::new(
+            Kind::ServiceUnavailable,
+            "Too many long requests and answers are under way. Try again.",
+        )
+    }
+
     /// The request cannot be read.
     #[must_use]
     pub fn malformed(message: impl Into<Cow<'static, str>>) -> Self {

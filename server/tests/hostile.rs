@@ -461,6 +461,42 @@ fn bodies_together_have_a_limit() {
     running.shutdown();
 }
 
+/// They were admitted before they waited.
+#[test]
+fn answers_to_long_polls_have_a_limit_together() {
+    let running = start(&format!("{QUEUE}[limits]\nbodies-mib = 4\n"));
+    let at = running.address();
+    // Each that is woken leaves the message to the next. Answers are in XML, with six bytes for a quotation mark: more than lies in the
+    // kernel's buffers when nobody reads.
+    let request = "GET /000000000000/q?Action=ReceiveMessage&WaitTimeSeconds=20&VisibilityTimeout=0 HTTP/1.1\r\nhost: a\r\n\r\n";
+    let mut polls: Vec<_> = (0..10)
+        .map(|_| {
+            let mut stream = connect(at);
+            stream.write_all(request.as_bytes()).expect("it reads");
+            stream
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(500));
+    let body = format!(r#"{{"QueueUrl":"q","MessageBody":"{}"}}"#, "\\\"".repeat(1_000_000));
+    assert_eq!(call(at, "SendMessage", &body).status, 200);
+    thread::sleep(Duration::from_millis(500));
+    let statuses: Vec<_> = polls
+        .iter_mut()
+        .map(|stream| read(stream).expect("an answer").status)
+        .collect();
+    assert!(
+        statuses.contains(&200) && statuses.contains(&503),
+        "{statuses:?}"
+    );
+    // What was refused is there for the next.
+    let received = ok(at, "ReceiveMessage", r#"{"QueueUrl":"q","WaitTimeSeconds":5}"#);
+    assert_eq!(
+        received["Messages"][0]["Body"].as_str().map(str::len),
+        Some(1_000_000)
+    );
+    running.shutdown();
+}
+
 #[test]
 fn an_address_in_use_is_not_shared() {
     let running = start(QUEUE);

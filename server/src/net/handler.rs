@@ -29,7 +29,7 @@ use crate::{
     error::{Kind, ServiceError},
     metrics::{self, Connections, Counters},
     protocol::{Action, Answer, Head, Protocol, parse},
-    service::{Context, Origin, Service, is_region},
+    service::{Caller, Context, Origin, Service, is_region},
     signature::{self, Signed},
 };
 
@@ -57,6 +57,25 @@ pub(super) struct Handler {
 
 /// Whether a connection's last request was answered before its body was read.
 pub(super) type Unread = std::cell::Cell<bool>;
+
+/// Who sent a request, and waits.
+struct Client<'a> {
+    handler: &'a Handler,
+    /// What the request holds.
+    share: &'a mut Share,
+}
+
+impl Caller for Client<'_> {
+    // Only who waits comes to it: the count of listeners is shared by all threads.
+    async fn closing(&self) {
+        // An error is that the server is gone, which is as good as closing.
+        let _ = self.handler.closing.clone().wait_for(|closing| *closing).await;
+    }
+
+    fn admits(&mut self, bytes: usize) -> bool {
+        self.share.try_grow(bytes)
+    }
+}
 
 /// How a request came out, for the log and the counters.
 struct Outcome {
@@ -183,15 +202,14 @@ impl Handler {
             request_id,
             trace: text(&parts.headers, "x-amzn-trace-id").filter(|trace| !trace.is_empty()),
         };
-        // Only who waits comes to it: the count of listeners is shared by all threads.
-        let closing = async {
-            // An error is that the server is gone, which is as good as closing.
-            let _ = self.closing.clone().wait_for(|closing| *closing).await;
+        let client = Client {
+            handler: self,
+            share: &mut share,
         };
         match self
             .shared
             .service
-            .call(&self.worker, &context, &input, closing)
+            .call(&self.worker, &context, &input, client)
             .await
         {
             Ok(bytes) => {
@@ -222,7 +240,7 @@ impl Handler {
         if share.try_grow(0) {
             Ok(())
         } else {
-            Err(overloaded())
+            Err(ServiceError::overloaded())
         }
     }
 
@@ -250,7 +268,7 @@ impl Handler {
                     return Err(too_long());
                 }
                 if !share.try_grow(data.len()) {
-                    return Err(overloaded());
+                    return Err(ServiceError::overloaded());
                 }
                 // Most bodies come in one piece, which needs no copy.
                 if first.is_empty() && rest.is_empty() {
@@ -299,13 +317,6 @@ impl Handler {
             None => Origin::Address(scheme, self.shared.address),
         }
     }
-}
-
-fn overloaded() -> ServiceError {
-    ServiceError::new(
-        Kind::ServiceUnavailable,
-        "Too many long requests and answers are under way. Try again.",
-    )
 }
 
 /// Whether a browser sent it on behalf of a page, and not because somebody typed its address.

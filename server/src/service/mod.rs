@@ -3,6 +3,7 @@
 mod address;
 mod attributes;
 mod batch;
+mod caller;
 mod digest;
 mod message;
 mod moves;
@@ -23,6 +24,7 @@ use crate::{
 use registry::{Entry, Registry};
 
 pub(crate) use address::{ACCOUNT_DEFAULT, REGION_DEFAULT, is_region};
+pub(crate) use caller::Caller;
 pub(crate) use digest::hex;
 
 /// What a service does beyond the rules that all share.
@@ -109,13 +111,13 @@ impl Service {
             .collect()
     }
 
-    /// Does what is asked. A receive that waits ends early, with nothing, when `closing` is ready.
+    /// Does what is asked. A receive that waits ends early, with nothing, as [`Caller`] says.
     pub(crate) async fn call(
         &self,
         worker: &Worker,
         context: &Context<'_>,
         input: &Input<'_>,
-        closing: impl Future<Output = ()>,
+        caller: impl Caller,
     ) -> Result<Vec<u8>, ServiceError> {
         let action = input.action();
         let mut answer = Answer::begin(context.protocol, action);
@@ -142,7 +144,7 @@ impl Service {
             Input::ListQueues(input) => self.list_queues(input, context, &mut answer).await?,
             Input::PurgeQueue(input) => self.purge_queue(input).await?,
             Input::ReceiveMessage(input) => {
-                self.receive_message(worker, input, context, &mut answer, closing)
+                self.receive_message(worker, input, context, &mut answer, caller)
                     .await?;
             }
             Input::RemovePermission(input) => self.remove_permission(input)?,
