@@ -1,6 +1,7 @@
 //! Sockets, connections and threads.
 
 mod budget;
+mod files;
 mod handler;
 mod patience;
 mod scrape;

@@ -30,6 +30,7 @@ use tokio::{
 
 use super::{
     budget::Budget,
+    files,
     handler::{Handler, Shared, Unread},
     patience::Patience,
     scrape::Scrape,
@@ -86,12 +87,13 @@ impl Server {
         Self { config }
     }
 
-    /// Listens, creates the queues of the configuration, and starts the threads.
+    /// Listens, creates the queues of the configuration, and starts the threads. The process's limit of open files is raised if connections
+    /// need it.
     ///
     /// # Errors
     /// If the configuration is not valid, the address is taken, or a certificate cannot be read: the text says which.
     pub fn start(self) -> Result<Running> {
-        let config = self.config;
+        let mut config = self.config;
         config.check()?;
         let broker = Broker::builder()
             .memory_limit(config.memory_mib.saturating_mul(1 << 20))
@@ -110,6 +112,7 @@ impl Server {
             .threads
             .or_else(|| thread::available_parallelism().ok().map(usize::from))
             .unwrap_or(1);
+        config.limits.connections = files::connections(config.limits.connections, TURNED_AWAY_MAX, number);
         // Listeners that share an address would share it with another server too: an address in use is found by one that does not.
         drop(listen(config.listen, false)?);
         let first = listen(config.listen, true)?;
