@@ -199,6 +199,36 @@ fn health_and_metrics() {
     running.shutdown();
 }
 
+/// SQS has another code for it in batches than in single calls.
+#[test]
+fn handles_that_have_expired_on_a_fifo_queue() {
+    let running = start("[[queues]]\nname = \"q.fifo\"\nattributes = { FifoQueue = true }");
+    let at = running.address();
+    ok(
+        at,
+        "SendMessage",
+        r#"{"QueueUrl":"q.fifo","MessageBody":"a","MessageGroupId":"g","MessageDeduplicationId":"d"}"#,
+    );
+    let received = ok(at, "ReceiveMessage", r#"{"QueueUrl":"q.fifo","VisibilityTimeout":0}"#);
+    let handle = &received["Messages"][0]["ReceiptHandle"];
+    let entry = json!({ "Id": "a", "ReceiptHandle": handle, "VisibilityTimeout": 5 });
+    let batch = json!({ "QueueUrl": "q.fifo", "Entries": [entry] }).to_string();
+    for action in ["ChangeMessageVisibilityBatch", "DeleteMessageBatch"] {
+        assert_eq!(
+            ok(at, action, &batch)["Failed"],
+            json!([{ "Id": "a", "Code": "ReceiptHandleIsInvalid", "Message": "The receipt handle has expired", "SenderFault": true }]),
+            "{action}"
+        );
+    }
+    let single = json!({ "QueueUrl": "q.fifo", "ReceiptHandle": handle, "VisibilityTimeout": 5 });
+    let answer = call(at, "ChangeMessageVisibility", &single.to_string());
+    assert_eq!(
+        answer.header("x-amzn-query-error"),
+        Some("InvalidParameterValue;Sender")
+    );
+    running.shutdown();
+}
+
 /// However many ask: what clients that do not read hold on to is bounded.
 #[test]
 fn metrics_are_made_once_a_second() {

@@ -366,7 +366,10 @@ impl Service {
                         visibility(given, "VisibilityTimeout must be an integer between 0 and 43200.")?;
                     let handle = handle(&entry.queue, text)?;
                     turn.change_visibility(&entry.queue, &handle, timeout)
-                        .map_err(|error| change_refusal(error, text, given))
+                        .map_err(|error| match error {
+                            ChangeVisibilityError::Expired => expired_in_batch(),
+                            error => change_refusal(error, text, given),
+                        })
                 });
                 match changed {
                     Ok(_) => done.push(id),
@@ -414,11 +417,14 @@ fn foreign(text: &str) -> ServiceError {
 }
 
 /// As an entry of a batch has it, which differs from the single call in code and period.
+fn expired_in_batch() -> ServiceError {
+    ServiceError::new(Kind::ReceiptHandleIsInvalid, EXPIRED.trim_end_matches('.'))
+}
+
+/// As an entry of a batch has it.
 fn delete_refusal(error: DeleteError, text: &str) -> ServiceError {
     match error {
-        DeleteError::Expired => {
-            ServiceError::new(Kind::ReceiptHandleIsInvalid, EXPIRED.trim_end_matches('.'))
-        }
+        DeleteError::Expired => expired_in_batch(),
         DeleteError::QueueDeleted => ServiceError::no_queue(),
         _ => foreign(text),
     }
