@@ -199,6 +199,37 @@ fn health_and_metrics() {
     running.shutdown();
 }
 
+/// Whether there is a queue of that name or not.
+#[test]
+fn the_type_of_a_queue_goes_with_its_name() {
+    let running = start(
+        "[[queues]]\nname = \"q\"\n[[queues]]\nname = \"q.fifo\"\nattributes = { FifoQueue = true }",
+    );
+    let at = running.address();
+    for (name, fifo, code, text) in [
+        ("q", "true", "InvalidParameterValue", "must end with .fifo suffix"),
+        ("new", "true", "InvalidParameterValue", "must end with .fifo suffix"),
+        ("q", "false", "InvalidAttributeName", "Unknown Attribute FifoQueue."),
+        ("q.fifo", "false", "InvalidAttributeName", "Unknown Attribute FifoQueue."),
+        ("new.fifo", "false", "InvalidAttributeName", "Unknown Attribute FifoQueue."),
+        ("q.fifo", "x", "InvalidAttributeValue", "Invalid value for the parameter FifoQueue."),
+    ] {
+        let body = json!({ "QueueName": name, "Attributes": { "FifoQueue": fifo } }).to_string();
+        let answer = call(at, "CreateQueue", &body);
+        let expected = format!("{code};Sender");
+        assert_eq!(answer.header("x-amzn-query-error"), Some(expected.as_str()), "{body}");
+        assert!(answer.json()["message"].as_str().expect("a text").contains(text), "{body}");
+    }
+    for body in [
+        r#"{"QueueName":"q"}"#,
+        r#"{"QueueName":"q.fifo"}"#,
+        r#"{"QueueName":"q.fifo","Attributes":{"FifoQueue":"true"}}"#,
+    ] {
+        ok(at, "CreateQueue", body);
+    }
+    running.shutdown();
+}
+
 /// SQS has another code for it in batches than in single calls.
 #[test]
 fn handles_that_have_expired_on_a_fifo_queue() {

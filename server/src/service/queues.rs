@@ -53,7 +53,7 @@ impl Service {
         let account = &self.rules.account;
         let mut control = self.registry.control();
         if let Some(existing) = self.registry.get(name) {
-            let draft = Draft::of(&existing);
+            let draft = Draft::again(&existing, given)?;
             let mut asked = draft.clone();
             asked.take(given, account)?;
             let differs = given.items.iter().find(|(name, _)| !draft.agrees(&asked, name));
