@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{call, get, ok, query, start};
+use common::{call, get, ok, query, send, start};
 use serde_json::json;
 
 #[test]
@@ -195,6 +195,24 @@ fn health_and_metrics() {
         "# EOF",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
+    }
+    running.shutdown();
+}
+
+#[test]
+fn the_digest_of_system_attributes_is_of_those_that_were_sent() {
+    let running = start("[[queues]]\nname = \"q\"");
+    let at = running.address();
+    let header = r#"{"AWSTraceHeader":{"DataType":"String","StringValue":"Root=1"}}"#;
+    for (attributes, has_digest) in [("{}", false), ("null", false), (header, true)] {
+        let body = format!(r#"{{"QueueUrl":"q","MessageBody":"a","MessageSystemAttributes":{attributes}}}"#);
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: a\r\nx-amz-target: AmazonSQS.SendMessage\r\nx-amzn-trace-id: Root=2\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = send(at, request.as_bytes()).expect("an answer");
+        let digest = &answer.json()["MD5OfMessageSystemAttributes"];
+        assert_eq!(digest.is_string(), has_digest, "{answer:?}");
     }
     running.shutdown();
 }

@@ -102,7 +102,9 @@ impl<'a> Prepared<'a> {
             answer.text("MD5OfMessageAttributes", digest.as_str());
         }
         // Of those in the request only, as for the other digest.
-        if let (Some(trace), Some(_)) = (self.trace, &self.input.message_system_attributes) {
+        let given = self.input.message_system_attributes.as_ref();
+        let is_given = given.is_some_and(|given| !given.items.is_empty());
+        if let (true, Some(trace)) = (is_given, self.trace) {
             let attribute = Attribute::string(TRACE_HEADER, trace);
             answer.text(
                 "MD5OfMessageSystemAttributes",
