@@ -337,21 +337,40 @@ fn connections_beyond_the_limit_are_told_so() {
     running.shutdown();
 }
 
+/// Whatever it sent after its request, and however it leaves.
 #[test]
 fn who_leaves_a_long_poll_takes_nothing_along() {
     let running = start(QUEUE);
     let at = running.address();
-    for _ in 0..20 {
-        let mut stream = connect(at);
-        let request = json_request("ReceiveMessage", r#"{"QueueUrl":"q","WaitTimeSeconds":20}"#);
-        stream.write_all(&request).expect("it reads");
-        thread::sleep(Duration::from_millis(20));
-        stream.shutdown(Shutdown::Both).expect("a socket");
+    let poll = json_request("ReceiveMessage", r#"{"QueueUrl":"q","WaitTimeSeconds":20}"#);
+    // A line end, the beginning of another request, one whole, and more than is read ahead.
+    let more = [
+        Vec::new(),
+        b"\r\n".to_vec(),
+        b"P".to_vec(),
+        poll.clone(),
+        vec![b'x'; 40_000],
+    ];
+    for more in &more {
+        for later in [false, true] {
+            for _ in 0..5 {
+                let mut stream = connect(at);
+                if later {
+                    stream.write_all(&poll).expect("it reads");
+                    thread::sleep(Duration::from_millis(20));
+                    stream.write_all(more).expect("it reads");
+                } else {
+                    stream.write_all(&[&poll[..], more].concat()).expect("it reads");
+                }
+                thread::sleep(Duration::from_millis(20));
+                stream.shutdown(Shutdown::Both).expect("a socket");
+            }
+        }
+        thread::sleep(Duration::from_millis(200));
+        ok(at, "SendMessage", r#"{"QueueUrl":"q","MessageBody":"a"}"#);
+        let received = ok(at, "ReceiveMessage", r#"{"QueueUrl":"q"}"#);
+        assert_eq!(received["Messages"][0]["Body"], "a", "{} bytes more", more.len());
     }
-    thread::sleep(Duration::from_millis(200));
-    ok(at, "SendMessage", r#"{"QueueUrl":"q","MessageBody":"a"}"#);
-    let received = ok(at, "ReceiveMessage", r#"{"QueueUrl":"q"}"#);
-    assert_eq!(received["Messages"][0]["Body"], "a");
     running.shutdown();
 }
 

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use super::{
     budget::{Budget, Reply, Share},
+    peer::{OverTcp, Peer},
     scrape::Scrape,
 };
 use crate::{
@@ -59,13 +60,18 @@ pub(super) struct Handler {
 pub(super) type Unread = std::cell::Cell<bool>;
 
 /// Who sent a request, and waits.
-struct Client<'a> {
+struct Client<'a, S> {
     handler: &'a Handler,
+    peer: &'a Peer<S>,
     /// What the request holds.
     share: &'a mut Share,
 }
 
-impl Caller for Client<'_> {
+impl<S: OverTcp> Caller for Client<'_, S> {
+    async fn gone(&self) {
+        self.peer.gone().await;
+    }
+
     // Only who waits comes to it: the count of listeners is shared by all threads.
     async fn closing(&self) {
         // An error is that the server is gone, which is as good as closing.
@@ -84,13 +90,18 @@ struct Outcome {
 }
 
 impl Handler {
-    pub(super) async fn handle(&self, request: Request<Incoming>, unread: &Unread) -> Response<Reply> {
+    pub(super) async fn handle<S: OverTcp>(
+        &self,
+        request: Request<Incoming>,
+        peer: &Peer<S>,
+        unread: &Unread,
+    ) -> Response<Reply> {
         let began = Instant::now();
         let request_id = request_id();
         if let Some(response) = self.about_the_server(&request).await {
             return response;
         }
-        let Outcome { action, response } = self.operate(request, &request_id, unread).await;
+        let Outcome { action, response } = self.operate(request, &request_id, peer, unread).await;
         let (status, took) = (response.status().as_u16(), began.elapsed());
         self.counters.count(action, status, took);
         let name = action.map_or("none", Action::name);
@@ -132,7 +143,13 @@ impl Handler {
         }
     }
 
-    async fn operate(&self, request: Request<Incoming>, request_id: &str, unread: &Unread) -> Outcome {
+    async fn operate<S: OverTcp>(
+        &self,
+        request: Request<Incoming>,
+        request_id: &str,
+        peer: &Peer<S>,
+        unread: &Unread,
+    ) -> Outcome {
         let (parts, body) = request.into_parts();
         let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
         let head = Head {
@@ -204,6 +221,7 @@ impl Handler {
         };
         let client = Client {
             handler: self,
+            peer,
             share: &mut share,
         };
         match self

@@ -4,6 +4,7 @@ mod budget;
 mod files;
 mod handler;
 mod patience;
+mod peer;
 mod scrape;
 mod server;
 mod tls;

@@ -33,6 +33,7 @@ use super::{
     files,
     handler::{Handler, Shared, Unread},
     patience::Patience,
+    peer::OverTcp,
     scrape::Scrape,
     tls,
 };
@@ -394,15 +395,17 @@ async fn connection(mut stream: TcpStream, peer: SocketAddr, handler: Rc<Handler
     }
 }
 
-async fn http<S: AsyncRead + AsyncWrite + Unpin>(stream: S, peer: SocketAddr, handler: Rc<Handler>) {
+async fn http<S: AsyncRead + AsyncWrite + OverTcp + Unpin>(stream: S, peer: SocketAddr, handler: Rc<Handler>) {
     let limits = handler.shared.config.limits;
     let mut closing = handler.closing.clone();
     let unread = Rc::new(Unread::default());
     let told = Rc::clone(&unread);
+    let mut io = TokioIo::new(Patience::new(stream, limits.stall()));
+    let peer = io.inner().peer();
     let service = service_fn(move |request| {
-        let (handler, unread) = (Rc::clone(&handler), Rc::clone(&told));
+        let (handler, peer, unread) = (Rc::clone(&handler), peer.clone(), Rc::clone(&told));
         // Boxed: hyper keeps room for it while the connection is idle.
-        Box::pin(async move { Ok::<_, Infallible>(handler.handle(request, &unread).await) })
+        Box::pin(async move { Ok::<_, Infallible>(handler.handle(request, &peer, &unread).await) })
     });
     let mut builder = http1::Builder::new();
     builder
@@ -410,7 +413,6 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin>(stream: S, peer: SocketAddr, ha
         .header_read_timeout(limits.idle())
         // Not `pipeline_flush`: with it hyper writes without a bound while a client goes on sending.
         .max_buf_size(limits.head_bytes);
-    let mut io = TokioIo::new(Patience::new(stream, limits.stall()));
     let served = {
         let mut connection = pin!(builder.serve_connection(&mut io, service));
         tokio::select! {

@@ -192,7 +192,7 @@ impl Service {
                 let waiting =
                     queue.receive_attempt_async(attempt, asked.max, asked.timeout, wait, tokio::time::sleep);
                 // Boxed, so that no other request has to have room for it.
-                self.unless_closing(Box::pin(waiting), &caller, Some(attempt))
+                self.unless_over(Box::pin(waiting), &caller, Some(attempt))
                     .await?
             }
             None => {
@@ -207,7 +207,7 @@ impl Service {
                     Err(error) => return Err(refusal(error, None)),
                 }
                 let waiting = queue.receive_async(asked.max, asked.timeout, wait, tokio::time::sleep);
-                self.unless_closing(Box::pin(waiting), &caller, None).await?
+                self.unless_over(Box::pin(waiting), &caller, None).await?
             }
         };
         // Many that were admitted long ago may be woken at once.
@@ -253,7 +253,7 @@ impl Service {
         })
     }
 
-    async fn unless_closing(
+    async fn unless_over(
         &self,
         waiting: impl Future<Output = Result<Vec<Message>, ReceiveError>>,
         caller: &impl Caller,
@@ -261,6 +261,8 @@ impl Service {
     ) -> Result<Vec<Message>, ServiceError> {
         tokio::select! {
             biased;
+            // Whoever has left is not to take what comes.
+            () = caller.gone() => Ok(Vec::new()),
             received = waiting => received.map_err(|error| refusal(error, attempt)),
             () = caller.closing() => Ok(Vec::new()),
         }
