@@ -104,7 +104,7 @@ impl Server {
             cooldowns: config.cooldowns,
             queues_max: config.queues_max,
         };
-        let (service, moves) = Service::new(broker, rules);
+        let (service, moves) = Service::new(broker, rules).context("random bytes")?;
         create_queues(&service, &config.queues)?;
         let service = Arc::new(service);
         let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;

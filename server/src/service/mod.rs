@@ -84,10 +84,16 @@ impl fmt::Display for Origin<'_> {
 
 impl Service {
     /// A service without queues, and the move tasks that it starts, which somebody has to drive.
-    pub(crate) fn new(broker: Broker, rules: Rules) -> (Self, mpsc::UnboundedReceiver<MoveTask>) {
+    ///
+    /// # Errors
+    /// If the system has no random bytes.
+    pub(crate) fn new(
+        broker: Broker,
+        rules: Rules,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<MoveTask>), getrandom::Error> {
         let mut task_key = [0; 32];
-        // Not a secret worth more: it keeps handles of one run from being taken for another's.
-        fastrand::fill(&mut task_key);
+        // Whoever knew it could make handles of tasks that others started.
+        getrandom::fill(&mut task_key)?;
         let (moves, started) = mpsc::unbounded_channel();
         let service = Self {
             registry: Arc::new(Registry::new(broker)),
@@ -95,7 +101,7 @@ impl Service {
             task_key,
             moves,
         };
-        (service, started)
+        Ok((service, started))
     }
 
     pub(crate) fn broker(&self) -> &Broker {

@@ -222,3 +222,30 @@ fn no_resource(parameter: &str) -> ServiceError {
         format!("The resource that you specified for the {parameter} parameter doesn't exist."),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use epoq::Broker;
+
+    use super::*;
+    use crate::service::Rules;
+
+    #[test]
+    fn a_handle_is_of_the_service_that_made_it() {
+        let service = || {
+            // Such as an embedding program may do, and whoever guesses the seed.
+            fastrand::seed(7);
+            let rules = Rules {
+                account: "000000000000".to_owned(),
+                cooldowns: false,
+                queues_max: 1,
+            };
+            Service::new(Broker::builder().build().unwrap(), rules).unwrap().0
+        };
+        let (one, other) = (service(), service());
+        let id = MoveId::new(1);
+        let handle = one.task_handle(id, "arn:aws:sqs:us-east-1:000000000000:q");
+        assert_eq!(one.task_id(&handle), Ok(Some(id)));
+        assert_eq!(other.task_id(&handle), Ok(None));
+    }
+}
