@@ -158,14 +158,15 @@ impl Service {
         self.write_page(names, "QueueUrls", input, context, answer)
     }
 
-    pub(super) fn list_dead_letter_source_queues(
+    pub(super) async fn list_dead_letter_source_queues(
         &self,
         input: &ListOfQueues<'_>,
         context: &Context<'_>,
         answer: &mut Answer,
     ) -> Result<(), ServiceError> {
         let entry = self.queue(input.queue_url.as_ref())?;
-        let names = self.registry.broker.dead_letter_sources(entry.queue.name());
+        let registry = Arc::clone(&self.registry);
+        let names = apart(move || registry.broker.dead_letter_sources(entry.queue.name())).await?;
         self.write_page(names, "queueUrls", input, context, answer)
     }
 
