@@ -200,6 +200,25 @@ fn health_and_metrics() {
 }
 
 #[test]
+fn a_policy_is_about_so_many_at_most() {
+    let running = start("[[queues]]\nname = \"q\"");
+    let at = running.address();
+    let add = |label: &str, accounts: std::ops::Range<u64>| {
+        let accounts: Vec<_> = accounts.map(|number| format!("{number:012}")).collect();
+        let body = json!({ "QueueUrl": "q", "Label": label, "AWSAccountIds": accounts, "Actions": ["SendMessage"] });
+        call(at, "AddPermission", &body.to_string())
+    };
+    assert_eq!(add("a", 0..49).status, 200);
+    assert_eq!(add("b", 0..1).status, 200);
+    for (label, accounts) in [("c", 0..1), ("d", 0..51)] {
+        let refused = add(label, accounts);
+        assert_eq!(refused.status, 403, "{refused:?}");
+        assert_eq!(refused.header("x-amzn-query-error"), Some("OverLimit;Sender"));
+    }
+    running.shutdown();
+}
+
+#[test]
 fn the_digest_of_system_attributes_is_of_those_that_were_sent() {
     let running = start("[[queues]]\nname = \"q\"");
     let at = running.address();

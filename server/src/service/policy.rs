@@ -20,6 +20,8 @@ use crate::{
 const ACTIONS_MAX: usize = 7;
 /// Statements of a policy: SQS's limit.
 const STATEMENTS_MAX: usize = 20;
+/// Principals of a policy: SQS's limit.
+const PRINCIPALS_MAX: usize = 50;
 /// Longest label in characters: SQS's limit.
 const LABEL_MAX: usize = 80;
 /// Actions that can be granted. A batch goes with its single operation.
@@ -143,6 +145,13 @@ impl Service {
                 ),
             ));
         }
+        let principals = statements.iter().map(principals).fold(0, usize::saturating_add);
+        if principals > PRINCIPALS_MAX {
+            return Err(ServiceError::new(
+                Kind::OverLimit,
+                format!("{principals} Principals were found, maximum allowed is {PRINCIPALS_MAX}."),
+            ));
+        }
         policy.insert("Statement".to_owned(), Value::Array(statements));
         let text = Value::Object(policy).to_string();
         if text.len() > POLICY_MAX {
@@ -211,6 +220,33 @@ fn statements(policy: &Map<String, Value>) -> Vec<Value> {
     }
 }
 
+/// How many a statement is about: `*`, or lists and single ones by their kinds.
+fn principals(statement: &Value) -> usize {
+    let count = |value: &Value| value.as_array().map_or(1, Vec::len);
+    match statement.get("Principal") {
+        None => 0,
+        Some(Value::Object(kinds)) => kinds.values().map(count).fold(0, usize::saturating_add),
+        Some(value) => count(value),
+    }
+}
+
 fn is_labelled(statement: &Value, label: &str) -> bool {
     statement.get("Sid").and_then(Value::as_str) == Some(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn principals_are_counted_in_all_their_forms() {
+        for (statement, count) in [
+            (json!({}), 0),
+            (json!({ "Principal": "*" }), 1),
+            (json!({ "Principal": { "AWS": "a" } }), 1),
+            (json!({ "Principal": { "AWS": ["a", "b"], "Service": "c" } }), 3),
+        ] {
+            assert_eq!(principals(&statement), count, "{statement}");
+        }
+    }
 }
