@@ -3,9 +3,19 @@
 
 mod common;
 
-use std::{io::Write as _, time::Duration};
+use std::{
+    collections::HashSet,
+    io::{self, Write as _},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
-use common::{connect, json_request, process::Process, read};
+use common::{Answer, connect, json_request, ok, process::Process, read};
 
 /// A limit of open files below that of connections would have nobody else let in, nor told why.
 #[test]
@@ -34,4 +44,93 @@ fn connections_are_as_many_as_files_leave_room_for() {
         assert_eq!(code, Some(0));
         assert_eq!(log.contains("limit of open files"), is_low, "{log}");
     }
+}
+
+/// One request after the other on a connection, until it ends: how many were answered. Each answer has to be a success, and the last one
+/// may be missing.
+fn keep_asking(at: SocketAddr, request: impl Fn(usize) -> Vec<u8>, mut answered: impl FnMut(usize, &Answer)) -> usize {
+    let Ok(mut stream) = TcpStream::connect(at) else { return 0 };
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .expect("a socket");
+    for number in 0.. {
+        let answer = stream.write_all(&request(number)).and_then(|()| read(&mut stream));
+        let Ok(answer) = answer else { return number };
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answered(number, &answer);
+    }
+    unreachable!("numbers do not end")
+}
+
+/// As an orchestrator ends it, amid everything.
+#[test]
+fn sigterm_under_load() {
+    let server = Process::start("", &[]);
+    let at = server.address();
+    for queue in ["busy", "quiet"] {
+        ok(at, "CreateQueue", &format!(r#"{{"QueueName":"{queue}"}}"#));
+    }
+    let deliveries = Arc::new(AtomicUsize::new(0));
+    let senders: Vec<_> = (0..3)
+        .map(|sender| {
+            thread::spawn(move || {
+                let mut ids = HashSet::new();
+                let request = |number: usize| {
+                    let body = format!(r#"{{"QueueUrl":"busy","MessageBody":"{sender}-{number}"}}"#);
+                    json_request("SendMessage", &body)
+                };
+                let sent = keep_asking(at, request, |_, answer| {
+                    let id = answer.json()["MessageId"].as_str().expect("confirmed").to_owned();
+                    assert!(ids.insert(id), "confirmed twice");
+                });
+                (sent, ids.len())
+            })
+        })
+        .collect();
+    let receivers: Vec<_> = (0..2)
+        .map(|_| {
+            let deliveries = Arc::clone(&deliveries);
+            thread::spawn(move || {
+                let body = r#"{"QueueUrl":"busy","MaxNumberOfMessages":10,"WaitTimeSeconds":20}"#;
+                keep_asking(at, |_| json_request("ReceiveMessage", body), |_, answer| {
+                    let received = answer.json();
+                    let number = received["Messages"].as_array().map_or(0, Vec::len);
+                    deliveries.fetch_add(number, Ordering::Relaxed);
+                })
+            })
+        })
+        .collect();
+    let mut polls: Vec<_> = (0..20)
+        .map(|_| {
+            let mut stream = connect(at);
+            let body = r#"{"QueueUrl":"quiet","WaitTimeSeconds":20}"#;
+            stream
+                .write_all(&json_request("ReceiveMessage", body))
+                .expect("it reads");
+            stream
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(500));
+    server.terminate();
+    for poll in &mut polls {
+        let answer = read(poll).expect("an answer");
+        assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
+    }
+    // Its own grace is 10 seconds, of which it needs none: everybody gets the answer to what is under way.
+    let (code, log) = server.wait(Duration::from_secs(8));
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("panic"), "{log}");
+    let sent: usize = senders
+        .into_iter()
+        .map(|sender| {
+            let (sent, confirmed) = sender.join().expect("no panic");
+            assert_eq!(sent, confirmed);
+            sent
+        })
+        .sum();
+    let receives: usize = receivers.into_iter().map(|receiver| receiver.join().expect("no panic")).sum();
+    assert!(sent > 0 && receives > 0 && deliveries.load(Ordering::Relaxed) > 0);
+    // Nobody is there any more.
+    let refused = TcpStream::connect(at).map_err(|error| error.kind());
+    assert_eq!(refused.err(), Some(io::ErrorKind::ConnectionRefused));
 }
