@@ -129,7 +129,10 @@ fn sigterm_under_load() {
         })
         .sum();
     let receives: usize = receivers.into_iter().map(|receiver| receiver.join().expect("no panic")).sum();
-    assert!(sent > 0 && receives > 0 && deliveries.load(Ordering::Relaxed) > 0);
+    let deliveries = deliveries.load(Ordering::Relaxed);
+    assert!(sent > 0 && receives > 0 && deliveries > 0);
+    // One of each sender may have been sent and not confirmed.
+    assert!(deliveries <= sent + 3, "{deliveries} of {sent}");
     // Nobody is there any more.
     let refused = TcpStream::connect(at).map_err(|error| error.kind());
     assert_eq!(refused.err(), Some(io::ErrorKind::ConnectionRefused));
