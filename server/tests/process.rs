@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use common::{Answer, connect, json_request, ok, process::Process, read};
@@ -136,4 +136,95 @@ fn sigterm_under_load() {
     // Nobody is there any more.
     let refused = TcpStream::connect(at).map_err(|error| error.kind());
     assert_eq!(refused.err(), Some(io::ErrorKind::ConnectionRefused));
+}
+
+/// What floods of all kinds may take beside what is configured: buffers of connections, bodies that grow, the allocator's spare pages.
+const BESIDE_MIB: u64 = 128;
+
+/// Many tiny requests and some large ones, among them such as are refused, and clients that do not read: memory has the bounds that are
+/// configured for it.
+#[test]
+fn a_flood_is_bounded_in_memory() {
+    const MESSAGES_MIB: u64 = 16;
+    const BODIES_MIB: u64 = 16;
+    let server = Process::start(
+        "",
+        &[
+            ("EPOQ_MEMORY_MIB", &MESSAGES_MIB.to_string()),
+            ("EPOQ_LIMITS_BODIES_MIB", &BODIES_MIB.to_string()),
+            ("EPOQ_LIMITS_STALL_S", "1"),
+        ],
+    );
+    let at = server.address();
+    ok(at, "CreateQueue", r#"{"QueueName":"q"}"#);
+    let Some(before) = server.resident_mib() else {
+        eprintln!("the system does not say what memory the server takes");
+        return;
+    };
+    let tiny = json_request("SendMessage", r#"{"QueueUrl":"q","MessageBody":"a"}"#);
+    // Quotation marks, which take six times as much in an answer in XML.
+    let quotes = "\\\"".repeat(1_000_000);
+    let large = json_request("SendMessage", &format!(r#"{{"QueueUrl":"q","MessageBody":"{quotes}"}}"#));
+    let wrong = json_request("SendMessageBatch", &format!(r#"{{"Entries":["{quotes}"]}}"#));
+    let receive =
+        b"GET /000000000000/q?Action=ReceiveMessage&MaxNumberOfMessages=10&VisibilityTimeout=0 HTTP/1.1\r\nhost: a\r\n\r\n";
+    let metrics = b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n";
+    let until = Instant::now() + Duration::from_secs(4);
+    // Connections, what each of them sends, and whether it reads the answers.
+    let floods: [(usize, &[u8], bool); 6] = [
+        (100, &tiny, true),
+        (4, &large, true),
+        (20, &large, false),
+        (20, &wrong, false),
+        (50, receive, false),
+        (50, metrics, false),
+    ];
+    let answered: Vec<HashSet<u16>> = thread::scope(|scope| {
+        let floods = floods.map(|(connections, request, reads)| {
+            scope.spawn(move || {
+                let mut statuses = HashSet::new();
+                while Instant::now() < until {
+                    statuses.extend(flood(at, connections, request, reads));
+                }
+                statuses
+            })
+        });
+        floods.map(|flood| flood.join().expect("no panic")).into()
+    });
+    let most = server.resident_most_mib().expect("as before");
+    assert!(
+        most < before + MESSAGES_MIB + BODIES_MIB + BESIDE_MIB,
+        "{most} MiB, of which {before} before; answers {answered:?}"
+    );
+    // Served, or refused for want of memory: nothing else.
+    let [tiny, large, ..] = answered.as_slice() else {
+        panic!("{answered:?}")
+    };
+    assert!(tiny.contains(&200) && large.contains(&403), "{answered:?}");
+    assert!(tiny.union(large).all(|status| matches!(status, 200 | 403 | 503)), "{answered:?}");
+    server.terminate();
+    let (code, log) = server.wait(Duration::from_secs(20));
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("panic"), "{log}");
+}
+
+/// As many connections at a time, with a request on each, and the statuses of the answers if they are read. Who does not read stays for a
+/// while.
+fn flood(at: SocketAddr, connections: usize, request: &[u8], reads: bool) -> Vec<u16> {
+    let mut streams = Vec::with_capacity(connections);
+    for _ in 0..connections {
+        let mut stream = connect(at);
+        stream
+            .set_write_timeout(Some(Duration::from_secs(1)))
+            .expect("a socket");
+        // It may have been refused before it was read.
+        let _ = stream.write_all(request);
+        streams.push(stream);
+    }
+    if !reads {
+        thread::sleep(Duration::from_millis(200));
+        return Vec::new();
+    }
+    let answers = streams.iter_mut().filter_map(|stream| read(stream).ok());
+    answers.map(|answer| answer.status).collect()
 }

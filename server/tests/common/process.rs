@@ -1,7 +1,7 @@
 //! The server's program, in a process of its own.
 
 use std::{
-    env,
+    fs,
     io::{BufRead as _, BufReader, Read as _},
     net::SocketAddr,
     process::{Child, Command, Stdio},
@@ -52,12 +52,21 @@ impl Process {
         self.address
     }
 
-    /// Memory that it takes, in bytes, where the system says so.
-    pub(crate) fn resident(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    /// Memory that it takes, in MiB, where the system says so.
+    pub(crate) fn resident_mib(&self) -> Option<u64> {
+        self.status_mib("VmRSS:")
+    }
+
+    /// The most that it ever took.
+    pub(crate) fn resident_most_mib(&self) -> Option<u64> {
+        self.status_mib("VmHWM:")
+    }
+
+    fn status_mib(&self, name: &str) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with(name))?;
         let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-        Some(kib << 10)
+        Some(kib >> 10)
     }
 
     /// Asks it to end, as an operator would.
