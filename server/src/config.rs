@@ -271,8 +271,11 @@ impl Auth {
     pub fn parse(text: &str) -> Result<Self> {
         let mut keys = BTreeMap::new();
         for (at, pair) in text.split(',').map(str::trim).enumerate() {
-            let key = pair.split_once('=').filter(|(id, secret)| !id.is_empty() && !secret.is_empty());
-            let (id, secret) = key.with_context(|| format!("auth.keys: number {} must be ID=SECRET", at + 1))?;
+            let key = pair
+                .split_once('=')
+                .filter(|(id, secret)| !id.is_empty() && !secret.is_empty());
+            let (id, secret) =
+                key.with_context(|| format!("auth.keys: number {} must be ID=SECRET", at + 1))?;
             ensure!(
                 keys.insert(id.to_owned(), secret.to_owned()).is_none(),
                 "auth.keys: number {} has the id of another",
@@ -374,7 +377,10 @@ mod tests {
         assert_eq!((keys, auth.skew_s), (vec![("A", "s/+=="), ("B", "t")], 900));
         for text in ["", "secret", "A=", "=secret", "A=s,", "A=secret,A=t"] {
             let error = format!("{:#}", Auth::parse(text).unwrap_err());
-            assert!(error.contains("auth.keys") && !error.contains("secret"), "{error}");
+            assert!(
+                error.contains("auth.keys") && !error.contains("secret"),
+                "{error}"
+            );
         }
     }
 

@@ -156,7 +156,8 @@ impl Arguments {
         }
         if let Some(skew_s) = self.auth_skew_s {
             let auth = config.auth.as_mut();
-            auth.context("auth.skew-s: says nothing without auth.keys")?.skew_s = skew_s;
+            auth.context("auth.skew-s: says nothing without auth.keys")?
+                .skew_s = skew_s;
         }
         Ok(config)
     }
@@ -303,7 +304,9 @@ mod tests {
         let command = Arguments::command();
         for field in FIELDS {
             let long = field.replace('.', "-");
-            let argument = command.get_arguments().find(|argument| argument.get_long() == Some(long.as_str()));
+            let argument = command
+                .get_arguments()
+                .find(|argument| argument.get_long() == Some(long.as_str()));
             let argument = argument.unwrap_or_else(|| panic!("no --{long}"));
             let variable = format!("EPOQ_{}", long.to_uppercase().replace('-', "_"));
             assert_eq!(argument.get_env(), Some(variable.as_ref()));
@@ -313,15 +316,27 @@ mod tests {
     #[test]
     fn arguments_go_before_the_file() {
         let path = std::env::temp_dir().join(format!("epoq-arguments-{}.toml", std::process::id()));
-        let text = "queues-max = 1\n[limits]\nidle-s = 1\nbody-s = 2\n[auth]\nskew-s = 3\nkeys = { A = \"s\" }";
+        let text =
+            "queues-max = 1\n[limits]\nidle-s = 1\nbody-s = 2\n[auth]\nskew-s = 3\nkeys = { A = \"s\" }";
         fs::write(&path, text).unwrap();
         let file = path.to_str().unwrap();
-        let config = config(&["--config", file, "--queues-max=5", "--limits-idle-s=6", "--auth-keys=B=t"]);
+        let config = config(&[
+            "--config",
+            file,
+            "--queues-max=5",
+            "--limits-idle-s=6",
+            "--auth-keys=B=t",
+        ]);
         fs::remove_file(&path).unwrap();
         let config = config.unwrap();
         let auth = config.auth.unwrap();
         assert_eq!(
-            (config.queues_max, config.limits.idle_s, config.limits.body_s, auth.skew_s),
+            (
+                config.queues_max,
+                config.limits.idle_s,
+                config.limits.body_s,
+                auth.skew_s
+            ),
             (5, 6, 2, 3)
         );
         assert_eq!(auth.keys.keys().collect::<Vec<_>>(), ["B"]);

@@ -205,7 +205,8 @@ fn a_policy_is_about_so_many_at_most() {
     let at = running.address();
     let add = |label: &str, accounts: std::ops::Range<u64>| {
         let accounts: Vec<_> = accounts.map(|number| format!("{number:012}")).collect();
-        let body = json!({ "QueueUrl": "q", "Label": label, "AWSAccountIds": accounts, "Actions": ["SendMessage"] });
+        let body =
+            json!({ "QueueUrl": "q", "Label": label, "AWSAccountIds": accounts, "Actions": ["SendMessage"] });
         call(at, "AddPermission", &body.to_string())
     };
     assert_eq!(add("a", 0..49).status, 200);
@@ -239,23 +240,54 @@ fn the_digest_of_system_attributes_is_of_those_that_were_sent() {
 /// Whether there is a queue of that name or not.
 #[test]
 fn the_type_of_a_queue_goes_with_its_name() {
-    let running = start(
-        "[[queues]]\nname = \"q\"\n[[queues]]\nname = \"q.fifo\"\nattributes = { FifoQueue = true }",
-    );
+    let running =
+        start("[[queues]]\nname = \"q\"\n[[queues]]\nname = \"q.fifo\"\nattributes = { FifoQueue = true }");
     let at = running.address();
     for (name, fifo, code, text) in [
         ("q", "true", "InvalidParameterValue", "must end with .fifo suffix"),
-        ("new", "true", "InvalidParameterValue", "must end with .fifo suffix"),
-        ("q", "false", "InvalidAttributeName", "Unknown Attribute FifoQueue."),
-        ("q.fifo", "false", "InvalidAttributeName", "Unknown Attribute FifoQueue."),
-        ("new.fifo", "false", "InvalidAttributeName", "Unknown Attribute FifoQueue."),
-        ("q.fifo", "x", "InvalidAttributeValue", "Invalid value for the parameter FifoQueue."),
+        (
+            "new",
+            "true",
+            "InvalidParameterValue",
+            "must end with .fifo suffix",
+        ),
+        (
+            "q",
+            "false",
+            "InvalidAttributeName",
+            "Unknown Attribute FifoQueue.",
+        ),
+        (
+            "q.fifo",
+            "false",
+            "InvalidAttributeName",
+            "Unknown Attribute FifoQueue.",
+        ),
+        (
+            "new.fifo",
+            "false",
+            "InvalidAttributeName",
+            "Unknown Attribute FifoQueue.",
+        ),
+        (
+            "q.fifo",
+            "x",
+            "InvalidAttributeValue",
+            "Invalid value for the parameter FifoQueue.",
+        ),
     ] {
         let body = json!({ "QueueName": name, "Attributes": { "FifoQueue": fifo } }).to_string();
         let answer = call(at, "CreateQueue", &body);
         let expected = format!("{code};Sender");
-        assert_eq!(answer.header("x-amzn-query-error"), Some(expected.as_str()), "{body}");
-        assert!(answer.json()["message"].as_str().expect("a text").contains(text), "{body}");
+        assert_eq!(
+            answer.header("x-amzn-query-error"),
+            Some(expected.as_str()),
+            "{body}"
+        );
+        assert!(
+            answer.json()["message"].as_str().expect("a text").contains(text),
+            "{body}"
+        );
     }
     for body in [
         r#"{"QueueName":"q"}"#,
@@ -277,7 +309,11 @@ fn handles_that_have_expired_on_a_fifo_queue() {
         "SendMessage",
         r#"{"QueueUrl":"q.fifo","MessageBody":"a","MessageGroupId":"g","MessageDeduplicationId":"d"}"#,
     );
-    let received = ok(at, "ReceiveMessage", r#"{"QueueUrl":"q.fifo","VisibilityTimeout":0}"#);
+    let received = ok(
+        at,
+        "ReceiveMessage",
+        r#"{"QueueUrl":"q.fifo","VisibilityTimeout":0}"#,
+    );
     let handle = &received["Messages"][0]["ReceiptHandle"];
     let entry = json!({ "Id": "a", "ReceiptHandle": handle, "VisibilityTimeout": 5 });
     let batch = json!({ "QueueUrl": "q.fifo", "Entries": [entry] }).to_string();
@@ -317,7 +353,10 @@ fn metrics_are_made_once_a_second() {
     }
     thread::sleep(Duration::from_secs(1));
     let metrics = get(at, "/metrics").body;
-    assert!(!metrics.contains("epoq_queue_messages_sent_total{queue=\"q\"} 0"), "{metrics}");
+    assert!(
+        !metrics.contains("epoq_queue_messages_sent_total{queue=\"q\"} 0"),
+        "{metrics}"
+    );
     running.shutdown();
 }
 

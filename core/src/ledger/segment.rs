@@ -156,7 +156,6 @@ impl Ready {
         // Relaxed: as in `is_special`.
         Millis(self.oldest.load(Ordering::Relaxed))
     }
-
 }
 
 impl Deref for Ready {

@@ -395,17 +395,21 @@ async fn connection(mut stream: TcpStream, peer: SocketAddr, handler: Rc<Handler
     }
 }
 
-async fn http<S: AsyncRead + AsyncWrite + OverTcp + Unpin>(stream: S, peer: SocketAddr, handler: Rc<Handler>) {
+async fn http<S: AsyncRead + AsyncWrite + OverTcp + Unpin>(
+    stream: S,
+    peer: SocketAddr,
+    handler: Rc<Handler>,
+) {
     let limits = handler.shared.config.limits;
     let mut closing = handler.closing.clone();
     let unread = Rc::new(Unread::default());
     let told = Rc::clone(&unread);
     let mut io = TokioIo::new(Patience::new(stream, limits.stall()));
-    let peer = io.inner().peer();
+    let client = io.inner().peer();
     let service = service_fn(move |request| {
-        let (handler, peer, unread) = (Rc::clone(&handler), peer.clone(), Rc::clone(&told));
+        let (handler, client, unread) = (Rc::clone(&handler), client.clone(), Rc::clone(&told));
         // Boxed: hyper keeps room for it while the connection is idle.
-        Box::pin(async move { Ok::<_, Infallible>(handler.handle(request, &peer, &unread).await) })
+        Box::pin(async move { Ok::<_, Infallible>(handler.handle(request, &client, &unread).await) })
     });
     let mut builder = http1::Builder::new();
     builder

@@ -4,11 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    Context, Service,
-    address::arn,
-    attributes::POLICY_MAX,
-    receive::check_whole,
-    registry::unix_seconds,
+    Context, Service, address::arn, attributes::POLICY_MAX, receive::check_whole, registry::unix_seconds,
     required,
 };
 use crate::{
@@ -110,7 +106,7 @@ impl Service {
                 json!(all)
             }
         };
-        let principals = accounts
+        let granted_to = accounts
             .items
             .iter()
             .map(|account| format!("arn:aws:iam::{}:root", &**account));
@@ -118,7 +114,7 @@ impl Service {
         let statement = json!({
             "Sid": label,
             "Effect": "Allow",
-            "Principal": { "AWS": one_or_all(principals.collect()) },
+            "Principal": { "AWS": one_or_all(granted_to.collect()) },
             "Action": one_or_all(actions.collect()),
             "Resource": queue_arn,
         });
@@ -145,11 +141,11 @@ impl Service {
                 ),
             ));
         }
-        let principals = statements.iter().map(principals).fold(0, usize::saturating_add);
-        if principals > PRINCIPALS_MAX {
+        let named = statements.iter().map(principals).fold(0, usize::saturating_add);
+        if named > PRINCIPALS_MAX {
             return Err(ServiceError::new(
                 Kind::OverLimit,
-                format!("{principals} Principals were found, maximum allowed is {PRINCIPALS_MAX}."),
+                format!("{named} Principals were found, maximum allowed is {PRINCIPALS_MAX}."),
             ));
         }
         policy.insert("Statement".to_owned(), Value::Array(statements));

@@ -6,8 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use epoq::CreateQueueError;
 
 use super::{
-    Context, Service,
-    apart,
+    Context, Service, apart,
     attributes::{self, Draft, unknown_attribute},
     receive::check_whole,
     registry::{COOLDOWN, Entry, unix_seconds},

@@ -22,7 +22,10 @@ impl Process {
     /// On a free port, after what the shell is told `before`, in an environment with `variables`.
     pub(crate) fn start(before: &str, variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new("sh")
-            .args(["-c", &format!("{before}\nexec \"$0\" --listen 127.0.0.1:0 --threads 2")])
+            .args([
+                "-c",
+                &format!("{before}\nexec \"$0\" --listen 127.0.0.1:0 --threads 2"),
+            ])
             .arg(env!("CARGO_BIN_EXE_epoq-server"))
             .envs(variables.iter().copied())
             .env("EPOQ_LOG", "warn")
