@@ -21,11 +21,11 @@ class Idle(Suite):
 
     @classmethod
     def setUpClass(cls):
-        # The server inherits it.
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        cls.most = min(10_000, (hard if hard != resource.RLIM_INFINITY else 20_000) - 200)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (cls.most + 200, hard))
+        # The server has the usual limit, and raises it itself.
         super().setUpClass()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        cls.most = min(10_000, (hard if hard != resource.RLIM_INFINITY else 20_000) - 600)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, cls.most + 200), hard))
 
     def resident(self):
         with open(f"/proc/{self.server.process.pid}/status") as status:

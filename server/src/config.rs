@@ -263,6 +263,32 @@ impl Config {
     }
 }
 
+impl Auth {
+    /// Keys from a text: `ID=SECRET`, separated by commas.
+    ///
+    /// # Errors
+    /// If it is something else. The error repeats nothing of it.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut keys = BTreeMap::new();
+        for (at, pair) in text.split(',').map(str::trim).enumerate() {
+            let key = pair
+                .split_once('=')
+                .filter(|(id, secret)| !id.is_empty() && !secret.is_empty());
+            let (id, secret) =
+                key.with_context(|| format!("auth.keys: number {} must be ID=SECRET", at + 1))?;
+            ensure!(
+                keys.insert(id.to_owned(), secret.to_owned()).is_none(),
+                "auth.keys: number {} has the id of another",
+                at + 1
+            );
+        }
+        Ok(Self {
+            keys,
+            skew_s: skew_default(),
+        })
+    }
+}
+
 impl Tls {
     /// TLS with a certificate chain and a private key from these files.
     #[must_use]
@@ -342,6 +368,20 @@ mod tests {
             assert!(Config::parse(text).unwrap().check().is_err(), "{text}");
         }
         Config::default().check().unwrap();
+    }
+
+    #[test]
+    fn keys_are_read_from_a_text_that_no_error_repeats() {
+        let auth = Auth::parse("A=s/+==, B=t").unwrap();
+        let keys: Vec<_> = auth.keys.iter().map(|(id, secret)| (&**id, &**secret)).collect();
+        assert_eq!((keys, auth.skew_s), (vec![("A", "s/+=="), ("B", "t")], 900));
+        for text in ["", "secret", "A=", "=secret", "A=s,", "A=secret,A=t"] {
+            let error = format!("{:#}", Auth::parse(text).unwrap_err());
+            assert!(
+                error.contains("auth.keys") && !error.contains("secret"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -160,6 +160,15 @@ impl ServiceError {
         Self::new(Kind::QueueDoesNotExist, "The specified queue does not exist.")
     }
 
+    /// The requests and answers under way hold all that they may.
+    #[must_use]
+    pub fn overloaded() -> Self {
+        Self::new(
+            Kind::ServiceUnavailable,
+            "Too many long requests and answers are under way. Try again.",
+        )
+    }
+
     /// The request cannot be read.
     #[must_use]
     pub fn malformed(message: impl Into<Cow<'static, str>>) -> Self {
@@ -175,6 +184,15 @@ impl fmt::Display for ServiceError {
 
 impl Error for ServiceError {}
 
+/// So much of something a client sent as an answer repeats.
+pub(crate) fn cut(text: &str) -> &str {
+    const MAX: usize = 1_024;
+    match text.char_indices().find(|(at, _)| *at >= MAX) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,5 +206,12 @@ mod tests {
             }
             assert!((400..600).contains(&kind.status()));
         }
+    }
+
+    #[test]
+    fn what_is_repeated_is_cut_between_characters() {
+        assert_eq!(cut("é"), "é");
+        assert_eq!(cut(&"é".repeat(1_000_000)).len(), 1_024);
+        assert_eq!(cut(&format!("x{}", "é".repeat(1_000_000))).len(), 1_025);
     }
 }

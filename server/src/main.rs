@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use epoq_server::{
     Config, Server,
-    config::{LogFormat, Tls},
+    config::{Auth, Limits, LogFormat, Tls},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -19,7 +19,8 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// An SQS server in one process: point any AWS SDK or the aws CLI at it with --endpoint-url.
-#[derive(Debug, Parser)]
+// Not Debug: it has secrets.
+#[derive(Parser)]
 #[command(name = "epoq-server", version, about)]
 struct Arguments {
     /// A configuration file in TOML; what stands here or in the environment goes before it
@@ -46,6 +47,23 @@ struct Arguments {
     /// Memory for messages, in MiB [default: 1024]
     #[arg(long, env = "EPOQ_MEMORY_MIB", value_name = "MIB")]
     memory_mib: Option<u64>,
+    /// Queues there may be [default: 100000]
+    #[arg(long, env = "EPOQ_QUEUES_MAX", value_name = "N")]
+    queues_max: Option<usize>,
+    #[command(flatten)]
+    limits: LimitArguments,
+    /// Access keys that requests have to be signed with [default: none]. Better given by the environment: others on the machine can read
+    /// command lines
+    #[arg(
+        long,
+        env = "EPOQ_AUTH_KEYS",
+        hide_env_values = true,
+        value_name = "ID=SECRET,ID=SECRET,..."
+    )]
+    auth_keys: Option<String>,
+    /// How far a signature's moment may be from now, in seconds [default: 900]
+    #[arg(long, env = "EPOQ_AUTH_SKEW_S", value_name = "SECONDS")]
+    auth_skew_s: Option<u64>,
     /// The certificate chain, in PEM; makes it HTTPS
     #[arg(long, env = "EPOQ_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
     tls_certificate: Option<PathBuf>,
@@ -60,6 +78,56 @@ struct Arguments {
     log_format: Option<LogFormat>,
 }
 
+/// What a client may ask of the server.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitArguments {
+    /// Longest head of a request [default: 65536]
+    #[arg(long, env = "EPOQ_LIMITS_HEAD_BYTES", value_name = "BYTES")]
+    limits_head_bytes: Option<usize>,
+    /// Longest body of a request [default: 8388608]
+    #[arg(long, env = "EPOQ_LIMITS_BODY_BYTES", value_name = "BYTES")]
+    limits_body_bytes: Option<usize>,
+    /// Bodies and answers under way on all connections together, in MiB [default: 512]
+    #[arg(long, env = "EPOQ_LIMITS_BODIES_MIB", value_name = "MIB")]
+    limits_bodies_mib: Option<usize>,
+    /// Connections at a time [default: 20000]
+    #[arg(long, env = "EPOQ_LIMITS_CONNECTIONS", value_name = "N")]
+    limits_connections: Option<usize>,
+    /// For a complete head of a request to come [default: 60]
+    #[arg(long, env = "EPOQ_LIMITS_IDLE_S", value_name = "SECONDS")]
+    limits_idle_s: Option<u64>,
+    /// For a request's body to come [default: 30]
+    #[arg(long, env = "EPOQ_LIMITS_BODY_S", value_name = "SECONDS")]
+    limits_body_s: Option<u64>,
+    /// For a client to read on [default: 30]
+    #[arg(long, env = "EPOQ_LIMITS_STALL_S", value_name = "SECONDS")]
+    limits_stall_s: Option<u64>,
+    /// For open connections when the server ends [default: 10]
+    #[arg(long, env = "EPOQ_LIMITS_SHUTDOWN_S", value_name = "SECONDS")]
+    limits_shutdown_s: Option<u64>,
+}
+
+impl LimitArguments {
+    fn set(self, limits: &mut Limits) {
+        set(&mut limits.head_bytes, self.limits_head_bytes);
+        set(&mut limits.body_bytes, self.limits_body_bytes);
+        set(&mut limits.bodies_mib, self.limits_bodies_mib);
+        set(&mut limits.connections, self.limits_connections);
+        set(&mut limits.idle_s, self.limits_idle_s);
+        set(&mut limits.body_s, self.limits_body_s);
+        set(&mut limits.stall_s, self.limits_stall_s);
+        set(&mut limits.shutdown_s, self.limits_shutdown_s);
+    }
+}
+
+/// Puts what is given in a field's place.
+fn set<T>(field: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *field = given;
+    }
+}
+
 impl Arguments {
     /// The file's configuration with what is given here in its place.
     fn config(self) -> Result<Config> {
@@ -67,22 +135,29 @@ impl Arguments {
             Some(path) => Config::read(path)?,
             None => Config::default(),
         };
-        fn set<T>(field: &mut T, given: Option<T>) {
-            if let Some(given) = given {
-                *field = given;
-            }
-        }
         set(&mut config.listen, self.listen);
         set(&mut config.region, self.region);
         set(&mut config.account, self.account);
         set(&mut config.cooldowns, self.cooldowns);
         set(&mut config.memory_mib, self.memory_mib);
+        set(&mut config.queues_max, self.queues_max);
+        self.limits.set(&mut config.limits);
         set(&mut config.log.filter, self.log);
         set(&mut config.log.format, self.log_format);
         config.threads = self.threads.or(config.threads);
         config.public_url = self.public_url.or(config.public_url);
         if let (Some(certificate), Some(key)) = (self.tls_certificate, self.tls_key) {
             config.tls = Some(Tls::new(certificate, key));
+        }
+        if let Some(text) = self.auth_keys {
+            let skew_s = config.auth.as_ref().map(|auth| auth.skew_s);
+            let auth = config.auth.insert(Auth::parse(&text)?);
+            set(&mut auth.skew_s, skew_s);
+        }
+        if let Some(skew_s) = self.auth_skew_s {
+            let auth = config.auth.as_mut();
+            auth.context("auth.skew-s: says nothing without auth.keys")?
+                .skew_s = skew_s;
         }
         Ok(config)
     }
@@ -193,5 +268,84 @@ impl Ending {
     async fn come(self) -> &'static str {
         let _ = tokio::signal::ctrl_c().await;
         "Ctrl-C"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn config(arguments: &[&str]) -> Result<Config> {
+        let arguments = [&["epoq-server"][..], arguments].concat();
+        Arguments::try_parse_from(arguments)?.config()
+    }
+
+    /// Scalars that a file can have, by their names there.
+    const FIELDS: &[&str] = &[
+        "queues-max",
+        "limits.head-bytes",
+        "limits.body-bytes",
+        "limits.bodies-mib",
+        "limits.connections",
+        "limits.idle-s",
+        "limits.body-s",
+        "limits.stall-s",
+        "limits.shutdown-s",
+        "auth.keys",
+        "auth.skew-s",
+    ];
+
+    #[test]
+    fn what_a_file_can_have_the_environment_can_too() {
+        let command = Arguments::command();
+        for field in FIELDS {
+            let long = field.replace('.', "-");
+            let argument = command
+                .get_arguments()
+                .find(|argument| argument.get_long() == Some(long.as_str()));
+            let argument = argument.unwrap_or_else(|| panic!("no --{long}"));
+            let variable = format!("EPOQ_{}", long.to_uppercase().replace('-', "_"));
+            assert_eq!(argument.get_env(), Some(variable.as_ref()));
+        }
+    }
+
+    #[test]
+    fn arguments_go_before_the_file() {
+        let path = std::env::temp_dir().join(format!("epoq-arguments-{}.toml", std::process::id()));
+        let text =
+            "queues-max = 1\n[limits]\nidle-s = 1\nbody-s = 2\n[auth]\nskew-s = 3\nkeys = { A = \"s\" }";
+        fs::write(&path, text).unwrap();
+        let file = path.to_str().unwrap();
+        let config = config(&[
+            "--config",
+            file,
+            "--queues-max=5",
+            "--limits-idle-s=6",
+            "--auth-keys=B=t",
+        ]);
+        fs::remove_file(&path).unwrap();
+        let config = config.unwrap();
+        let auth = config.auth.unwrap();
+        assert_eq!(
+            (
+                config.queues_max,
+                config.limits.idle_s,
+                config.limits.body_s,
+                auth.skew_s
+            ),
+            (5, 6, 2, 3)
+        );
+        assert_eq!(auth.keys.keys().collect::<Vec<_>>(), ["B"]);
+    }
+
+    #[test]
+    fn secrets_are_repeated_nowhere() {
+        let error = config(&["--auth-keys=secret"]).unwrap_err();
+        assert!(!format!("{error:#}").contains("secret"), "{error:#}");
+        assert!(config(&["--auth-skew-s=1"]).is_err());
     }
 }

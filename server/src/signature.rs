@@ -39,6 +39,7 @@ pub(crate) struct Signed<'a> {
 struct Claim<'a> {
     /// Access key id, date, region, service, `aws4_request`.
     credential: Cow<'a, str>,
+    /// Names in ascending order, in lower case, none twice.
     headers: Cow<'a, str>,
     signature: Cow<'a, str>,
     /// `20250131T235959Z`.
@@ -177,7 +178,7 @@ fn claim<'a>(request: &Signed<'a>) -> Result<Claim<'a>, ServiceError> {
         };
         return Ok(Claim {
             credential: field("Credential")?,
-            headers: field("SignedHeaders")?,
+            headers: signed_headers(field("SignedHeaders")?)?,
             signature: field("Signature")?,
             date: header("x-amz-date").map(Cow::Borrowed).ok_or_else(|| {
                 incomplete("Authorization header requires existence of an 'X-Amz-Date' header.")
@@ -207,11 +208,23 @@ fn claim<'a>(request: &Signed<'a>) -> Result<Claim<'a>, ServiceError> {
         .ok_or_else(|| incomplete("X-Amz-Expires must be a number of seconds up to 604800."))?;
     Ok(Claim {
         credential: field("X-Amz-Credential")?,
-        headers: field("X-Amz-SignedHeaders")?,
+        headers: signed_headers(field("X-Amz-SignedHeaders")?)?,
         signature: field("X-Amz-Signature")?,
         date: field("X-Amz-Date")?,
         expires: Some(expires),
     })
+}
+
+/// Names of headers in the one form that there is of them. One named over and over would be put into the canonical request as often.
+fn signed_headers(names: Cow<'_, str>) -> Result<Cow<'_, str>, ServiceError> {
+    let is_lower = !names.bytes().any(|byte| byte.is_ascii_uppercase());
+    if is_lower && names.split(';').is_sorted_by(|one, next| one < next) {
+        Ok(names)
+    } else {
+        Err(incomplete(
+            "SignedHeaders must be names in lower case and ascending order, each of them once.",
+        ))
+    }
 }
 
 /// The request in the form that is signed.
@@ -233,8 +246,8 @@ fn canonical(request: &Signed<'_>, claim: &Claim<'_>) -> Result<String, ServiceE
     let forgotten = request
         .headers
         .keys()
-        .any(|name| decides(name.as_str()) && !signed.contains(&name.as_str()));
-    if forgotten || !signed.contains(&"host") {
+        .any(|name| decides(name.as_str()) && signed.binary_search(&name.as_str()).is_err());
+    if forgotten || signed.binary_search(&"host").is_err() {
         return Err(mismatch(
             "'Host' and all 'X-Amz-*' headers must be signed headers.",
         ));
@@ -389,6 +402,34 @@ mod tests {
         headers.insert("x-amz-target", "AmazonSQS.DeleteQueue".parse().unwrap());
         let error = verify(&auth(), &request(&headers), NOW).unwrap_err();
         assert_eq!(error.kind, Kind::SignatureDoesNotMatch);
+    }
+
+    #[test]
+    fn signed_headers_are_named_once_and_in_order() {
+        let many = format!("host;x-amz-date{}", ";a".repeat(15_000));
+        for signed in [
+            many.as_str(),
+            "host;host;x-amz-date",
+            "x-amz-date;host",
+            "Host;x-amz-date",
+        ] {
+            let mut headers = headers(signed, SIGNATURE);
+            headers.insert("a", "x".repeat(30_000).parse().unwrap());
+            // Before the body is read, and before anything is put together.
+            let error = verify_head(&auth(), &request(&headers), NOW).unwrap_err();
+            assert_eq!(error.kind, Kind::IncompleteSignature);
+            let query = format!(
+                "X-Amz-Algorithm={ALGORITHM}&X-Amz-Credential=AKIDEXAMPLE/20150830/us-east-1/sqs/aws4_request\
+                 &X-Amz-Date=20150830T123600Z&X-Amz-Expires=60&X-Amz-Signature={SIGNATURE}&X-Amz-SignedHeaders={signed}"
+            );
+            headers.remove("authorization");
+            let by_query = Signed {
+                query: &query,
+                ..request(&headers)
+            };
+            let error = verify_head(&auth(), &by_query, NOW).unwrap_err();
+            assert_eq!(error.kind, Kind::IncompleteSignature);
+        }
     }
 
     #[test]

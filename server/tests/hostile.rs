@@ -133,6 +133,9 @@ fn bodies_that_are_no_requests() {
         r#"{{"QueueUrl":"q","Entries":[{}]}}"#,
         vec!["{}"; 500_000].join(",")
     );
+    let long = "surrogate ".repeat(400_000);
+    let entry = format!(r#"{{"Entries":["{long}"]}}"#);
+    let attribute = format!(r#"{{"MessageAttributes":{{"a":"{long}"}}}}"#);
     let names = format!(
         r#"{{"QueueUrl":"q","AttributeNames":[{}]}}"#,
         vec!["\"a\""; 500_000].join(",")
@@ -153,6 +156,8 @@ fn bodies_that_are_no_requests() {
         ("SendMessage", r#"{"QueueUrl":"q","MessageBody":{"a":1}}"#),
         ("SendMessage", deep.as_str()),
         ("SendMessageBatch", wide.as_str()),
+        ("SendMessageBatch", entry.as_str()),
+        ("SendMessage", attribute.as_str()),
         ("ReceiveMessage", names.as_str()),
         ("GetQueueUrl", r#"{"QueueName":"../../etc/passwd"}"#),
         ("CreateQueue", r#"{"QueueName":"q\r\nx: y"}"#),
@@ -332,21 +337,40 @@ fn connections_beyond_the_limit_are_told_so() {
     running.shutdown();
 }
 
+/// Whatever it sent after its request, and however it leaves.
 #[test]
 fn who_leaves_a_long_poll_takes_nothing_along() {
     let running = start(QUEUE);
     let at = running.address();
-    for _ in 0..20 {
-        let mut stream = connect(at);
-        let request = json_request("ReceiveMessage", r#"{"QueueUrl":"q","WaitTimeSeconds":20}"#);
-        stream.write_all(&request).expect("it reads");
-        thread::sleep(Duration::from_millis(20));
-        stream.shutdown(Shutdown::Both).expect("a socket");
+    let poll = json_request("ReceiveMessage", r#"{"QueueUrl":"q","WaitTimeSeconds":20}"#);
+    // A line end, the beginning of another request, one whole, and more than is read ahead.
+    let more = [
+        Vec::new(),
+        b"\r\n".to_vec(),
+        b"P".to_vec(),
+        poll.clone(),
+        vec![b'x'; 40_000],
+    ];
+    for more in &more {
+        for later in [false, true] {
+            for _ in 0..5 {
+                let mut stream = connect(at);
+                if later {
+                    stream.write_all(&poll).expect("it reads");
+                    thread::sleep(Duration::from_millis(20));
+                    stream.write_all(more).expect("it reads");
+                } else {
+                    stream.write_all(&[&poll[..], more].concat()).expect("it reads");
+                }
+                thread::sleep(Duration::from_millis(20));
+                stream.shutdown(Shutdown::Both).expect("a socket");
+            }
+        }
+        thread::sleep(Duration::from_millis(700));
+        ok(at, "SendMessage", r#"{"QueueUrl":"q","MessageBody":"a"}"#);
+        let received = ok(at, "ReceiveMessage", r#"{"QueueUrl":"q"}"#);
+        assert_eq!(received["Messages"][0]["Body"], "a", "{} bytes more", more.len());
     }
-    thread::sleep(Duration::from_millis(200));
-    ok(at, "SendMessage", r#"{"QueueUrl":"q","MessageBody":"a"}"#);
-    let received = ok(at, "ReceiveMessage", r#"{"QueueUrl":"q"}"#);
-    assert_eq!(received["Messages"][0]["Body"], "a");
     running.shutdown();
 }
 
@@ -364,7 +388,7 @@ fn a_server_that_ends_answers_its_long_polls() {
         .collect();
     // Idle ones do not hold it up.
     let _idle: Vec<_> = (0..10).map(|_| connect(at)).collect();
-    thread::sleep(Duration::from_millis(300));
+    thread::sleep(Duration::from_secs(2));
     let began = Instant::now();
     running.shutdown();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
@@ -395,7 +419,7 @@ fn it_ends_under_load() {
             })
         })
         .collect();
-    thread::sleep(Duration::from_millis(300));
+    thread::sleep(Duration::from_secs(2));
     let began = Instant::now();
     running.shutdown();
     assert!(began.elapsed() < Duration::from_secs(5));
@@ -453,6 +477,42 @@ fn bodies_together_have_a_limit() {
     // What was held has come back.
     assert_well(at);
     assert_eq!(call(at, "SendMessage", &body).status, 200);
+    running.shutdown();
+}
+
+/// They were admitted before they waited.
+#[test]
+fn answers_to_long_polls_have_a_limit_together() {
+    let running = start(&format!("{QUEUE}[limits]\nbodies-mib = 4\n"));
+    let at = running.address();
+    // Each that is woken leaves the message to the next. Answers are in XML, with six bytes for a quotation mark: more than lies in the
+    // kernel's buffers when nobody reads.
+    let request = "GET /000000000000/q?Action=ReceiveMessage&WaitTimeSeconds=20&VisibilityTimeout=0 HTTP/1.1\r\nhost: a\r\n\r\n";
+    let mut polls: Vec<_> = (0..10)
+        .map(|_| {
+            let mut stream = connect(at);
+            stream.write_all(request.as_bytes()).expect("it reads");
+            stream
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(500));
+    let body = format!(
+        r#"{{"QueueUrl":"q","MessageBody":"{}"}}"#,
+        "\\\"".repeat(1_000_000)
+    );
+    assert_eq!(call(at, "SendMessage", &body).status, 200);
+    thread::sleep(Duration::from_millis(500));
+    let statuses: Vec<_> = polls
+        .iter_mut()
+        .map(|stream| read(stream).expect("an answer").status)
+        .collect();
+    assert!(statuses.contains(&200) && statuses.contains(&503), "{statuses:?}");
+    // What was refused is there for the next.
+    let received = ok(at, "ReceiveMessage", r#"{"QueueUrl":"q","WaitTimeSeconds":5}"#);
+    assert_eq!(
+        received["Messages"][0]["Body"].as_str().map(str::len),
+        Some(1_000_000)
+    );
     running.shutdown();
 }
 

@@ -2,7 +2,12 @@
 
 mod common;
 
-use common::{call, get, ok, query, start};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{call, get, ok, query, send, start};
 use serde_json::json;
 
 #[test]
@@ -191,6 +196,167 @@ fn health_and_metrics() {
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
     }
+    running.shutdown();
+}
+
+#[test]
+fn a_policy_is_about_so_many_at_most() {
+    let running = start("[[queues]]\nname = \"q\"");
+    let at = running.address();
+    let add = |label: &str, accounts: std::ops::Range<u64>| {
+        let accounts: Vec<_> = accounts.map(|number| format!("{number:012}")).collect();
+        let body =
+            json!({ "QueueUrl": "q", "Label": label, "AWSAccountIds": accounts, "Actions": ["SendMessage"] });
+        call(at, "AddPermission", &body.to_string())
+    };
+    assert_eq!(add("a", 0..49).status, 200);
+    assert_eq!(add("b", 0..1).status, 200);
+    for (label, accounts) in [("c", 0..1), ("d", 0..51)] {
+        let refused = add(label, accounts);
+        assert_eq!(refused.status, 403, "{refused:?}");
+        assert_eq!(refused.header("x-amzn-query-error"), Some("OverLimit;Sender"));
+    }
+    running.shutdown();
+}
+
+#[test]
+fn the_digest_of_system_attributes_is_of_those_that_were_sent() {
+    let running = start("[[queues]]\nname = \"q\"");
+    let at = running.address();
+    let header = r#"{"AWSTraceHeader":{"DataType":"String","StringValue":"Root=1"}}"#;
+    for (attributes, has_digest) in [("{}", false), ("null", false), (header, true)] {
+        let body = format!(r#"{{"QueueUrl":"q","MessageBody":"a","MessageSystemAttributes":{attributes}}}"#);
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: a\r\nx-amz-target: AmazonSQS.SendMessage\r\nx-amzn-trace-id: Root=2\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = send(at, request.as_bytes()).expect("an answer");
+        let digest = &answer.json()["MD5OfMessageSystemAttributes"];
+        assert_eq!(digest.is_string(), has_digest, "{answer:?}");
+    }
+    running.shutdown();
+}
+
+/// Whether there is a queue of that name or not.
+#[test]
+fn the_type_of_a_queue_goes_with_its_name() {
+    let running =
+        start("[[queues]]\nname = \"q\"\n[[queues]]\nname = \"q.fifo\"\nattributes = { FifoQueue = true }");
+    let at = running.address();
+    for (name, fifo, code, text) in [
+        ("q", "true", "InvalidParameterValue", "must end with .fifo suffix"),
+        (
+            "new",
+            "true",
+            "InvalidParameterValue",
+            "must end with .fifo suffix",
+        ),
+        (
+            "q",
+            "false",
+            "InvalidAttributeName",
+            "Unknown Attribute FifoQueue.",
+        ),
+        (
+            "q.fifo",
+            "false",
+            "InvalidAttributeName",
+            "Unknown Attribute FifoQueue.",
+        ),
+        (
+            "new.fifo",
+            "false",
+            "InvalidAttributeName",
+            "Unknown Attribute FifoQueue.",
+        ),
+        (
+            "q.fifo",
+            "x",
+            "InvalidAttributeValue",
+            "Invalid value for the parameter FifoQueue.",
+        ),
+    ] {
+        let body = json!({ "QueueName": name, "Attributes": { "FifoQueue": fifo } }).to_string();
+        let answer = call(at, "CreateQueue", &body);
+        let expected = format!("{code};Sender");
+        assert_eq!(
+            answer.header("x-amzn-query-error"),
+            Some(expected.as_str()),
+            "{body}"
+        );
+        assert!(
+            answer.json()["message"].as_str().expect("a text").contains(text),
+            "{body}"
+        );
+    }
+    for body in [
+        r#"{"QueueName":"q"}"#,
+        r#"{"QueueName":"q.fifo"}"#,
+        r#"{"QueueName":"q.fifo","Attributes":{"FifoQueue":"true"}}"#,
+    ] {
+        ok(at, "CreateQueue", body);
+    }
+    running.shutdown();
+}
+
+/// SQS has another code for it in batches than in single calls.
+#[test]
+fn handles_that_have_expired_on_a_fifo_queue() {
+    let running = start("[[queues]]\nname = \"q.fifo\"\nattributes = { FifoQueue = true }");
+    let at = running.address();
+    ok(
+        at,
+        "SendMessage",
+        r#"{"QueueUrl":"q.fifo","MessageBody":"a","MessageGroupId":"g","MessageDeduplicationId":"d"}"#,
+    );
+    let received = ok(
+        at,
+        "ReceiveMessage",
+        r#"{"QueueUrl":"q.fifo","VisibilityTimeout":0}"#,
+    );
+    let handle = &received["Messages"][0]["ReceiptHandle"];
+    let entry = json!({ "Id": "a", "ReceiptHandle": handle, "VisibilityTimeout": 5 });
+    let batch = json!({ "QueueUrl": "q.fifo", "Entries": [entry] }).to_string();
+    for action in ["ChangeMessageVisibilityBatch", "DeleteMessageBatch"] {
+        assert_eq!(
+            ok(at, action, &batch)["Failed"],
+            json!([{ "Id": "a", "Code": "ReceiptHandleIsInvalid", "Message": "The receipt handle has expired", "SenderFault": true }]),
+            "{action}"
+        );
+    }
+    let single = json!({ "QueueUrl": "q.fifo", "ReceiptHandle": handle, "VisibilityTimeout": 5 });
+    let answer = call(at, "ChangeMessageVisibility", &single.to_string());
+    assert_eq!(
+        answer.header("x-amzn-query-error"),
+        Some("InvalidParameterValue;Sender")
+    );
+    running.shutdown();
+}
+
+/// However many ask: what clients that do not read hold on to is bounded.
+#[test]
+fn metrics_are_made_once_a_second() {
+    let running = start("[[queues]]\nname = \"q\"");
+    let at = running.address();
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let began = Instant::now();
+        let metrics = get(at, "/metrics").body;
+        ok(at, "SendMessage", r#"{"QueueUrl":"q","MessageBody":"a"}"#);
+        let again = get(at, "/metrics").body;
+        // On a slow machine it may be another second already.
+        if again == metrics {
+            break;
+        }
+        assert!(began.elapsed() > Duration::from_millis(900) && began < until);
+        thread::sleep(Duration::from_millis(100));
+    }
+    thread::sleep(Duration::from_secs(1));
+    let metrics = get(at, "/metrics").body;
+    assert!(
+        !metrics.contains("epoq_queue_messages_sent_total{queue=\"q\"} 0"),
+        "{metrics}"
+    );
     running.shutdown();
 }
 

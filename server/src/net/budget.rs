@@ -78,21 +78,24 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
+/// Bytes that are counted as long as they live, even if that is more than there should be: then others wait.
+pub(super) fn counted(bytes: Vec<u8>, budget: &Arc<Budget>) -> Bytes {
+    let mut share = budget.share();
+    share.try_grow(bytes.len());
+    Bytes::from_owner(Counted { bytes, _share: share })
+}
+
 impl Reply {
-    /// A short one, which is not counted.
-    pub(super) fn short(bytes: impl Into<Bytes>) -> Self {
+    /// Of bytes that are few, or counted already.
+    pub(super) fn new(bytes: impl Into<Bytes>) -> Self {
         Self {
             body: Full::new(bytes.into()),
         }
     }
 
-    /// One that is counted, even if that is more than there should be: then others wait.
+    /// One that is counted.
     pub(super) fn counted(bytes: Vec<u8>, budget: &Arc<Budget>) -> Self {
-        let mut share = budget.share();
-        share.try_grow(bytes.len());
-        Self {
-            body: Full::new(Bytes::from_owner(Counted { bytes, _share: share })),
-        }
+        Self::new(counted(bytes, budget))
     }
 }
 

@@ -20,14 +20,17 @@ use hyper::{
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-use super::budget::{Budget, Reply, Share};
-
+use super::{
+    budget::{Budget, Reply, Share},
+    peer::{OverTcp, Peer},
+    scrape::Scrape,
+};
 use crate::{
     config::Config,
     error::{Kind, ServiceError},
     metrics::{self, Connections, Counters},
     protocol::{Action, Answer, Head, Protocol, parse},
-    service::{Context, Origin, Service, is_region},
+    service::{Caller, Context, Origin, Service, is_region},
     signature::{self, Signed},
 };
 
@@ -39,6 +42,7 @@ pub(super) struct Shared {
     pub(super) connections: Arc<Connections>,
     /// Of requests and answers under way.
     pub(super) budget: Arc<Budget>,
+    pub(super) scrape: Scrape,
     pub(super) tls: Option<tokio_rustls::TlsAcceptor>,
     /// The address listened on, for clients that name no host.
     pub(super) address: SocketAddr,
@@ -55,6 +59,30 @@ pub(super) struct Handler {
 /// Whether a connection's last request was answered before its body was read.
 pub(super) type Unread = std::cell::Cell<bool>;
 
+/// Who sent a request, and waits.
+struct Client<'a, S> {
+    handler: &'a Handler,
+    peer: &'a Peer<S>,
+    /// What the request holds.
+    share: &'a mut Share,
+}
+
+impl<S: OverTcp> Caller for Client<'_, S> {
+    async fn gone(&self) {
+        self.peer.gone().await;
+    }
+
+    // Only who waits comes to it: the count of listeners is shared by all threads.
+    async fn closing(&self) {
+        // An error is that the server is gone, which is as good as closing.
+        let _ = self.handler.closing.clone().wait_for(|closing| *closing).await;
+    }
+
+    fn admits(&mut self, bytes: usize) -> bool {
+        self.share.try_grow(bytes)
+    }
+}
+
 /// How a request came out, for the log and the counters.
 struct Outcome {
     action: Option<Action>,
@@ -62,13 +90,18 @@ struct Outcome {
 }
 
 impl Handler {
-    pub(super) async fn handle(&self, request: Request<Incoming>, unread: &Unread) -> Response<Reply> {
+    pub(super) async fn handle<S: OverTcp>(
+        &self,
+        request: Request<Incoming>,
+        peer: &Peer<S>,
+        unread: &Unread,
+    ) -> Response<Reply> {
         let began = Instant::now();
         let request_id = request_id();
         if let Some(response) = self.about_the_server(&request).await {
             return response;
         }
-        let Outcome { action, response } = self.operate(request, &request_id, unread).await;
+        let Outcome { action, response } = self.operate(request, &request_id, peer, unread).await;
         let (status, took) = (response.status().as_u16(), began.elapsed());
         self.counters.count(action, status, took);
         let name = action.map_or("none", Action::name);
@@ -96,23 +129,27 @@ impl Handler {
                 } else {
                     (200, r#"{"status":"ok"}"#)
                 };
-                Some(plain(status, "application/json", Reply::short(body)))
+                Some(plain(status, "application/json", Reply::new(body)))
             }
             "/metrics" => {
-                // With many queues that takes longer than others on this thread should wait.
                 let shared = Arc::clone(&self.shared);
-                let render = move || metrics::render(&shared.registry);
-                let Ok(text) = tokio::task::spawn_blocking(render).await else {
-                    return Some(plain(503, "text/plain", Reply::short("")));
-                };
-                let body = Reply::counted(text.into_bytes(), &self.shared.budget);
-                Some(plain(200, metrics::CONTENT_TYPE, body))
+                let text = self.shared.scrape.text(move || metrics::render(&shared.registry));
+                Some(match text.await {
+                    Some(text) => plain(200, metrics::CONTENT_TYPE, Reply::new(text)),
+                    None => plain(503, "text/plain", Reply::new("")),
+                })
             }
             _ => None,
         }
     }
 
-    async fn operate(&self, request: Request<Incoming>, request_id: &str, unread: &Unread) -> Outcome {
+    async fn operate<S: OverTcp>(
+        &self,
+        request: Request<Incoming>,
+        request_id: &str,
+        peer: &Peer<S>,
+        unread: &Unread,
+    ) -> Outcome {
         let (parts, body) = request.into_parts();
         let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
         let head = Head {
@@ -126,7 +163,7 @@ impl Handler {
             tracing::debug!(request_id, error = %error, "refused");
             Outcome {
                 action,
-                response: refusal(protocol, &error, request_id),
+                response: refusal(protocol, &error, request_id, &self.shared.budget),
             }
         };
         let refuse_unread = |error: ServiceError| {
@@ -182,15 +219,15 @@ impl Handler {
             request_id,
             trace: text(&parts.headers, "x-amzn-trace-id").filter(|trace| !trace.is_empty()),
         };
-        // Only who waits comes to it: the count of listeners is shared by all threads.
-        let closing = async {
-            // An error is that the server is gone, which is as good as closing.
-            let _ = self.closing.clone().wait_for(|closing| *closing).await;
+        let client = Client {
+            handler: self,
+            peer,
+            share: &mut share,
         };
         match self
             .shared
             .service
-            .call(&self.worker, &context, &input, closing)
+            .call(&self.worker, &context, &input, client)
             .await
         {
             Ok(bytes) => {
@@ -221,7 +258,7 @@ impl Handler {
         if share.try_grow(0) {
             Ok(())
         } else {
-            Err(overloaded())
+            Err(ServiceError::overloaded())
         }
     }
 
@@ -249,7 +286,7 @@ impl Handler {
                     return Err(too_long());
                 }
                 if !share.try_grow(data.len()) {
-                    return Err(overloaded());
+                    return Err(ServiceError::overloaded());
                 }
                 // Most bodies come in one piece, which needs no copy.
                 if first.is_empty() && rest.is_empty() {
@@ -300,13 +337,6 @@ impl Handler {
     }
 }
 
-fn overloaded() -> ServiceError {
-    ServiceError::new(
-        Kind::ServiceUnavailable,
-        "Too many long requests and answers are under way. Try again.",
-    )
-}
-
 /// Whether a browser sent it on behalf of a page, and not because somebody typed its address.
 fn is_from_a_page(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN) || text(headers, "sec-fetch-site").is_some_and(|site| site != "none")
@@ -355,7 +385,12 @@ fn answer(status: StatusCode, protocol: Protocol, body: Reply, request_id: &str)
     response
 }
 
-fn refusal(protocol: Protocol, error: &ServiceError, request_id: &str) -> Response<Reply> {
+fn refusal(
+    protocol: Protocol,
+    error: &ServiceError,
+    request_id: &str,
+    budget: &Arc<Budget>,
+) -> Response<Reply> {
     let kind = error.kind;
     let status = match (protocol, kind) {
         // The Query protocol's model gives it no status of its own.
@@ -367,7 +402,8 @@ fn refusal(protocol: Protocol, error: &ServiceError, request_id: &str) -> Respon
     let mut response = answer(
         status,
         protocol,
-        Reply::short(Answer::error(protocol, error, request_id)),
+        // It repeats some of the request.
+        Reply::counted(Answer::error(protocol, error, request_id), budget),
         request_id,
     );
     if protocol == Protocol::Json {
@@ -403,6 +439,18 @@ fn unix_seconds() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_are_counted_until_they_are_sent() {
+        let budget = Arc::new(Budget::new(1));
+        let error = ServiceError::invalid("a");
+        for protocol in [Protocol::Json, Protocol::Query] {
+            let response = refusal(protocol, &error, "id", &budget);
+            assert!(!budget.share().try_grow(0));
+            drop(response);
+            assert!(budget.share().try_grow(0));
+        }
+    }
 
     #[test]
     fn request_ids_are_random_uuids() {

@@ -1,8 +1,11 @@
 //! Sockets, connections and threads.
 
 mod budget;
+mod files;
 mod handler;
 mod patience;
+mod peer;
+mod scrape;
 mod server;
 mod tls;
 

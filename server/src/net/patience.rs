@@ -1,8 +1,10 @@
 //! A stream whose writes end in an error if the other side does not read for too long.
 
 use std::{
+    cell::RefCell,
     io,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -12,9 +14,12 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+use super::peer::{OverTcp, Peer};
+
 /// What a client that reads nothing can hold is bounded by this: hyper itself waits for ever to write.
 pub(super) struct Patience<S> {
-    stream: S,
+    /// Borrowed for a call each time.
+    stream: Rc<RefCell<S>>,
     stall: Duration,
     /// Armed while a write waits.
     alarm: Pin<Box<Sleep>>,
@@ -24,11 +29,19 @@ pub(super) struct Patience<S> {
 impl<S> Patience<S> {
     pub(super) fn new(stream: S, stall: Duration) -> Self {
         Self {
-            stream,
+            stream: Rc::new(RefCell::new(stream)),
             stall,
             alarm: Box::pin(sleep(stall)),
             is_armed: false,
         }
+    }
+
+    /// The client, to be looked after while the stream is in use.
+    pub(super) fn peer(&self) -> Peer<S>
+    where
+        S: OverTcp,
+    {
+        Peer::new(Rc::clone(&self.stream))
     }
 
     /// Passes an attempt to write on, and looks at the time if it has to wait.
@@ -56,14 +69,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+        Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, buffer)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let attempt = Pin::new(&mut this.stream).poll_write(context, bytes);
+        let attempt = Pin::new(&mut *this.stream.borrow_mut()).poll_write(context, bytes);
         this.timed(context, attempt)
     }
 
@@ -73,23 +86,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let attempt = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        let attempt = Pin::new(&mut *this.stream.borrow_mut()).poll_write_vectored(context, slices);
         this.timed(context, attempt)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.borrow().is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let attempt = Pin::new(&mut this.stream).poll_flush(context);
+        let attempt = Pin::new(&mut *this.stream.borrow_mut()).poll_flush(context);
         this.timed(context, attempt)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let attempt = Pin::new(&mut this.stream).poll_shutdown(context);
+        let attempt = Pin::new(&mut *this.stream.borrow_mut()).poll_shutdown(context);
         this.timed(context, attempt)
     }
 }

@@ -30,8 +30,11 @@ use tokio::{
 
 use super::{
     budget::Budget,
+    files,
     handler::{Handler, Shared, Unread},
     patience::Patience,
+    peer::OverTcp,
+    scrape::Scrape,
     tls,
 };
 use crate::{
@@ -85,12 +88,13 @@ impl Server {
         Self { config }
     }
 
-    /// Listens, creates the queues of the configuration, and starts the threads.
+    /// Listens, creates the queues of the configuration, and starts the threads. The process's limit of open files is raised if connections
+    /// need it.
     ///
     /// # Errors
     /// If the configuration is not valid, the address is taken, or a certificate cannot be read: the text says which.
     pub fn start(self) -> Result<Running> {
-        let config = self.config;
+        let mut config = self.config;
         config.check()?;
         let broker = Broker::builder()
             .memory_limit(config.memory_mib.saturating_mul(1 << 20))
@@ -100,7 +104,7 @@ impl Server {
             cooldowns: config.cooldowns,
             queues_max: config.queues_max,
         };
-        let (service, moves) = Service::new(broker, rules);
+        let (service, moves) = Service::new(broker, rules).context("random bytes")?;
         create_queues(&service, &config.queues)?;
         let service = Arc::new(service);
         let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
@@ -109,6 +113,7 @@ impl Server {
             .threads
             .or_else(|| thread::available_parallelism().ok().map(usize::from))
             .unwrap_or(1);
+        config.limits.connections = files::connections(config.limits.connections, TURNED_AWAY_MAX, number);
         // Listeners that share an address would share it with another server too: an address in use is found by one that does not.
         drop(listen(config.listen, false)?);
         let first = listen(config.listen, true)?;
@@ -126,13 +131,14 @@ impl Server {
             threads: counters.clone(),
             connections: Arc::clone(&connections),
         });
-        let budget = Arc::new(Budget::new(config.limits.bodies_mib.saturating_mul(1 << 20)));
+        let bodies = config.limits.bodies_mib.saturating_mul(1 << 20);
         let shared = Arc::new(Shared {
             config,
             service: Arc::clone(&service),
             registry,
             connections,
-            budget,
+            budget: Arc::new(Budget::new(bodies)),
+            scrape: Scrape::new(bodies),
             tls,
             address,
         });
@@ -389,15 +395,21 @@ async fn connection(mut stream: TcpStream, peer: SocketAddr, handler: Rc<Handler
     }
 }
 
-async fn http<S: AsyncRead + AsyncWrite + Unpin>(stream: S, peer: SocketAddr, handler: Rc<Handler>) {
+async fn http<S: AsyncRead + AsyncWrite + OverTcp + Unpin>(
+    stream: S,
+    peer: SocketAddr,
+    handler: Rc<Handler>,
+) {
     let limits = handler.shared.config.limits;
     let mut closing = handler.closing.clone();
     let unread = Rc::new(Unread::default());
     let told = Rc::clone(&unread);
+    let mut io = TokioIo::new(Patience::new(stream, limits.stall()));
+    let client = io.inner().peer();
     let service = service_fn(move |request| {
-        let (handler, unread) = (Rc::clone(&handler), Rc::clone(&told));
+        let (handler, client, unread) = (Rc::clone(&handler), client.clone(), Rc::clone(&told));
         // Boxed: hyper keeps room for it while the connection is idle.
-        Box::pin(async move { Ok::<_, Infallible>(handler.handle(request, &unread).await) })
+        Box::pin(async move { Ok::<_, Infallible>(handler.handle(request, &client, &unread).await) })
     });
     let mut builder = http1::Builder::new();
     builder
@@ -405,7 +417,6 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin>(stream: S, peer: SocketAddr, ha
         .header_read_timeout(limits.idle())
         // Not `pipeline_flush`: with it hyper writes without a bound while a client goes on sending.
         .max_buf_size(limits.head_bytes);
-    let mut io = TokioIo::new(Patience::new(stream, limits.stall()));
     let served = {
         let mut connection = pin!(builder.serve_connection(&mut io, service));
         tokio::select! {

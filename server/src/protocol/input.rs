@@ -12,7 +12,7 @@ use base64::{
 };
 use serde::{
     Deserialize, Deserializer,
-    de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
 /// Entries of a batch that are kept: as many as it may have.
@@ -427,6 +427,64 @@ impl Input<'_> {
     }
 }
 
+/// Reads what is derived from objects alone, wherever it stands: serde would also take a list for its members in their order, and repeat
+/// at length what is neither.
+struct Structured<T>(PhantomData<T>);
+
+impl<T> Structured<T> {
+    const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Structured<T> {
+    type Value = T;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        T::deserialize(FromObjects(deserializer))
+    }
+}
+
+/// A deserializer that has structures of objects alone.
+struct FromObjects<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for FromObjects<D> {
+    type Error = D::Error;
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_any(visitor)
+    }
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_any(OfObject(visitor))
+    }
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct newtype_struct seq
+        tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+/// Passes objects on, and nothing else.
+struct OfObject<V>(V);
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for OfObject<V> {
+    type Value = V::Value;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a structure")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        self.0.visit_map(map)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Self::Value, A::Error> {
+        Err(de::Error::custom(NO_LIST))
+    }
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<Self::Value, E> {
+        Err(E::custom("Unexpected token type STRING_VALUE in structure"))
+    }
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct OfText<'a>(PhantomData<&'a str>);
@@ -535,7 +593,7 @@ impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for List<T, N> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
                 let mut list = List::default();
                 while list.items.len() < N {
-                    match seq.next_element()? {
+                    match seq.next_element_seed(Structured::new())? {
                         Some(item) => list.push(item),
                         None => return Ok(list),
                     }
@@ -567,8 +625,8 @@ impl<'de: 'a, 'a, V: Deserialize<'de>, const N: usize> Deserialize<'de> for Pair
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut pairs = List::default();
                 while pairs.items.len() < N {
-                    match map.next_entry()? {
-                        Some(pair) => pairs.push(pair),
+                    match map.next_key()? {
+                        Some(key) => pairs.push((key, map.next_value_seed(Structured::new())?)),
                         None => return Ok(Pairs(pairs)),
                     }
                 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{action::Action, input::Input};
-use crate::error::{Kind, ServiceError};
+use crate::error::{Kind, ServiceError, cut};
 
 /// Reads the body of a request in the JSON protocol. An empty one counts as an empty object, members that the operation does not
 /// have are passed over.
@@ -56,16 +56,17 @@ fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ServiceError> {
 
 fn refusal(error: &serde_json::Error) -> ServiceError {
     let text = error.to_string();
-    if text.contains("surrogate") || text.contains("hex escape") {
+    // What does not fit is told about in words of the request's own.
+    if error.is_syntax() && (text.contains("surrogate") || text.contains("hex escape")) {
         // Well-formed JSON of a text that no message can have.
         return ServiceError::new(Kind::InvalidMessageContents, super::INVALID_CHARACTERS);
     }
     // The place in the body says nothing to somebody who has an SDK write it.
-    let text = match text.find(" at line ") {
-        Some(end) if error.is_data() => text[..end].to_owned(),
-        _ => text,
+    let text = match text.rfind(" at line ") {
+        Some(end) if error.is_data() => &text[..end],
+        _ => text.as_str(),
     };
-    ServiceError::malformed(text)
+    ServiceError::malformed(cut(text).to_owned())
 }
 
 #[cfg(test)]
@@ -129,6 +130,41 @@ mod tests {
         }
         let surrogate = send(r#"{"MessageBody":"\ud800"}"#).unwrap_err();
         assert_eq!(surrogate.kind, Kind::InvalidMessageContents);
+    }
+
+    #[test]
+    fn structures_are_objects_and_nothing_else_is_one() {
+        const NO_LIST: &str = "Start of list found where not expected";
+        const NO_TEXT: &str = "Unexpected token type STRING_VALUE in structure";
+        let attribute = |value: &str| format!(r#"{{"MessageAttributes":{{"a":{value}}}}}"#);
+        let system = |value: &str| format!(r#"{{"MessageSystemAttributes":{{"a":{value}}}}}"#);
+        let entries = |value: &str| format!(r#"{{"Entries":[{value}]}}"#);
+        let long = format!("{:?}", "surrogate ".repeat(1 << 18));
+        for (value, text) in [
+            (r#"["q","id","body"]"#, NO_LIST),
+            ("[]", NO_LIST),
+            (r#""x""#, NO_TEXT),
+            (&long, NO_TEXT),
+        ] {
+            for (action, body) in [
+                (Action::SendMessage, attribute(value)),
+                (Action::SendMessage, system(value)),
+                (Action::SendMessageBatch, entries(value)),
+                (Action::DeleteMessageBatch, entries(value)),
+                (Action::ChangeMessageVisibilityBatch, entries(value)),
+            ] {
+                let error = parse(action, body.as_bytes()).unwrap_err();
+                assert_eq!((error.kind, &*error.message), (Kind::Serialization, text));
+            }
+        }
+        for value in ["5", "-5", "1.5", "true", "null"] {
+            let error = parse(Action::SendMessageBatch, entries(value).as_bytes()).unwrap_err();
+            assert_eq!(error.kind, Kind::Serialization);
+            assert!(error.message.len() < 100, "{}", error.message);
+        }
+        let nested = r#"{"Entries":[{"Id":"a","MessageAttributes":{"a":["String","x"]}}]}"#;
+        let error = parse(Action::SendMessageBatch, nested.as_bytes()).unwrap_err();
+        assert_eq!(error.message, NO_LIST);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Where queues are: their URLs and ARNs.
 
-use crate::error::{Kind, ServiceError};
+use crate::error::{Kind, ServiceError, cut};
 
 /// The account that all queues are of, unless configured otherwise.
 pub(crate) const ACCOUNT_DEFAULT: &str = "000000000000";
@@ -24,15 +24,6 @@ pub(crate) fn queue_name(url: &str) -> Result<&str, ServiceError> {
             format!("The address {} is not valid for this endpoint.", cut(url)),
         )
     })
-}
-
-/// So much of something a client sent as an answer repeats.
-pub(crate) fn cut(text: &str) -> &str {
-    const MAX: usize = 1_024;
-    match text.char_indices().find(|(at, _)| *at >= MAX) {
-        Some((end, _)) => &text[..end],
-        None => text,
-    }
 }
 
 /// The ARN of a queue.

@@ -6,11 +6,11 @@ use epoq::{ConfigError, DeduplicationScope, FifoConfig, QueueConfig, Redrive, Re
 use serde_json::Value;
 
 use super::{
-    address::{Arn, arn, cut},
+    address::{Arn, arn},
     registry::Entry,
 };
 use crate::{
-    error::{Kind, ServiceError},
+    error::{Kind, ServiceError, cut},
     protocol::input::Texts,
 };
 
@@ -151,6 +151,15 @@ fn invalid_because(name: &str, reason: &str) -> ServiceError {
 }
 
 impl Draft {
+    /// What a queue of this name has that is to be created once more: what it has already, and type and name agree as in a new one.
+    pub(crate) fn again(entry: &Entry, attributes: &Texts<'_>) -> Result<Self, ServiceError> {
+        // Without `FifoQueue` the name is that of a queue of either type.
+        if is_fifo(attributes)? {
+            check_name(entry.queue.name(), true)?;
+        }
+        Ok(Self::of(entry))
+    }
+
     /// A queue's attributes as they are.
     pub(crate) fn of(entry: &Entry) -> Self {
         Self {
@@ -162,27 +171,8 @@ impl Draft {
     /// What a new queue of this name has, unless it is given others. `FifoQueue` among the attributes says which type it is, and has to
     /// agree with the name.
     pub(crate) fn new(name: &str, attributes: &Texts<'_>) -> Result<Self, ServiceError> {
-        let given = attributes.items.iter().rfind(|(name, _)| &**name == "FifoQueue");
-        let is_fifo = match given.map(|(_, value)| boolean("FifoQueue", value)).transpose()? {
-            None => false,
-            Some(true) => true,
-            Some(false) => return Err(unknown_attribute("FifoQueue")),
-        };
-        let stem = if is_fifo {
-            name.strip_suffix(".fifo")
-        } else {
-            Some(name)
-        };
-        let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        if !stem.is_some_and(|stem| {
-            !stem.is_empty() && name.len() <= epoq::limits::NAME_MAX && stem.chars().all(valid)
-        }) {
-            return Err(ServiceError::invalid(if is_fifo {
-                "The name of a FIFO queue can only include alphanumeric characters, hyphens, or underscores, must end with .fifo suffix and be 1 to 80 in length"
-            } else {
-                "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length"
-            }));
-        }
+        let is_fifo = is_fifo(attributes)?;
+        check_name(name, is_fifo)?;
         Ok(Self {
             config: QueueConfig {
                 fifo: is_fifo.then(FifoConfig::default),
@@ -399,6 +389,35 @@ impl Draft {
             error => ServiceError::invalid(error.to_string()),
         }
     }
+}
+
+/// Whether attributes are those of a FIFO queue to be created: `FifoQueue` says so, and cannot say otherwise.
+fn is_fifo(attributes: &Texts<'_>) -> Result<bool, ServiceError> {
+    let given = attributes.items.iter().rfind(|(name, _)| &**name == "FifoQueue");
+    match given.map(|(_, value)| boolean("FifoQueue", value)).transpose()? {
+        None => Ok(false),
+        Some(true) => Ok(true),
+        Some(false) => Err(unknown_attribute("FifoQueue")),
+    }
+}
+
+fn check_name(name: &str, is_fifo: bool) -> Result<(), ServiceError> {
+    let stem = if is_fifo {
+        name.strip_suffix(".fifo")
+    } else {
+        Some(name)
+    };
+    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if stem.is_some_and(|stem| {
+        !stem.is_empty() && name.len() <= epoq::limits::NAME_MAX && stem.chars().all(valid)
+    }) {
+        return Ok(());
+    }
+    Err(ServiceError::invalid(if is_fifo {
+        "The name of a FIFO queue can only include alphanumeric characters, hyphens, or underscores, must end with .fifo suffix and be 1 to 80 in length"
+    } else {
+        "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length"
+    }))
 }
 
 fn some(value: &str) -> Option<String> {

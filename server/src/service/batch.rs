@@ -1,8 +1,7 @@
 //! What the three batch operations have in common.
 
-use super::address::cut;
 use crate::{
-    error::{Kind, ServiceError},
+    error::{Kind, ServiceError, cut},
     protocol::{
         Answer,
         input::{ENTRIES, List, Text},

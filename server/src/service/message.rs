@@ -7,9 +7,9 @@ use epoq::{
     Outgoing, Queue, ReceiptHandle, SendError, Worker,
 };
 
-use super::{Context, Service, address::cut, batch, digest, required};
+use super::{Context, Service, batch, digest, required};
 use crate::{
-    error::{Kind, ServiceError},
+    error::{Kind, ServiceError, cut},
     protocol::{
         Answer, INVALID_CHARACTERS,
         input::{AttributeInput, HandleBatch, Int, MESSAGE_ATTRIBUTES, OfHandle, Pairs, Send, SendBatch},
@@ -102,7 +102,9 @@ impl<'a> Prepared<'a> {
             answer.text("MD5OfMessageAttributes", digest.as_str());
         }
         // Of those in the request only, as for the other digest.
-        if let (Some(trace), Some(_)) = (self.trace, &self.input.message_system_attributes) {
+        let given = self.input.message_system_attributes.as_ref();
+        let is_given = given.is_some_and(|given| !given.items.is_empty());
+        if let (true, Some(trace)) = (is_given, self.trace) {
             let attribute = Attribute::string(TRACE_HEADER, trace);
             answer.text(
                 "MD5OfMessageSystemAttributes",
@@ -366,7 +368,10 @@ impl Service {
                         visibility(given, "VisibilityTimeout must be an integer between 0 and 43200.")?;
                     let handle = handle(&entry.queue, text)?;
                     turn.change_visibility(&entry.queue, &handle, timeout)
-                        .map_err(|error| change_refusal(error, text, given))
+                        .map_err(|error| match error {
+                            ChangeVisibilityError::Expired => expired_in_batch(),
+                            error => change_refusal(error, text, given),
+                        })
                 });
                 match changed {
                     Ok(_) => done.push(id),
@@ -414,11 +419,14 @@ fn foreign(text: &str) -> ServiceError {
 }
 
 /// As an entry of a batch has it, which differs from the single call in code and period.
+fn expired_in_batch() -> ServiceError {
+    ServiceError::new(Kind::ReceiptHandleIsInvalid, EXPIRED.trim_end_matches('.'))
+}
+
+/// As an entry of a batch has it.
 fn delete_refusal(error: DeleteError, text: &str) -> ServiceError {
     match error {
-        DeleteError::Expired => {
-            ServiceError::new(Kind::ReceiptHandleIsInvalid, EXPIRED.trim_end_matches('.'))
-        }
+        DeleteError::Expired => expired_in_batch(),
         DeleteError::QueueDeleted => ServiceError::no_queue(),
         _ => foreign(text),
     }

@@ -3,6 +3,7 @@
 mod address;
 mod attributes;
 mod batch;
+mod caller;
 mod digest;
 mod message;
 mod moves;
@@ -23,6 +24,7 @@ use crate::{
 use registry::{Entry, Registry};
 
 pub(crate) use address::{ACCOUNT_DEFAULT, REGION_DEFAULT, is_region};
+pub(crate) use caller::Caller;
 pub(crate) use digest::hex;
 
 /// What a service does beyond the rules that all share.
@@ -82,10 +84,16 @@ impl fmt::Display for Origin<'_> {
 
 impl Service {
     /// A service without queues, and the move tasks that it starts, which somebody has to drive.
-    pub(crate) fn new(broker: Broker, rules: Rules) -> (Self, mpsc::UnboundedReceiver<MoveTask>) {
+    ///
+    /// # Errors
+    /// If the system has no random bytes.
+    pub(crate) fn new(
+        broker: Broker,
+        rules: Rules,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<MoveTask>), getrandom::Error> {
         let mut task_key = [0; 32];
-        // Not a secret worth more: it keeps handles of one run from being taken for another's.
-        fastrand::fill(&mut task_key);
+        // Whoever knew it could make handles of tasks that others started.
+        getrandom::fill(&mut task_key)?;
         let (moves, started) = mpsc::unbounded_channel();
         let service = Self {
             registry: Arc::new(Registry::new(broker)),
@@ -93,7 +101,7 @@ impl Service {
             task_key,
             moves,
         };
-        (service, started)
+        Ok((service, started))
     }
 
     pub(crate) fn broker(&self) -> &Broker {
@@ -109,13 +117,13 @@ impl Service {
             .collect()
     }
 
-    /// Does what is asked. A receive that waits ends early, with nothing, when `closing` is ready.
+    /// Does what is asked. A receive that waits ends early, with nothing, as [`Caller`] says.
     pub(crate) async fn call(
         &self,
         worker: &Worker,
         context: &Context<'_>,
         input: &Input<'_>,
-        closing: impl Future<Output = ()>,
+        caller: impl Caller,
     ) -> Result<Vec<u8>, ServiceError> {
         let action = input.action();
         let mut answer = Answer::begin(context.protocol, action);
@@ -135,21 +143,22 @@ impl Service {
             }
             Input::GetQueueUrl(input) => self.get_queue_url(input, context, &mut answer)?,
             Input::ListDeadLetterSourceQueues(input) => {
-                self.list_dead_letter_source_queues(input, context, &mut answer)?;
+                self.list_dead_letter_source_queues(input, context, &mut answer)
+                    .await?;
             }
             Input::ListMessageMoveTasks(input) => self.list_message_move_tasks(input, &mut answer)?,
             Input::ListQueueTags(input) => self.list_queue_tags(input, &mut answer)?,
             Input::ListQueues(input) => self.list_queues(input, context, &mut answer).await?,
             Input::PurgeQueue(input) => self.purge_queue(input).await?,
             Input::ReceiveMessage(input) => {
-                self.receive_message(worker, input, context, &mut answer, closing)
+                self.receive_message(worker, input, context, &mut answer, caller)
                     .await?;
             }
             Input::RemovePermission(input) => self.remove_permission(input)?,
             Input::SendMessage(input) => self.send_message(worker, input, context, &mut answer)?,
             Input::SendMessageBatch(input) => self.send_message_batch(worker, input, &mut answer)?,
             Input::SetQueueAttributes(input) => self.set_queue_attributes(input)?,
-            Input::StartMessageMoveTask(input) => self.start_message_move_task(input, &mut answer)?,
+            Input::StartMessageMoveTask(input) => self.start_message_move_task(input, &mut answer).await?,
             Input::TagQueue(input) => self.tag_queue(input)?,
             Input::UntagQueue(input) => self.untag_queue(input)?,
         }
@@ -180,4 +189,79 @@ fn required<'a>(text: Option<&'a Text<'_>>, parameter: &str) -> Result<&'a str, 
     text.map(|text| &**text)
         .filter(|text| !text.is_empty())
         .ok_or_else(|| ServiceError::missing(parameter))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::mpsc,
+        task::{self, Waker},
+    };
+
+    use super::*;
+    use crate::protocol::{Action, json};
+
+    struct Nobody;
+
+    impl Caller for Nobody {
+        async fn gone(&self) {
+            std::future::pending().await
+        }
+        async fn closing(&self) {
+            std::future::pending().await
+        }
+        fn admits(&mut self, _: usize) -> bool {
+            true
+        }
+    }
+
+    /// So that with many queues nobody else on the same thread waits for it.
+    #[test]
+    fn what_asks_all_queues_leaves_the_thread() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build()
+            .expect("a runtime");
+        let rules = Rules {
+            account: ACCOUNT_DEFAULT.to_owned(),
+            cooldowns: false,
+            queues_max: 10,
+        };
+        let (service, _moves) =
+            Service::new(Broker::builder().build().expect("a broker"), rules).expect("entropy");
+        service
+            .create("q", &Default::default(), &Default::default())
+            .expect("a queue");
+        let worker = service.broker().worker().expect("a worker");
+        let context = Context {
+            protocol: Protocol::Json,
+            origin: Origin::Url("http://a"),
+            region: REGION_DEFAULT,
+            request_id: "id",
+            trace: None,
+        };
+        runtime.block_on(async {
+            for (action, body) in [
+                (Action::ListDeadLetterSourceQueues, r#"{"QueueUrl":"q"}"#),
+                (Action::ListQueues, "{}"),
+                (
+                    Action::StartMessageMoveTask,
+                    r#"{"SourceArn":"arn:aws:sqs:us-east-1:000000000000:q"}"#,
+                ),
+            ] {
+                // The other thread is busy, so that what is done there is not done at once.
+                let (free, busy) = mpsc::channel::<()>();
+                let occupied = tokio::task::spawn_blocking(move || busy.recv());
+                let input = json::parse(action, body.as_bytes()).expect("a request");
+                let mut call = pin!(service.call(&worker, &context, &input, Nobody));
+                let mut once = task::Context::from_waker(Waker::noop());
+                assert!(call.as_mut().poll(&mut once).is_pending(), "{action}");
+                drop(free);
+                // Answered or refused.
+                let _ = call.await;
+                let _ = occupied.await;
+            }
+        });
+    }
 }

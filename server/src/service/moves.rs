@@ -1,12 +1,14 @@
 //! Message move tasks.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use epoq::{MoveFailure, MoveId, MoveReport, MoveStatus, StartMoveError};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::{Service, address::Arn, required};
+use super::{Service, address::Arn, apart, required};
 use crate::{
     error::{Kind, ServiceError},
     protocol::{
@@ -16,7 +18,7 @@ use crate::{
 };
 
 impl Service {
-    pub(super) fn start_message_move_task(
+    pub(super) async fn start_message_move_task(
         &self,
         input: &MessageMove<'_>,
         answer: &mut Answer,
@@ -30,9 +32,19 @@ impl Service {
             // What does not fit is out of range as well.
             u32::try_from(rate).unwrap_or(0)
         });
-        let task = self
-            .broker()
-            .start_message_move(source, destination, rate)
+        let (registry, moves) = (Arc::clone(&self.registry), self.moves.clone());
+        let (source, destination) = (source.to_owned(), destination.map(str::to_owned));
+        // Whether it is a dead-letter queue, all queues are asked, and what there is to move is counted.
+        let start = move || -> Result<MoveId, StartMoveError> {
+            let broker = &registry.broker;
+            let task = broker.start_message_move(&source, destination.as_deref(), rate)?;
+            let id = task.id();
+            // At once, whether somebody waits for the answer or not. Nobody is there to drive it only when the server is about to end.
+            let _ = moves.send(task);
+            Ok(id)
+        };
+        let id = apart(start)
+            .await?
             .map_err(|error| match error {
                 StartMoveError::NoSuchSource => no_resource("SourceArn"),
                 StartMoveError::NoSuchDestination => no_resource("DestinationArn"),
@@ -57,9 +69,7 @@ impl Service {
                 ),
                 error => ServiceError::invalid(error.to_string()),
             })?;
-        answer.text("TaskHandle", &self.task_handle(task.id(), source_arn));
-        // Nobody is there to drive it only when the server is about to end.
-        let _ = self.moves.send(task);
+        answer.text("TaskHandle", &self.task_handle(id, source_arn));
         Ok(())
     }
 
@@ -221,4 +231,31 @@ fn no_resource(parameter: &str) -> ServiceError {
         Kind::ResourceNotFound,
         format!("The resource that you specified for the {parameter} parameter doesn't exist."),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use epoq::Broker;
+
+    use super::*;
+    use crate::service::Rules;
+
+    #[test]
+    fn a_handle_is_of_the_service_that_made_it() {
+        let service = || {
+            // Such as an embedding program may do, and whoever guesses the seed.
+            fastrand::seed(7);
+            let rules = Rules {
+                account: "000000000000".to_owned(),
+                cooldowns: false,
+                queues_max: 1,
+            };
+            Service::new(Broker::builder().build().unwrap(), rules).unwrap().0
+        };
+        let (one, other) = (service(), service());
+        let id = MoveId::new(1);
+        let handle = one.task_handle(id, "arn:aws:sqs:us-east-1:000000000000:q");
+        assert_eq!(one.task_id(&handle), Ok(Some(id)));
+        assert_eq!(other.task_id(&handle), Ok(None));
+    }
 }

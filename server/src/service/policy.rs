@@ -4,15 +4,11 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    Context, Service,
-    address::{arn, cut},
-    attributes::POLICY_MAX,
-    receive::check_whole,
-    registry::unix_seconds,
+    Context, Service, address::arn, attributes::POLICY_MAX, receive::check_whole, registry::unix_seconds,
     required,
 };
 use crate::{
-    error::{Kind, ServiceError},
+    error::{Kind, ServiceError, cut},
     protocol::input::Permission,
 };
 
@@ -20,6 +16,8 @@ use crate::{
 const ACTIONS_MAX: usize = 7;
 /// Statements of a policy: SQS's limit.
 const STATEMENTS_MAX: usize = 20;
+/// Principals of a policy: SQS's limit.
+const PRINCIPALS_MAX: usize = 50;
 /// Longest label in characters: SQS's limit.
 const LABEL_MAX: usize = 80;
 /// Actions that can be granted. A batch goes with its single operation.
@@ -108,7 +106,7 @@ impl Service {
                 json!(all)
             }
         };
-        let principals = accounts
+        let granted_to = accounts
             .items
             .iter()
             .map(|account| format!("arn:aws:iam::{}:root", &**account));
@@ -116,7 +114,7 @@ impl Service {
         let statement = json!({
             "Sid": label,
             "Effect": "Allow",
-            "Principal": { "AWS": one_or_all(principals.collect()) },
+            "Principal": { "AWS": one_or_all(granted_to.collect()) },
             "Action": one_or_all(actions.collect()),
             "Resource": queue_arn,
         });
@@ -141,6 +139,13 @@ impl Service {
                     "{} Statements were found, maximum allowed is {STATEMENTS_MAX}.",
                     statements.len()
                 ),
+            ));
+        }
+        let named = statements.iter().map(principals).fold(0, usize::saturating_add);
+        if named > PRINCIPALS_MAX {
+            return Err(ServiceError::new(
+                Kind::OverLimit,
+                format!("{named} Principals were found, maximum allowed is {PRINCIPALS_MAX}."),
             ));
         }
         policy.insert("Statement".to_owned(), Value::Array(statements));
@@ -211,6 +216,33 @@ fn statements(policy: &Map<String, Value>) -> Vec<Value> {
     }
 }
 
+/// How many a statement is about: `*`, or lists and single ones by their kinds.
+fn principals(statement: &Value) -> usize {
+    let count = |value: &Value| value.as_array().map_or(1, Vec::len);
+    match statement.get("Principal") {
+        None => 0,
+        Some(Value::Object(kinds)) => kinds.values().map(count).fold(0, usize::saturating_add),
+        Some(value) => count(value),
+    }
+}
+
 fn is_labelled(statement: &Value, label: &str) -> bool {
     statement.get("Sid").and_then(Value::as_str) == Some(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn principals_are_counted_in_all_their_forms() {
+        for (statement, count) in [
+            (json!({}), 0),
+            (json!({ "Principal": "*" }), 1),
+            (json!({ "Principal": { "AWS": "a" } }), 1),
+            (json!({ "Principal": { "AWS": ["a", "b"], "Service": "c" } }), 3),
+        ] {
+            assert_eq!(principals(&statement), count, "{statement}");
+        }
+    }
 }

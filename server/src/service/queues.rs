@@ -6,16 +6,14 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use epoq::CreateQueueError;
 
 use super::{
-    Context, Service,
-    address::cut,
-    apart,
+    Context, Service, apart,
     attributes::{self, Draft, unknown_attribute},
     receive::check_whole,
     registry::{COOLDOWN, Entry, unix_seconds},
     required,
 };
 use crate::{
-    error::{Kind, ServiceError},
+    error::{Kind, ServiceError, cut},
     protocol::{
         Answer,
         input::{
@@ -54,7 +52,7 @@ impl Service {
         let account = &self.rules.account;
         let mut control = self.registry.control();
         if let Some(existing) = self.registry.get(name) {
-            let draft = Draft::of(&existing);
+            let draft = Draft::again(&existing, given)?;
             let mut asked = draft.clone();
             asked.take(given, account)?;
             let differs = given.items.iter().find(|(name, _)| !draft.agrees(&asked, name));
@@ -159,14 +157,15 @@ impl Service {
         self.write_page(names, "QueueUrls", input, context, answer)
     }
 
-    pub(super) fn list_dead_letter_source_queues(
+    pub(super) async fn list_dead_letter_source_queues(
         &self,
         input: &ListOfQueues<'_>,
         context: &Context<'_>,
         answer: &mut Answer,
     ) -> Result<(), ServiceError> {
         let entry = self.queue(input.queue_url.as_ref())?;
-        let names = self.registry.broker.dead_letter_sources(entry.queue.name());
+        let registry = Arc::clone(&self.registry);
+        let names = apart(move || registry.broker.dead_letter_sources(entry.queue.name())).await?;
         self.write_page(names, "queueUrls", input, context, answer)
     }
 

@@ -7,9 +7,9 @@ use epoq::{
     ReceiveError, SequenceNumber, Worker,
 };
 
-use super::{Context, Service, address, address::cut, digest, message::TRACE_HEADER};
+use super::{Caller, Context, Service, address, digest, message::TRACE_HEADER};
 use crate::{
-    error::{Kind, ServiceError},
+    error::{Kind, ServiceError, cut},
     protocol::{
         Answer,
         input::{Int, Names, ReceiveMessage},
@@ -156,7 +156,7 @@ impl Service {
         input: &ReceiveMessage<'_>,
         context: &Context<'_>,
         answer: &mut Answer,
-        closing: impl Future<Output = ()>,
+        mut caller: impl Caller,
     ) -> Result<(), ServiceError> {
         let entry = self.queue(input.queue_url.as_ref())?;
         let queue = &entry.queue;
@@ -192,7 +192,7 @@ impl Service {
                 let waiting =
                     queue.receive_attempt_async(attempt, asked.max, asked.timeout, wait, tokio::time::sleep);
                 // Boxed, so that no other request has to have room for it.
-                self.unless_closing(Box::pin(waiting), closing, Some(attempt))
+                self.unless_over(Box::pin(waiting), &caller, Some(attempt))
                     .await?
             }
             None => {
@@ -207,9 +207,20 @@ impl Service {
                     Err(error) => return Err(refusal(error, None)),
                 }
                 let waiting = queue.receive_async(asked.max, asked.timeout, wait, tokio::time::sleep);
-                self.unless_closing(Box::pin(waiting), closing, None).await?
+                self.unless_over(Box::pin(waiting), &caller, None).await?
             }
         };
+        // Many that were admitted long ago may be woken at once.
+        let bytes = messages
+            .iter()
+            .map(|message| RECEIVED_BYTES + message.body().len());
+        if !messages.is_empty() && !caller.admits(bytes.sum()) {
+            // A repeated attempt gets the same messages, as long as they are not given back.
+            if attempt.is_none() {
+                give_back(worker, queue, &messages);
+            }
+            return Err(ServiceError::overloaded());
+        }
         let views: Vec<_> = messages
             .iter()
             .map(|message| View::of_message(message, &wanted))
@@ -242,16 +253,18 @@ impl Service {
         })
     }
 
-    async fn unless_closing(
+    async fn unless_over(
         &self,
         waiting: impl Future<Output = Result<Vec<Message>, ReceiveError>>,
-        closing: impl Future<Output = ()>,
+        caller: &impl Caller,
         attempt: Option<&str>,
     ) -> Result<Vec<Message>, ServiceError> {
         tokio::select! {
             biased;
+            // Whoever has left is not to take what comes.
+            () = caller.gone() => Ok(Vec::new()),
             received = waiting => received.map_err(|error| refusal(error, attempt)),
-            () = closing => Ok(Vec::new()),
+            () = caller.closing() => Ok(Vec::new()),
         }
     }
 
@@ -320,6 +333,16 @@ impl Service {
             _ => None,
         }
     }
+}
+
+/// Makes messages visible again that nobody is told of.
+fn give_back(worker: &Worker, queue: &Queue, messages: &[Message]) {
+    worker.turn(|turn| {
+        for message in messages {
+            // Those whose time is over are visible already.
+            let _ = turn.change_visibility(queue, &message.receipt_handle(), Duration::ZERO);
+        }
+    });
 }
 
 fn seconds(given: Option<Int>, most: Duration, parameter: &str) -> Result<Option<Duration>, ServiceError> {

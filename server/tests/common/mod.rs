@@ -1,6 +1,9 @@
 //! A server in this process, and raw HTTP to talk to it: what SDKs would not send can be sent too.
 #![allow(dead_code, reason = "not every test needs all of it")]
 
+#[cfg(unix)]
+pub(crate) mod process;
+
 use std::{
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream},

@@ -1,0 +1,13 @@
+//! Whoever is to have an answer.
+
+/// What an operation that waits asks of whoever called it.
+pub(crate) trait Caller {
+    /// Ready when nobody is there any more to have the answer.
+    fn gone(&self) -> impl Future<Output = ()>;
+
+    /// Ready when waiting has to end because the server does.
+    fn closing(&self) -> impl Future<Output = ()>;
+
+    /// Takes room for an answer of so many bytes, unless there is none.
+    fn admits(&mut self, bytes: usize) -> bool;
+}
