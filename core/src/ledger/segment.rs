@@ -82,6 +82,9 @@ pub struct Header {
     arena: *mut u8,
     arena_capacity: u32,
     layout: Layout,
+    /// Stands for all of these that are plain memory: loom knows of none but atomics and its own cells.
+    #[cfg(loom)]
+    opening: crate::sync::UnsafeCell<()>,
 }
 
 /// What receivers touch, and publishers.
@@ -263,6 +266,8 @@ impl Segment {
             arena,
             arena_capacity: u32::try_from(footprint - before_arena).unwrap_or(u32::MAX),
             layout,
+            #[cfg(loom)]
+            opening: crate::sync::UnsafeCell::new(()),
         };
         // SAFETY: aligned by the layout, large enough, and nobody else knows of it. Field by field, so that no
         // segment ever lies on the stack.
@@ -309,6 +314,8 @@ impl Segment {
         // at `tally` only. `CachePadded` has its content at its own address.
         let header = unsafe { &mut *(&raw mut (*segment.as_ptr()).header).cast::<Header>() };
         writes_bytes((&raw const *header).cast(), size_of::<Header>());
+        #[cfg(loom)]
+        header.opening.with_mut(|_| ());
         header.serial = serial;
         header.opened = opened;
         // Relaxed, all of them: the segment is published by a Release afterwards (index, then `next`).
@@ -371,6 +378,8 @@ impl Segment {
     #[cfg_attr(lines, track_caller)]
     pub fn fixed(&self) -> &Header {
         reads_bytes((&raw const *self.header).cast(), size_of::<Header>());
+        #[cfg(loom)]
+        self.header.opening.with(|_| ());
         &self.header
     }
 
@@ -470,6 +479,8 @@ impl Segment {
         }
         let (first, offset) = ((before >> BYTES_BITS) as usize, (before & BYTES_MASK) as usize);
         let slots_left = SLOTS - first;
+        #[cfg(loom)]
+        self.header.opening.with(|_| ());
         let bytes_left = u64::from(self.header.arena_capacity) - offset as u64;
         if lengths.len() <= slots_left && bytes <= bytes_left {
             return Reservation::Taken {
@@ -495,6 +506,8 @@ impl Segment {
     #[inline(never)]
     fn cross(&self, lengths: &[u32], first: usize, offset: usize) -> Reservation {
         let slots_left = SLOTS - first;
+        #[cfg(loom)]
+        self.header.opening.with(|_| ());
         let bytes_left = u64::from(self.header.arena_capacity) - offset as u64;
         let mut count = 0;
         let mut used = 0;
