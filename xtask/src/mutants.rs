@@ -12,7 +12,7 @@ use crate::steps::Outcome;
 struct Judged {
     name: &'static str,
     files: &'static [&'static str],
-    /// Test targets; none: the unit tests.
+    /// Test targets beside the unit tests.
     targets: &'static [&'static str],
     /// Of the tests, those whose name contains one of these.
     filters: &'static [&'static str],
@@ -50,7 +50,12 @@ const JUDGED: &[Judged] = &[
             "core/src/queue/fifo/deduplication.rs",
         ],
         targets: &["rules"],
-        filters: &["fifo_deduplication::", "fifo_sending::"],
+        filters: &[
+            "fifo_deduplication::",
+            "fifo_sending::",
+            "fifo_attempts::",
+            "recent::",
+        ],
     },
     Judged {
         name: "group",
@@ -93,9 +98,7 @@ pub(crate) fn mutants(workspace: &Workspace, options: &Options) -> Result<Outcom
         cargo.args(judged.files.iter().flat_map(|file| ["--file", file]));
         cargo.args(options.shard.iter().flat_map(|shard| ["--shard", shard]));
         // To cargo build and cargo test alike: the other tests are not even built.
-        if judged.targets.is_empty() {
-            cargo.arg("--cargo-arg=--lib");
-        }
+        cargo.arg("--cargo-arg=--lib");
         cargo.args(
             judged
                 .targets

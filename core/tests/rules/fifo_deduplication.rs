@@ -250,6 +250,23 @@ fn an_id_is_free_again_however_long_nobody_was_here() {
     }
 }
 
+/// What is old is looked for once in five days by whoever comes; what is not is remembered, whatever moment that is.
+#[test]
+fn an_id_is_known_across_the_days_on_which_all_are_looked_through() {
+    let (time, _broker, queue) = single();
+    // So that the five days are over between the two sends of an id.
+    time.advance(secs(3_400));
+    for day in 0..40 {
+        for hour in 0..24 {
+            let id = format!("{day}-{hour}");
+            let first = send(&queue, &id, "m");
+            time.advance(secs(250));
+            assert_eq!(send(&queue, &id, "m"), first, "day {day}, hour {hour}");
+            time.advance(secs(3_600 - 250));
+        }
+    }
+}
+
 /// The same where others send all the time, too few to make it leave.
 #[test]
 fn an_id_is_free_again_where_few_are_sent() {

@@ -303,3 +303,36 @@ impl<V: Send + Sync> Recent<V> {
         self.places.reclaim();
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::hash::BuildHasher;
+
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_96_bits_of_all_parts() {
+        let of = |parts: &[&str]| Fingerprint::of([1, 2], parts);
+        let all: Vec<_> = (0..1_000).map(|n| of(&[&n.to_string()])).collect();
+        for word in 0..3 {
+            let mut words: Vec<_> = all.iter().map(|print| print.0[word]).collect();
+            words.sort_unstable();
+            words.dedup();
+            // Of a thousand numbers of 32 bits two are the same once in ten thousand times, and here none are.
+            assert_eq!(words.len(), 1_000, "word {word}");
+        }
+        assert!(
+            all.iter()
+                .all(|print| print.0[0] != print.0[1] && print.0[1] != print.0[2])
+        );
+        assert_ne!(of(&["a", "bc"]), of(&["ab", "c"]));
+        assert_ne!(of(&["a"]), Fingerprint::of([1, 3], &["a"]));
+    }
+
+    #[test]
+    fn the_map_goes_by_64_bits_of_it() {
+        let hasher = BuildHasherDefault::<AsIs>::default();
+        let print = Fingerprint([0x0123_4567, 0x89ab_cdef, 0xffff_ffff]);
+        assert_eq!(hasher.hash_one(print), 0x89ab_cdef_0123_4567);
+    }
+}
