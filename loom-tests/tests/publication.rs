@@ -270,6 +270,71 @@ fn two_grow_and_one_sends_on() {
     });
 }
 
+/// One that came too late to install its segment hands the other one's on, by the tail, before it does anything else: so it has to have
+/// acquired it. A third one finds it there.
+fn handed_on(grow: fn(&Hand, &Segment)) -> &'static str {
+    let stage = Stage::of(false);
+    let segment = sealed(&stage);
+    let growers = [0, 1].map(|_| {
+        let hand = stage.hand();
+        thread::spawn(move || grow(&hand, &segment))
+    });
+    let hand = stage.hand();
+    let pin = hand.begin();
+    // Acquire: as a send does.
+    let tail = Held::of(hand.partition.tail.load(Ordering::Acquire));
+    let is_old = tail.is(&raw const *segment);
+    if !is_old {
+        look_into(&tail);
+    }
+    drop(pin);
+    growers.into_iter().for_each(|grower| grower.join().unwrap());
+    if is_old { "too early" } else { "found the next one" }
+}
+
+#[test]
+fn two_grow_and_one_looks() {
+    let outcomes = Outcomes::new(&["too early", "found the next one"], &[]);
+    model("two_grow_and_one_looks", 775, {
+        let outcomes = outcomes.clone();
+        move || {
+            outcomes.record(handed_on(|hand, segment| {
+                hand.partition
+                    .grow(segment, 0, SENT, &hand.begin())
+                    .expect("room");
+            }));
+        }
+    });
+    outcomes.assert_complete("two_grow_and_one_looks");
+}
+
+#[test]
+fn a_segment_is_handed_on_that_was_not_acquired() {
+    twin(
+        "a_segment_is_handed_on_that_was_not_acquired",
+        "ausality violation",
+        || {
+            handed_on(|hand, segment| {
+                let pin = hand.begin();
+                let next = segment.header.next.load(Ordering::Acquire);
+                let next = if next.is_null() {
+                    let fresh = hand.partition.fresh(segment, 0, SENT, &pin).expect("room");
+                    let installed = segment.header.next.compare_exchange(
+                        std::ptr::null_mut(),
+                        fresh.as_ptr(),
+                        Ordering::Release,
+                        Ordering::Relaxed,
+                    );
+                    installed.map_or_else(|winner| winner, |_| fresh.as_ptr())
+                } else {
+                    next
+                };
+                hand.partition.help_tail(segment, next);
+            });
+        },
+    );
+}
+
 #[test]
 fn head_moved_and_a_look() {
     model("head_moved_and_a_look", 90, || head_moved(LOOK));
