@@ -309,6 +309,7 @@ mod tests {
     use std::hash::BuildHasher;
 
     use super::*;
+    use crate::{budget::Budget, sync::Arc};
 
     #[test]
     fn a_fingerprint_is_96_bits_of_all_parts() {
@@ -327,6 +328,29 @@ mod tests {
         );
         assert_ne!(of(&["a", "bc"]), of(&["ab", "c"]));
         assert_ne!(of(&["a"]), Fingerprint::of([1, 3], &["a"]));
+    }
+
+    #[test]
+    fn memory_of_a_rush_goes_back() {
+        let places = Places::new(Arc::new(Budget::new(u64::MAX)), 10, false);
+        let recent = Recent::new(1_000, places);
+        for n in 0..10_000 {
+            let now = Millis::new(0);
+            let place = recent.place(0, u64::MAX, now).unwrap();
+            let key = Fingerprint::of([1, 2], &[&n.to_string()]);
+            let entering = recent.enter(key, now, place, || (n, ()), |_| ());
+            assert!(matches!(entering, Entering::Entered(())));
+        }
+        let capacity = || -> usize {
+            let lists = recent.leaving.iter();
+            lists.map(|list| list.lock().unwrap().capacity()).sum()
+        };
+        assert!(capacity() >= 10_000);
+        for _ in 0..20 {
+            recent.forget_all(Millis::new(2_000));
+        }
+        assert_eq!(recent.len(), 0);
+        assert!(capacity() < 100, "{}", capacity());
     }
 
     #[test]
