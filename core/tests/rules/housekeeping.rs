@@ -3,7 +3,9 @@
 use crate::common;
 use std::{collections::HashMap, time::Duration};
 
-use crate::common::{LONG, days, drain, hours, manual, manual_with, number_of, numbered, one, queue, secs};
+use crate::common::{
+    LONG, days, drain, fifo, hours, manual, manual_with, number_of, numbered, one, queue, secs,
+};
 use epoq::{Attribute, Broker, Deletion, ManualClock, MessageId, Outgoing, Queue, QueueConfig};
 
 /// Sends `count` messages, every `every`-th of them delayed by `delay`, and deletes the others.
@@ -324,4 +326,40 @@ fn nothing_is_lost_while_survivors_move() {
     expected.sort_unstable();
     assert_eq!(all, expected, "each deleted once");
     assert_eq!(queue.census(), (0, 0, 0));
+}
+
+/// However many leases and delays are over: whoever receives one message does not pay for all.
+#[test]
+fn a_receive_makes_a_bounded_number_visible() {
+    const MESSAGES: u64 = 3_000;
+    let (time, broker) = manual(1);
+    let leased = queue(&broker, "leased");
+    let delayed = queue(&broker, "delayed");
+    let grouped = fifo(&broker, "grouped.fifo");
+    for number in 0..MESSAGES {
+        let body = numbered(number, 16);
+        let message = Outgoing::new(&body);
+        leased.send_message(&message).expect("room");
+        delayed.send_message(&message.delay(secs(20))).expect("room");
+        let group = number.to_string();
+        let message = message.message_group(&group).deduplication_id(&group);
+        grouped.send_message(&message).expect("room");
+    }
+    for queue in [&leased, &grouped] {
+        let mut received = 0;
+        while received < MESSAGES {
+            received += queue.receive(10, secs(20)).expect("valid").len() as u64;
+        }
+    }
+    time.advance(secs(21));
+    for (queue, most) in [(&leased, 252), (&delayed, 252), (&grouped, 1_252)] {
+        one(queue, LONG);
+        let counts = queue.counts();
+        let visible = counts.visible + 1;
+        assert!((1..=most).contains(&visible), "{}: {counts:?}", queue.name());
+    }
+    // All of them come.
+    for queue in [&leased, &delayed, &grouped] {
+        assert_eq!(drain(queue).len() as u64, MESSAGES - 1);
+    }
 }
