@@ -41,6 +41,7 @@ const JUDGED: &[Judged] = &[
             "counts::",
             "retention::",
             "housekeeping::",
+            "fifo_life::",
         ],
     },
     Judged {
