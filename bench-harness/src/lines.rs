@@ -57,6 +57,8 @@ pub struct Lines {
 enum Shape {
     Lifecycle,
     Pipeline,
+    /// As `Pipeline`, with receivers who are never behind.
+    Follow,
     Steal,
 }
 
@@ -77,6 +79,8 @@ const SCENARIOS: &[(Shape, Style)] = &[
     (Shape::Lifecycle, Style::BatchesOf10),
     (Shape::Pipeline, Style::Single),
     (Shape::Pipeline, Style::BatchesOf10),
+    (Shape::Follow, Style::Single),
+    (Shape::Follow, Style::BatchesOf10),
     (Shape::Steal, Style::Single),
     (Shape::Steal, Style::BatchesOf10),
 ];
@@ -207,7 +211,7 @@ fn simulate(shape: Shape, style: Style, workers: usize, cycles: u64) -> anyhow::
         .map_err(|error| anyhow!("{error:?}"))?;
     let topology = match shape {
         Shape::Lifecycle => Topology::Alike { threads: workers },
-        Shape::Pipeline => Topology::Pipeline {
+        Shape::Pipeline | Shape::Follow => Topology::Pipeline {
             producers: workers / 2,
             consumers: workers - workers / 2,
         },
@@ -241,7 +245,7 @@ fn simulate(shape: Shape, style: Style, workers: usize, cycles: u64) -> anyhow::
         deleted: 0,
         empty: 0,
     };
-    if topology.is_split() {
+    if topology.is_split() && shape != Shape::Follow {
         for at in 0..topology.senders() {
             play.act(at, SEND, |actor, queue| {
                 (0..BACKLOG).try_for_each(|_| actor.send(queue, 1))
@@ -469,7 +473,8 @@ fn markdown(figures: &[Figure], commit: &str, options: &Lines) -> String {
          one held. Noted are all atomics and tracked cells of the ledger, bodies, segment headers, and the counts of shares taken per \
          segment. Not seen are the allocator, locks (off the path of these operations) and what a compare-and-swap that fails repeats: \
          operations do not overlap here. *Collector* is what crossbeam-epoch does with lines of its own, by a stand-in that repeats its \
-         pins, advances and bags; advances always succeed in it.\n\n\
+         pins, advances and bags; advances always succeed in it. *Pipeline* and *steal* have a thousand messages waiting per sender; in \
+         *follow*, a pipeline too, none wait: each is received in the step after it was sent.\n\n\
          ![Remote reads and writes per message, by workers](lines.svg)\n\n\
          | scenario | calls | workers | reads | writes | send r/w | receive r/w | delete r/w | turn r/w | collector r/w | empty receives per message |\n\
          |---|---|---|---|---|---|---|---|---|---|---|\n",

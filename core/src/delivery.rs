@@ -149,21 +149,21 @@ impl<'t> Delivery<'t> {
     #[inline]
     #[must_use]
     pub fn receipt_handle(&self) -> ReceiptHandle {
-        let header = self.claim.segment.fixed();
+        let fixed = self.claim.segment.fixed();
         let place = Place {
-            number: header.number,
-            serial: header.serial,
+            number: self.claim.segment.number(),
+            serial: fixed.serial,
             slot: self.claim.slot,
         };
-        ReceiptHandle::new(self.queue.id(), header.partition, place, self.claim.receives)
+        ReceiptHandle::new(self.queue.id(), fixed.partition, place, self.claim.receives)
     }
 
     /// The message's id, the same on every redelivery, and in a dead-letter queue; computed when asked for (about 20 ns).
     #[must_use]
     pub fn message_id(&self) -> MessageId {
-        let header = self.claim.segment.fixed();
+        let fixed = self.claim.segment.fixed();
         self.queue
-            .message_id(self.extras(), header.partition, header.serial, self.claim.slot)
+            .message_id(self.extras(), fixed.partition, fixed.serial, self.claim.slot)
     }
 
     /// How often the message has been received, this time included: SQS's `ApproximateReceiveCount`, here exact.

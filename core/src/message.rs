@@ -144,10 +144,10 @@ const _: () = assert!(PARTITION_BITS - LOW_BITS + SEQUENCE_BITS == 64);
 impl SentPlace {
     #[inline]
     pub(crate) fn new(segment: &Segment, slot: usize, sequence: u64) -> Self {
-        let header = &segment.header;
-        let partition = u64::from(header.partition);
+        let fixed = segment.fixed();
+        let partition = u64::from(fixed.partition);
         Self([
-            header.serial << (SLOT_BITS + LOW_BITS) | (slot as u64) << LOW_BITS | partition & LOW,
+            fixed.serial << (SLOT_BITS + LOW_BITS) | (slot as u64) << LOW_BITS | partition & LOW,
             partition >> LOW_BITS << SEQUENCE_BITS | sequence,
         ])
     }

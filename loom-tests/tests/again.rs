@@ -459,7 +459,7 @@ fn a_hold_is_forgotten_by_whoever_tidies() {
 fn receive_by(hand: &Hand, take: fn(&Held) -> bool, judged_before: bool) -> Option<Lease> {
     let pin = hand.begin();
     let segment = hand.first();
-    if segment.header.serial != 0 {
+    if segment.fixed().serial != 0 {
         return None;
     }
     let slot = segment.slot(1);

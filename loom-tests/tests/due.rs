@@ -36,7 +36,7 @@ const SOUND: Steps = Steps {
 fn hint(hand: &Hand, segment: Held) -> Millis {
     hand.partition
         .index
-        .hint(segment.header.number)
+        .hint(segment.number())
         .expect("a hint")
         .look()
 }
@@ -44,7 +44,7 @@ fn hint(hand: &Hand, segment: Held) -> Millis {
 fn lower(hand: &Hand, segment: Held, due: Millis) {
     hand.partition
         .index
-        .hint(segment.header.number)
+        .hint(segment.number())
         .expect("a hint")
         .lower(due);
 }
@@ -105,7 +105,7 @@ fn number_taken_over(steps: Steps) {
     let stage = Stage::new();
     let hand = stage.hand();
     let segment = hand.first();
-    let number = segment.header.number;
+    let number = segment.number();
     lower(&hand, segment, NOW);
     hand.partition.index.leave(number);
     let claimer = thread::spawn({
@@ -181,14 +181,14 @@ fn scan(segment: Held) -> Millis {
 fn sweep_slots_first(hand: &Hand, segment: Held) {
     let _pin = hand.begin();
     let next = scan(segment);
-    let number = segment.header.number;
+    let number = segment.number();
     hand.partition.index.hint(number).expect("a hint").take();
     lower(hand, segment, next);
 }
 
 fn sweep_segment_first(hand: &Hand, segment: Held) {
     let pin = hand.begin();
-    let number = segment.header.number;
+    let number = segment.number();
     let found = hand.partition.index.find(number, &pin).is_some();
     hand.partition.index.hint(number).expect("a hint").take();
     if found {

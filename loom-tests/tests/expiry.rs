@@ -59,7 +59,7 @@ fn extension(extend: Change) -> &'static str {
         let hint = stage
             .partition
             .index
-            .hint(segment.header.number)
+            .hint(segment.number())
             .expect("a hint")
             .look();
         assert!(hint <= LAST, "the deadline was lost");
@@ -129,7 +129,7 @@ fn sweeps(second: fn(&Hand, Held)) -> &'static str {
     let hint = stage
         .partition
         .index
-        .hint(segment.header.number)
+        .hint(segment.number())
         .expect("a hint")
         .look();
     assert!(!in_flight || hint <= LAST, "the deadline was lost");
@@ -233,7 +233,7 @@ fn a_sweep_forgets_what_is_not_due_yet() {
                 let _pin = hand.begin();
                 hand.partition
                     .index
-                    .hint(segment.header.number)
+                    .hint(segment.number())
                     .expect("a hint")
                     .take();
             });

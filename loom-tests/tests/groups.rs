@@ -420,7 +420,7 @@ fn a_mark_that_is_an_address() {
 #[test]
 fn a_glimpse_and_a_receiver() {
     let outcomes = Outcomes::new(&["glimpsed, then leased", "glimpsed", "leased"], &[]);
-    model("a_glimpse_and_a_receiver", 31, {
+    model("a_glimpse_and_a_receiver", 23, {
         let outcomes = outcomes.clone();
         move || outcomes.record(glimpse_and_receive(false))
     });

@@ -204,7 +204,7 @@ fn a_release_and_an_expiry_of_a_member() {
 #[test]
 fn a_delete_an_expiry_and_a_receiver_of_a_member() {
     let outcomes = Outcomes::new(&["deleted", "fell back", "received again"], &[]);
-    model("a_delete_an_expiry_and_a_receiver_of_a_member", 315, {
+    model("a_delete_an_expiry_and_a_receiver_of_a_member", 255, {
         let outcomes = outcomes.clone();
         move || outcomes.record(delete_sweep_and_receive(SWEEP))
     });

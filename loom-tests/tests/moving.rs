@@ -291,7 +291,7 @@ fn move_delayed_by(hand: &Hand, segment: Held, copy_first: bool, by_store: bool)
 /// The handwritten move that the twins share is itself sound.
 #[test]
 fn evacuation_step_by_step() {
-    model("evacuation_step_by_step", 1260, || {
+    model("evacuation_step_by_step", 1141, || {
         move_sweep_and_claim(|hand, segment| move_delayed_by(hand, segment, false, false));
     });
 }
@@ -436,7 +436,7 @@ fn no_room(put_off: PutOff) -> &'static str {
 #[test]
 fn dead_letter_delete_and_claim() {
     let outcomes = Outcomes::new(&["deleted", "moved", "moved, received meanwhile"], &[]);
-    model("dead_letter_delete_and_claim", 901, {
+    model("dead_letter_delete_and_claim", 771, {
         let outcomes = outcomes.clone();
         move || outcomes.record(dead_letter(BURY))
     });

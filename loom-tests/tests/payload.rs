@@ -130,7 +130,7 @@ fn claim_or_not(hand: &Hand, _: Held) {
 #[test]
 fn two_senders_and_a_claimer() {
     let outcomes = Outcomes::new(&["none", "one", "both"], &[]);
-    model("two_senders_and_a_claimer", 5115, {
+    model("two_senders_and_a_claimer", 2698, {
         let outcomes = outcomes.clone();
         move || outcomes.record(two_senders(SOUND))
     });
@@ -215,7 +215,7 @@ fn note_after_lease(hand: &Hand, segment: Held) {
     let due = Millis::new(LATER.as_millis());
     let Transition { next, .. } = state.claim(Some(due)).expect("visible");
     slot.store(next);
-    let hint = hand.partition.index.hint(segment.header.number);
+    let hint = hand.partition.index.hint(segment.number());
     hint.expect("a hint").lower(due);
     slot.set_received(state.receives(), SENT, NOW);
 }

@@ -114,7 +114,7 @@ fn entered(find: fn(&Hand, u32) -> Option<Held>) -> &'static str {
             fresh.expect("room");
         }
     });
-    let found = find(&stage.hand(), first.header.number + 1);
+    let found = find(&stage.hand(), first.number() + 1);
     if let Some(found) = found {
         look_into(&found);
     }
@@ -126,7 +126,7 @@ fn entered(find: fn(&Hand, u32) -> Option<Held>) -> &'static str {
 fn number_given_back(give: fn(&Hand, u32)) -> &'static str {
     let stage = Stage::new();
     let segment = stage.hand().first();
-    let number = segment.header.number;
+    let number = segment.number();
     let giver = thread::spawn({
         let hand = stage.hand();
         move || {

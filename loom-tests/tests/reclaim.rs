@@ -65,7 +65,7 @@ fn look_up_and_retire(look: Look, reuse: Reuse) -> &'static str {
     });
     reuse(&hand, &lease);
     let seen = looker.join().unwrap();
-    let reused = segment.header.serial != serial;
+    let reused = segment.fixed().serial != serial;
     match (seen, reused) {
         (Some(1), true) => "seen, used again",
         (Some(1), false) => "seen, kept from use",
@@ -106,7 +106,7 @@ fn delete_and_reuse(delete: fn(&Hand, &Lease) -> bool) -> &'static str {
         !again || leases[1].receives == lease.receives,
         "the serial alone tells them apart"
     );
-    assert!(!again || segment.header.serial == leases[1].place.serial);
+    assert!(!again || segment.fixed().serial == leases[1].place.serial);
     match (here, again) {
         (true, true) => "here, used again",
         (true, false) => "here, kept from use",
@@ -254,7 +254,7 @@ const LOOK_AT: LookAt = |hand, lease, memory| {
 
 /// As `Partition::retire`.
 const RETIRE: Retire = |hand, segment, pin, memory| {
-    hand.partition.index.leave(segment.header.number);
+    hand.partition.index.leave(segment.number());
     pin.defer_segment(segment.bytes(), move || memory.use_again());
     pin.flush();
 };
@@ -295,7 +295,7 @@ fn a_retirement_step_by_step() {
 fn a_segment_is_used_again_at_once() {
     twin("a_segment_is_used_again_at_once", "Causality violation", || {
         look_up_and_retire_by(LOOK_AT, |hand, segment, _, memory| {
-            hand.partition.index.leave(segment.header.number);
+            hand.partition.index.leave(segment.number());
             memory.use_again();
         });
     });
@@ -310,7 +310,7 @@ fn a_segment_leaves_the_index_once_it_is_retired() {
             look_up_and_retire_by(LOOK_AT, |hand, segment, pin, memory| {
                 pin.defer_segment(segment.bytes(), move || memory.use_again());
                 pin.flush();
-                hand.partition.index.leave(segment.header.number);
+                hand.partition.index.leave(segment.number());
             });
         },
     );
@@ -343,7 +343,7 @@ fn a_segment_is_opened_again_at_once() {
         look_up_and_retire(LOOK, |hand, lease| {
             let pin = hand.pin();
             let segment = bury_last(hand, lease, &pin);
-            hand.partition.index.leave(segment.header.number);
+            hand.partition.index.leave(segment.number());
             let nothing = NonNull::<u8>::dangling();
             // SAFETY: none: somebody may be looking.
             unsafe { segment.slots[0].write(Entry::new(nothing.as_ptr(), 0, false, NOW)) };
@@ -362,7 +362,7 @@ fn a_handle_is_not_asked_for_its_serial() {
                 let Some(segment) = hand.partition.index.find(lease.place.number, &pin) else {
                     return false;
                 };
-                let serial = segment.header.serial;
+                let serial = segment.fixed().serial;
                 drop(pin);
                 let place = epoq::ledger::lease::Place {
                     serial,

@@ -172,7 +172,7 @@ fn a_receiver_stops() {
 /// The head's segment is used up: it moves the head, and claims in the next one.
 #[test]
 fn a_receiver_that_passes_stops() {
-    stops("a_receiver_that_passes_stops", 7017, |accesses| {
+    stops("a_receiver_that_passes_stops", 6992, |accesses| {
         let act = Act {
             prepare: |hand| {
                 send_three(hand);

@@ -169,7 +169,7 @@ fn claim_beyond_the_head() {
 #[test]
 fn growing_and_passing() {
     let outcomes = Outcomes::new(&["received later", "passed meanwhile", "received meanwhile"], &[]);
-    model("growing_and_passing", 28, {
+    model("growing_and_passing", 21, {
         let outcomes = outcomes.clone();
         move || outcomes.record(growing::<1>(Hand::receive_head))
     });
@@ -187,7 +187,7 @@ fn two_growing_and_passing() {
         ],
         &[],
     );
-    model("two_growing_and_passing", 5724, {
+    model("two_growing_and_passing", 4638, {
         let outcomes = outcomes.clone();
         move || outcomes.record(growing::<2>(Hand::receive_head))
     });

@@ -184,7 +184,7 @@ fn keeper_goes_and_a_lease_begins(go: fn(Waiting<'_>, &Waiters), lease: fn(&Hint
 #[test]
 fn publisher_and_a_waiter() {
     let outcomes = Outcomes::new(&["slept", "found at once"], &[]);
-    model("publisher_and_a_waiter", 54, {
+    model("publisher_and_a_waiter", 45, {
         let outcomes = outcomes.clone();
         move || outcomes.record(one_waits(publish, |waiting| waiting.listen()))
     });
@@ -194,7 +194,7 @@ fn publisher_and_a_waiter() {
 #[test]
 fn a_waiter_that_goes_passes_its_wake_on() {
     let outcomes = Outcomes::new(&["slept", "found at once"], &[]);
-    model("a_waiter_that_goes_passes_its_wake_on", 900, {
+    model("a_waiter_that_goes_passes_its_wake_on", 696, {
         let outcomes = outcomes.clone();
         move || outcomes.record(one_goes(|waiting| drop(waiting)))
     });

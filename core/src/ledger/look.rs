@@ -69,12 +69,12 @@ impl<'p> Glance<'p> {
 
     /// Its number in the partition's index.
     pub fn number(&self) -> u32 {
-        self.segment.header.number
+        self.segment.number()
     }
 
     /// Its serial, never reused.
     pub fn serial(&self) -> u64 {
-        self.segment.header.serial
+        self.segment.fixed().serial
     }
 
     /// When it was put to use.
@@ -179,12 +179,12 @@ impl<'p> Seen<'p> {
 
     /// The partition, and where in it.
     pub fn place(&self) -> (u32, Place) {
-        let header = &self.segment.header;
+        let fixed = self.segment.fixed();
         (
-            header.partition,
+            fixed.partition,
             Place {
-                number: header.number,
-                serial: header.serial,
+                number: self.segment.number(),
+                serial: fixed.serial,
                 slot: self.slot,
             },
         )

@@ -75,8 +75,10 @@ pub struct Partition {
 pub struct Head {
     /// The first segment that may have tokens never claimed before.
     pub segment: AtomicPtr<Segment>,
-    /// About when the oldest message to be received was sent; `NEVER` if a receiver found none. Only steers which
-    /// partition is looked at first, so it may lag either way: an answer of "empty" never rests on it.
+    /// About when the oldest message to be received was sent; `NEVER` if a receiver found none, later than in the millisecond
+    /// that stands here: a receiver who keeps up with a sender finds nothing again and again, and the sender would have to put
+    /// it right each time. Only steers which partition is looked at first, so it may lag either way: an answer of "empty"
+    /// never rests on it.
     pub oldest: AtomicU64,
 }
 
@@ -285,7 +287,7 @@ impl Partition {
         // SAFETY: ours, and only read.
         partition
             .index
-            .enter(first.as_ptr(), unsafe { first.as_ref() }.header.number);
+            .enter(first.as_ptr(), unsafe { first.as_ref() }.number());
         *partition.tail = AtomicPtr::new(first.as_ptr());
         partition.head.segment = AtomicPtr::new(first.as_ptr());
         Ok(Arc::new_cyclic(|me| {
@@ -700,7 +702,7 @@ impl Partition {
         unsafe { Segment::open(segment, self.next_serial(), now) };
         // SAFETY: as above. In the index before in the list: a handle made from the list must find it.
         self.index
-            .enter(segment.as_ptr(), unsafe { segment.as_ref() }.header.number);
+            .enter(segment.as_ptr(), unsafe { segment.as_ref() }.number());
         Ok(segment)
     }
 
@@ -715,7 +717,7 @@ impl Partition {
                 return Some(segment);
             }
             // SAFETY: as above.
-            let number = unsafe { segment.as_ref() }.header.number;
+            let number = unsafe { segment.as_ref() }.number();
             self.index.give_number_back(number);
             // Through the epoch: another taker may still be reading its link.
             self.budget.enter_limbo(self.number, bytes);
@@ -871,6 +873,15 @@ impl Partition {
         })
     }
 
+    /// Whether senders have not gone on from a segment yet, as far as receivers need to know: what is published behind it was
+    /// published by somebody who found the tail behind it. Asked of the tail, which moves once in a segment; the segment's own
+    /// word is written by every sender.
+    #[inline]
+    pub fn ends_at(&self, segment: &Segment) -> bool {
+        // Relaxed: an old tail only delays the passing; what happened before this look was not published behind it.
+        std::ptr::eq(self.tail.load(Ordering::Relaxed), segment)
+    }
+
     /// The segment at the head.
     #[inline]
     pub fn first<'p>(&self, _pin: &'p Pin<'_>) -> &'p Segment {
@@ -897,7 +908,7 @@ impl Partition {
             .slots
             .iter()
             .for_each(crate::ledger::slot::Slot::is_acquired);
-        self.index.leave(segment.fixed().number);
+        self.index.leave(segment.number());
         let bytes = segment.bytes();
         self.budget.enter_limbo(self.number, bytes);
         let (partition, budget) = (Weak::clone(&self.me), Arc::clone(&self.budget));
@@ -923,7 +934,7 @@ impl Partition {
     /// A segment's grace period is over: into the pool with it, or back to the system. O(1).
     fn recycle(&self, segment: NonNull<Segment>) {
         // SAFETY: retired once, unreachable, past its grace period: ours.
-        let (bytes, number) = unsafe { (segment.as_ref().bytes(), segment.as_ref().header.number) };
+        let (bytes, number) = unsafe { (segment.as_ref().bytes(), segment.as_ref().number()) };
         self.budget.leave_limbo(self.number, bytes);
         self.budget.enter_pool(self.number, bytes);
         // SAFETY: as above, and we come from the epoch.
@@ -962,7 +973,7 @@ impl Partition {
 /// It is the caller's alone.
 unsafe fn free_from_limbo(segment: NonNull<Segment>, budget: &Budget) {
     // SAFETY: the caller's promise.
-    let (bytes, partition) = unsafe { (segment.as_ref().bytes(), segment.as_ref().header.partition) };
+    let (bytes, partition) = unsafe { (segment.as_ref().bytes(), segment.as_ref().fixed().partition) };
     // SAFETY: as above.
     unsafe { Segment::free(segment) };
     budget.leave_limbo(partition, bytes);

@@ -2,9 +2,10 @@
 //! retired as one.
 //!
 //! ```text
-//!  sender's line    reserve: slots:32 | bytes:32     next     (and what never changes: serial, index, arena)
+//!  sender's line    reserve: slots:32 | bytes:32     next     (and what only senders look at: arena, when it was opened)
 //!  receivers' line  ready[0..4]: PASSED:1 | tokens:63
 //!  deleters' line   live: slots not dead + 1 while a list holds the segment + 1 per node on `returned`
+//!  nobody's line    serial, number, partition, where its due hint and its links are
 //!                   slots[0..252], 32 bytes each
 //!                   links[0..252], 32 bytes each, in FIFO queues only
 //!                   arena: bodies, one after the other
@@ -56,33 +57,42 @@ pub struct Segment {
     /// The receivers' line: a token per visible message, and `PASSED`.
     pub ready: CachePadded<Ready>,
     /// The deleters' line.
-    pub tally: CachePadded<Tally>,
+    pub tally: Tally,
+    /// Nobody's line.
+    fixed: Fixed,
     /// The messages' places.
     pub slots: [Slot; SLOTS],
 }
 
-/// What a sender touches, and what never changes between reuse and retirement.
+/// What a sender touches.
 #[derive(Debug)]
 pub struct Header {
     /// `slots:32 | bytes:32` claimed so far; beyond either capacity the segment is sealed.
     pub reserve: AtomicU64,
     /// The segment after this one in the partition's list.
     pub next: AtomicPtr<Segment>,
-    /// Which of the partition's segments this is: never reused, guards against old handles.
-    pub serial: u64,
-    /// Its number in the partition's index; the object's own for as long as it exists.
-    pub number: u32,
-    /// The partition it belongs to.
-    pub partition: u32,
     /// When it was put to use: no message in it was sent earlier.
     pub opened: Millis,
-    hint: NonNull<Hint>,
-    /// Null unless the segment is of a FIFO queue.
-    links: *mut Link,
     arena: *mut u8,
     arena_capacity: u32,
     layout: Layout,
-    /// Stands for all of these that are plain memory: loom knows of none but atomics and its own cells.
+}
+
+/// What does not change between reuse and retirement, and is looked at by receivers and deleters: apart from what senders
+/// write, so that a receiver who keeps up with its sender does not take that line from it with each message.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Fixed {
+    /// Which of the partition's segments this is: never reused, guards against old handles.
+    pub serial: u64,
+    /// See [`Segment::number`].
+    number: u32,
+    /// The partition it belongs to.
+    pub partition: u32,
+    hint: NonNull<Hint>,
+    /// Null unless the segment is of a FIFO queue.
+    links: *mut Link,
+    /// Stands for all that is plain memory here and in the header: loom knows of none but atomics and its own cells.
     #[cfg(loom)]
     opening: crate::sync::UnsafeCell<()>,
 }
@@ -169,13 +179,15 @@ impl Deref for Ready {
     }
 }
 
-/// What deleters touch, and the pool.
+/// What deleters touch, and the pool. Of 128 bytes, which is what some processors fetch at a time, the other half is [`Fixed`],
+/// which nobody writes.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Tally {
     /// Slots not dead, plus holds. Zero retires.
     pub live: AtomicU32,
-    /// The next one in the pool, while this one is pooled. Apart from the header, because a thread that lost the race
-    /// for a pooled segment may still read it while the winner rewrites the header.
+    /// The next one in the pool, while this one is pooled. Apart from header and `Fixed`, because a thread that lost
+    /// the race for a pooled segment may still read it while the winner rewrites those.
     pub pooled_next: AtomicPtr<Segment>,
 }
 
@@ -257,15 +269,17 @@ impl Segment {
         let header = Header {
             reserve: AtomicU64::new(0),
             next: AtomicPtr::new(std::ptr::null_mut()),
-            serial: 0,
-            number,
-            partition,
             opened: Millis(0),
-            hint,
-            links: if is_linked { behind } else { std::ptr::null_mut() },
             arena,
             arena_capacity: u32::try_from(footprint - before_arena).unwrap_or(u32::MAX),
             layout,
+        };
+        let fixed = Fixed {
+            serial: 0,
+            number,
+            partition,
+            hint,
+            links: if is_linked { behind } else { std::ptr::null_mut() },
             #[cfg(loom)]
             opening: crate::sync::UnsafeCell::new(()),
         };
@@ -275,10 +289,11 @@ impl Segment {
             let this = segment.as_ptr();
             (&raw mut (*this).header).write(CachePadded::new(header));
             (&raw mut (*this).ready).write(CachePadded::new(Ready::new()));
-            (&raw mut (*this).tally).write(CachePadded::new(Tally {
+            (&raw mut (*this).tally).write(Tally {
                 live: AtomicU32::new(0),
                 pooled_next: AtomicPtr::new(std::ptr::null_mut()),
-            }));
+            });
+            (&raw mut (*this).fixed).write(fixed);
             let slots = (&raw mut (*this).slots).cast::<Slot>();
             for slot in 0..SLOTS {
                 slots.add(slot).write(Slot::new());
@@ -310,13 +325,19 @@ impl Segment {
     /// # Safety
     /// The caller has just allocated the segment or taken it from a pool, and has not shown it to anybody.
     pub unsafe fn open(segment: NonNull<Self>, serial: u64, opened: Millis) {
-        // SAFETY: the header is the caller's alone; whoever may still look at the segment from the pool's side looks
-        // at `tally` only. `CachePadded` has its content at its own address.
-        let header = unsafe { &mut *(&raw mut (*segment.as_ptr()).header).cast::<Header>() };
+        // SAFETY: both are the caller's alone; whoever may still look at the segment from the pool's side looks at `tally`
+        // only. `CachePadded` has its content at its own address.
+        let (header, fixed) = unsafe {
+            (
+                &mut *(&raw mut (*segment.as_ptr()).header).cast::<Header>(),
+                &mut *(&raw mut (*segment.as_ptr()).fixed),
+            )
+        };
         writes_bytes((&raw const *header).cast(), size_of::<Header>());
+        writes_bytes((&raw const *fixed).cast(), size_of::<Fixed>());
         #[cfg(loom)]
-        header.opening.with_mut(|_| ());
-        header.serial = serial;
+        fixed.opening.with_mut(|_| ());
+        fixed.serial = serial;
         header.opened = opened;
         // Relaxed, all of them: the segment is published by a Release afterwards (index, then `next`).
         header.reserve.store(0, Ordering::Relaxed);
@@ -331,10 +352,16 @@ impl Segment {
         this.tally.live.store(SLOTS as u32 + 1, Ordering::Relaxed);
     }
 
+    /// Its number in the partition's index, which it keeps from life to life.
+    #[inline]
+    pub fn number(&self) -> u32 {
+        self.fixed.number
+    }
+
     /// Whether it is of a FIFO queue.
     #[inline]
     pub fn is_linked(&self) -> bool {
-        !self.header.links.is_null()
+        !self.fixed.links.is_null()
     }
 
     /// The link of a slot, in a segment of a FIFO queue.
@@ -344,13 +371,13 @@ impl Segment {
             return None;
         }
         // SAFETY: `allocate` wrote as many links as there are slots; they live as long as the segment, and are only shared.
-        Some(unsafe { &*self.header.links.add(slot as usize) })
+        Some(unsafe { &*self.fixed.links.add(slot as usize) })
     }
 
     /// The slot whose link this is, which is one of the segment's.
     #[inline]
     pub(super) fn number_of(&self, link: &Link) -> u32 {
-        let bytes = std::ptr::from_ref(link).addr() - self.header.links.addr();
+        let bytes = std::ptr::from_ref(link).addr() - self.fixed.links.addr();
         (bytes / size_of::<Link>()) as u32
     }
 
@@ -373,21 +400,23 @@ impl Segment {
         new
     }
 
-    /// What never changes between reuse and retirement; it shares the sender's line.
+    /// What does not change between reuse and retirement.
     #[inline(always)]
     #[cfg_attr(lines, track_caller)]
-    pub fn fixed(&self) -> &Header {
-        reads_bytes((&raw const *self.header).cast(), size_of::<Header>());
+    pub fn fixed(&self) -> &Fixed {
+        reads_bytes((&raw const self.fixed).cast(), size_of::<Fixed>());
         #[cfg(loom)]
-        self.header.opening.with(|_| ());
-        &self.header
+        self.fixed.opening.with(|_| ());
+        &self.fixed
     }
 
     /// Notes that a message is about to be published here that was sent at `sent`.
     #[inline]
     pub fn note_oldest(&self, sent: Millis) {
         // Nearly never, and asked of the sender's own line: the receivers' is theirs until the token is set.
-        if sent < self.fixed().opened {
+        #[cfg(loom)]
+        self.fixed.opening.with(|_| ());
+        if sent < self.header.opened {
             // Relaxed: as in `mark`.
             self.ready.oldest.fetch_min(sent.0, Ordering::Relaxed);
         }
@@ -480,7 +509,7 @@ impl Segment {
         let (first, offset) = ((before >> BYTES_BITS) as usize, (before & BYTES_MASK) as usize);
         let slots_left = SLOTS - first;
         #[cfg(loom)]
-        self.header.opening.with(|_| ());
+        self.fixed.opening.with(|_| ());
         let bytes_left = u64::from(self.header.arena_capacity) - offset as u64;
         if lengths.len() <= slots_left && bytes <= bytes_left {
             return Reservation::Taken {
@@ -507,7 +536,7 @@ impl Segment {
     fn cross(&self, lengths: &[u32], first: usize, offset: usize) -> Reservation {
         let slots_left = SLOTS - first;
         #[cfg(loom)]
-        self.header.opening.with(|_| ());
+        self.fixed.opening.with(|_| ());
         let bytes_left = u64::from(self.header.arena_capacity) - offset as u64;
         let mut count = 0;
         let mut used = 0;

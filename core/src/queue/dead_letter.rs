@@ -94,8 +94,8 @@ impl Queue {
             let entry = slot.entry();
             (entry.body(), entry.extras().map(Extras::new), entry.sent())
         };
-        let header = &aside.segment.header;
-        let id = self.message_id(extras, header.partition, header.serial, aside.slot);
+        let fixed = aside.segment.fixed();
+        let id = self.message_id(extras, fixed.partition, fixed.serial, aside.slot);
         let carried = extras.map_or_else(ExtrasDraft::default, |extras| extras.draft());
         let draft = ExtrasDraft {
             tenant: 0,

@@ -122,7 +122,7 @@ impl Era {
 
     /// A node of a line has gone that led to this segment.
     fn drop_hold(&self, segment: &Segment, pin: &Pin<'_>) {
-        if let Some(partition) = self.partition(segment.header.partition as usize, pin) {
+        if let Some(partition) = self.partition(segment.fixed().partition as usize, pin) {
             partition.after(segment.bury(1), segment, pin);
         } else {
             debug_assert!(false, "a message in line in a partition that is closed");
@@ -266,7 +266,7 @@ impl Queue {
         let tenants = era.tenants.get(turn.pin())?;
         tenants.lined().find_map(|number| {
             let aside = call_up(era, tenants, number, turn.pin())?;
-            let partition = era.partition(aside.segment.header.partition as usize, turn.pin())?;
+            let partition = era.partition(aside.segment.fixed().partition as usize, turn.pin())?;
             Some((partition, aside))
         })
     }

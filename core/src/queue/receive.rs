@@ -351,9 +351,9 @@ impl Queue {
         let chores = Chores {
             retention_ms: self.inner.hot.settings.retention_ms(),
             id: &|segment, slot, extras| {
-                let header = &segment.header;
+                let fixed = segment.fixed();
                 *self
-                    .message_id(extras, header.partition, header.serial, slot)
+                    .message_id(extras, fixed.partition, fixed.serial, slot)
                     .as_bytes()
             },
         };
@@ -470,7 +470,7 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
 
     pub(super) fn partition_of(&self, aside: Aside<'_>) -> Option<&'t Partition> {
         self.era
-            .partition(aside.segment.header.partition as usize, self.turn.pin())
+            .partition(aside.segment.fixed().partition as usize, self.turn.pin())
     }
 
     /// Decides about a message whose token is in hand; one that was called up from its tenant's line has had its turn. Says
@@ -530,7 +530,7 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
         if partition.is_sweep_due(now) {
             self.sweep(partition, now);
         }
-        if self.is_empty() && partition.note_empty() {
+        if self.is_empty() && partition.note_empty(now) {
             self.claim_again(partition);
         }
     }

@@ -175,7 +175,7 @@ impl Queue {
             if !taken.is_empty() {
                 return Some((partition, taken));
             }
-            if partition.note_empty() {
+            if partition.note_empty(now) {
                 let taken = self.take_from(partition, most, turn);
                 if !taken.is_empty() {
                     return Some((partition, taken));

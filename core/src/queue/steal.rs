@@ -85,12 +85,15 @@ impl Partition {
         !self.returned.is_empty(pin) || self.first(pin).ready.has_returned()
     }
 
-    /// Notes that a receiver found nothing. Returns whether that is news: then a message may have come between the
-    /// look and the note, and its sender have found the hint still set; the caller looks once more.
+    /// Notes that a receiver found nothing at `now`, unless there was a message in the same millisecond. Returns whether that is
+    /// news: then a message may have come between the look and the note, and its sender have found the hint still set; the
+    /// caller looks once more.
     #[inline]
-    pub(crate) fn note_empty(&self) -> bool {
+    pub(crate) fn note_empty(&self, now: Millis) -> bool {
         // Relaxed: a hint; that a lost race leaves a message behind a wrong one is what VISIT_EVERY is for.
-        self.oldest() != Millis::NEVER.0
+        let oldest = self.oldest();
+        oldest != Millis::NEVER.0
+            && oldest < now.0
             && self.head.oldest.swap(Millis::NEVER.0, Ordering::Relaxed) != Millis::NEVER.0
     }
 }

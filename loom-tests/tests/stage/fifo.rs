@@ -364,7 +364,7 @@ impl Hand {
         let mut swept = epoq::ledger::expiry::Swept::default();
         let mut all: Option<Ended<'_>> = None;
         self.partition.sweep_segment(
-            segment.header.number,
+            segment.number(),
             now,
             &mut swept,
             &pin,

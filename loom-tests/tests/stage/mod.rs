@@ -111,8 +111,8 @@ impl Held {
     /// The place of one of its slots.
     pub fn place(self, slot: usize) -> Place {
         Place {
-            number: self.header.number,
-            serial: self.header.serial,
+            number: self.number(),
+            serial: self.fixed().serial,
             slot: slot as u32,
         }
     }
@@ -361,7 +361,7 @@ impl Hand {
     pub fn sweep(&self, segment: Held, now: Millis) -> Swept {
         let mut swept = Swept::default();
         self.partition
-            .sweep_segment(segment.header.number, now, &mut swept, &self.begin(), &mut |_| ());
+            .sweep_segment(segment.number(), now, &mut swept, &self.begin(), &mut |_| ());
         swept
     }
 
@@ -399,7 +399,7 @@ impl Hand {
     /// The look at the index acquires what the retirement released, as a later pin does.
     pub fn is_retired(&self, segment: Held) -> bool {
         let pin = self.pin();
-        let retired = self.partition.index.find(segment.header.number, &pin).is_none();
+        let retired = self.partition.index.find(segment.number(), &pin).is_none();
         if retired {
             let head = self.partition.head.segment.load(Ordering::Acquire);
             assert!(!segment.is(head), "retired while reachable from head");
@@ -422,8 +422,8 @@ impl Lease {
         let body = unsafe { slot.entry().body() };
         Self {
             place: Place {
-                number: claim.segment.header.number,
-                serial: claim.segment.header.serial,
+                number: claim.segment.number(),
+                serial: claim.segment.fixed().serial,
                 slot: claim.slot,
             },
             receives: claim.receives,

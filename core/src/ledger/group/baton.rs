@@ -111,7 +111,7 @@ impl<'p> Baton<'p> {
         };
         let Member { segment, slot, .. } = member;
         let (word, token) = (slot as usize / BITS, 1 << (slot as usize % BITS));
-        let Some(own) = find(segment.header.partition) else {
+        let Some(own) = find(segment.fixed().partition) else {
             debug_assert!(false, "a message in a partition that is closed");
             return None;
         };
@@ -170,7 +170,7 @@ impl<'p> Baton<'p> {
             return Some(serving.hand_back(true, pin).0);
         };
         let Member { segment, slot, .. } = member;
-        let Some(own) = find(segment.header.partition) else {
+        let Some(own) = find(segment.fixed().partition) else {
             debug_assert!(false, "a message in a partition that is closed");
             return None;
         };

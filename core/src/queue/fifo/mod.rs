@@ -321,7 +321,7 @@ impl Queue {
 
     /// Does away with a group's next message. The caller counts it.
     fn discard<'t>(&'t self, era: &'t Era, turn: &'t Turn<'_>, serving: &mut Serving<'t>, next: Next<'t>) {
-        let number = next.member.segment.header.partition as usize;
+        let number = next.member.segment.fixed().partition as usize;
         match era.partition(number, turn.pin()) {
             Some(partition) => partition.discard_next(serving, next, turn.pin()),
             None => debug_assert!(false, "a message in a partition that is closed"),

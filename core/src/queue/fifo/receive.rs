@@ -196,7 +196,7 @@ impl<'t> FifoReceive<'_, 't, '_> {
             self.has_swept = true;
             self.serve(partition);
         }
-        if self.is_empty() && partition.note_empty() {
+        if self.is_empty() && partition.note_empty(now) {
             self.serve(partition);
         }
     }
@@ -328,7 +328,7 @@ impl<'t> FifoReceive<'_, 't, '_> {
         for member in self.runs.take() {
             let Some(partition) = self
                 .era
-                .partition(member.segment.header.partition as usize, self.turn.pin())
+                .partition(member.segment.fixed().partition as usize, self.turn.pin())
             else {
                 debug_assert!(false, "a message in a partition that is closed");
                 continue;
@@ -347,7 +347,7 @@ impl<'t> FifoReceive<'_, 't, '_> {
     }
 
     fn set_alarm(&self, member: Member<'t>, due: Millis) {
-        let number = member.segment.header.partition as usize;
+        let number = member.segment.fixed().partition as usize;
         if let Some(partition) = self.era.partition(number, self.turn.pin()) {
             partition.set_alarm(member.segment, due);
         }
