@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::{overhead, plan::Plan, progress::Progress, run::Pass, targets::TargetName};
+use crate::{noise::Noise, overhead, plan::Plan, progress::Progress, run::Pass, targets::TargetName};
 
 /// A plan for some targets.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub struct Outcome {
     pub series: Vec<Series>,
     /// What of each message's time is the harness's.
     pub harness_ns: f64,
+    /// Rounds that were made anew, see [`Experiment::round`].
+    pub repeated: usize,
 }
 
 /// Throughput of one target over another, pass by pass.
@@ -90,12 +92,39 @@ impl Experiment {
             plan: self.plan.clone(),
             series: self.targets.iter().map(series).collect(),
             harness_ns: overheads.of(&self.plan)?,
+            repeated: 0,
         })
     }
 
     /// One more pass of each target, unless it is stopped. Every second round goes through the targets backwards, so that none is
     /// always after the same other.
+    ///
+    /// Where messages go from core to core, a round in which the hypervisor has moved the cores compares near ones with far ones: it is
+    /// made anew, but no more of them than there are passes in all. A pass that could not be verified is never thrown away.
     pub fn round(&self, round: usize, outcome: &mut Outcome, progress: &dyn Progress) -> anyhow::Result<()> {
+        loop {
+            self.once(round, outcome, progress)?;
+            let is_again = outcome.series.len() > 1
+                && self.plan.topology.is_split()
+                && outcome.repeated < self.passes
+                && !progress.is_stopped()
+                && outcome.verified()
+                && outcome
+                    .series
+                    .iter()
+                    .all(|series| series.passes.len() == round + 1)
+                && outcome.noise_of(round).has_moved();
+            if !is_again {
+                return Ok(());
+            }
+            outcome.repeated += 1;
+            for series in &mut outcome.series {
+                series.passes.pop();
+            }
+        }
+    }
+
+    fn once(&self, round: usize, outcome: &mut Outcome, progress: &dyn Progress) -> anyhow::Result<()> {
         for index in there_and_back(outcome.series.len(), round) {
             if progress.is_stopped() {
                 break;
@@ -135,6 +164,12 @@ impl Outcome {
     /// Every pass of every target was verified.
     pub fn verified(&self) -> bool {
         self.series.iter().all(Series::verified)
+    }
+
+    /// The worst of what went on in a round.
+    fn noise_of(&self, round: usize) -> Noise {
+        let passes = self.series.iter().filter_map(|series| series.passes.get(round));
+        passes.map(|pass| pass.noise).fold(Noise::default(), Noise::worst)
     }
 
     /// The first target over each other.

@@ -46,6 +46,11 @@ impl Cores {
         }
     }
 
+    /// Whether the threads of these indices are pinned to different cores.
+    pub fn are_apart(&self, first: usize, second: usize) -> bool {
+        !self.0.is_empty() && first % self.0.len() != second % self.0.len()
+    }
+
     /// What there is, in a few words.
     pub fn describe(&self) -> String {
         let count = |key: fn(&Place) -> usize| self.0.iter().map(key).collect::<BTreeSet<_>>().len();

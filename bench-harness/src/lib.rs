@@ -35,6 +35,7 @@ pub mod command;
 pub mod compare;
 pub mod cores;
 pub mod counters;
+pub mod distance;
 pub mod environment;
 pub mod fifo;
 pub mod id_set;

@@ -28,6 +28,10 @@ pub struct Noise {
     pub preemptions: u64,
     /// Of the machine's time, the share that the hypervisor gave to others.
     pub stolen: f64,
+    /// Nanoseconds that a cache line took from the first thread's core to the last one's and back: the least and the most of the
+    /// looks before and after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub apart_ns: Option<[f64; 2]>,
 }
 
 impl ThreadReading {
@@ -88,6 +92,8 @@ impl MachineReading {
 impl Noise {
     /// Waiting or stealing above this share of the time is said aloud.
     const LOUD: f64 = 0.02;
+    /// Cores that are by so much further from each other than before have been moved.
+    const MOVED: f64 = 2.0;
 
     /// Of the threads' windows, and of the machine in about the same time.
     pub fn of(
@@ -115,7 +121,22 @@ impl Noise {
                 after.stolen.saturating_sub(before.stolen),
                 after.all.saturating_sub(before.all),
             ),
+            apart_ns: None,
         }
+    }
+
+    /// With the distance of the cores as it was before and after.
+    #[must_use]
+    pub fn with_distances(self, before: Option<f64>, after: Option<f64>) -> Self {
+        let apart_ns = before
+            .zip(after)
+            .map(|(before, after)| [before.min(after), before.max(after)]);
+        Self { apart_ns, ..self }
+    }
+
+    /// Whether the cores were near in one of the passes it is of and far apart in another.
+    pub fn has_moved(&self) -> bool {
+        self.apart_ns.is_some_and(|[near, far]| far > near * Self::MOVED)
     }
 
     /// Whether figures made in it have to be doubted.
@@ -130,6 +151,10 @@ impl Noise {
             waited: self.waited.max(other.waited),
             preemptions: self.preemptions.max(other.preemptions),
             stolen: self.stolen.max(other.stolen),
+            apart_ns: match (self.apart_ns, other.apart_ns) {
+                (Some([near, far]), Some([a, b])) => Some([near.min(a), far.max(b)]),
+                (one, other) => one.or(other),
+            },
         }
     }
 
@@ -175,10 +200,23 @@ mod tests {
             Noise {
                 waited: 0.25,
                 preemptions: 2,
-                stolen: 0.1
+                stolen: 0.1,
+                apart_ns: None
             }
         );
         assert!(noise.is_loud() && !Noise::default().is_loud());
+    }
+
+    #[test]
+    fn cores_that_were_moved_are_told_from_cores_that_were_not() {
+        let apart = |before, after| Noise::default().with_distances(Some(before), Some(after));
+        assert!(!apart(53.0, 60.0).has_moved() && apart(330.0, 53.0).has_moved());
+        assert!(!Noise::default().with_distances(Some(53.0), None).has_moved());
+        let worst = apart(53.0, 60.0)
+            .worst(Noise::default())
+            .worst(apart(320.0, 330.0));
+        assert_eq!(worst.apart_ns, Some([53.0, 330.0]));
+        assert!(worst.has_moved());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    compare::{Outcome, Series, title},
+    compare::{Outcome, Series, plural, title},
     counters,
     environment::{self, Machine},
     latency::Latency,
@@ -398,6 +398,19 @@ pub fn circumstance_lines(outcomes: &[Outcome]) -> Vec<String> {
                 "{}: NOISE: in the worst pass {}",
                 title(&outcome.plan),
                 noise.describe()
+            ));
+        }
+        if noise.has_moved()
+            && outcome.plan.topology.is_split()
+            && let Some([near, far]) = noise.apart_ns
+        {
+            let rounds = outcome.repeated;
+            lines.push(format!(
+                "{}: NOISE: a cache line took {near:.0} ns from core to core and back in some passes and {far:.0} ns in others; {rounds} round{} \
+                 in which that changed {} made anew",
+                title(&outcome.plan),
+                plural(rounds),
+                if rounds == 1 { "was" } else { "were" },
             ));
         }
         let unsteady = passes().filter(|pass| !pass.steady).count();

@@ -21,6 +21,7 @@ use crate::{
     check::{Settlement, Withheld, Wrong, settle},
     cores::Cores,
     counters::HardwareCounts,
+    distance,
     hand::{Hand, Record, Window},
     latency::{Latency, Measures},
     memory::{self, Resident},
@@ -123,6 +124,8 @@ pub fn pass<T: Target>(plan: &Plan, progress: &dyn Progress) -> anyhow::Result<P
         0
     });
 
+    let distance = || distance::round_trip_ns(0, seats.len() - 1);
+    let before = distance();
     let (readings, records) = thread::scope(|scope| {
         let threads: Vec<_> = seats
             .iter()
@@ -152,7 +155,9 @@ pub fn pass<T: Target>(plan: &Plan, progress: &dyn Progress) -> anyhow::Result<P
     if let Some(failure) = shared.failure.get() {
         return Err(anyhow!("{}: {failure}", T::NAME));
     }
-    report(plan, &target, readings, records)
+    let mut pass = report(plan, &target, readings, records)?;
+    pass.noise = pass.noise.with_distances(before, distance());
+    Ok(pass)
 }
 
 /// A thread's whole life. `None` when a thread could not begin; then all give up together.

@@ -330,7 +330,7 @@ impl Segment {
         let (header, fixed) = unsafe {
             (
                 &mut *(&raw mut (*segment.as_ptr()).header).cast::<Header>(),
-                &mut *(&raw mut (*segment.as_ptr()).fixed),
+                &mut (*segment.as_ptr()).fixed,
             )
         };
         writes_bytes((&raw const *header).cast(), size_of::<Header>());
