@@ -264,7 +264,7 @@ fn a_baton_is_put_off_in_place_and_handed_back() {
 #[test]
 fn an_offer_and_the_head_passing() {
     let outcomes = Outcomes::new(&["later", "here"], &[]);
-    model("an_offer_and_the_head_passing", 36, {
+    model("an_offer_and_the_head_passing", 24, {
         let outcomes = outcomes.clone();
         move || outcomes.record(send_and_pass(OFFER, false))
     });
@@ -274,7 +274,7 @@ fn an_offer_and_the_head_passing() {
 #[test]
 fn an_offer_the_head_passing_and_a_receiver() {
     let outcomes = Outcomes::new(&["later", "here", "there"], &[]);
-    model("an_offer_the_head_passing_and_a_receiver", 1147, {
+    model("an_offer_the_head_passing_and_a_receiver", 860, {
         let outcomes = outcomes.clone();
         move || outcomes.record(send_and_pass(OFFER, true))
     });
@@ -332,7 +332,7 @@ fn offer_new<'p>(
 /// The handwritten offer that the twins share is itself sound.
 #[test]
 fn offer_step_by_step() {
-    model("offer_step_by_step", 1147, || {
+    model("offer_step_by_step", 860, || {
         send_and_pass(
             |hand, baton, pin| offer_new(hand, baton, pin, |segment, slot| segment.take_one(slot), false),
             true,

@@ -291,7 +291,7 @@ fn move_delayed_by(hand: &Hand, segment: Held, copy_first: bool, by_store: bool)
 /// The handwritten move that the twins share is itself sound.
 #[test]
 fn evacuation_step_by_step() {
-    model("evacuation_step_by_step", 1141, || {
+    model("evacuation_step_by_step", 993, || {
         move_sweep_and_claim(|hand, segment| move_delayed_by(hand, segment, false, false));
     });
 }

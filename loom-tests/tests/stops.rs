@@ -172,7 +172,7 @@ fn a_receiver_stops() {
 /// The head's segment is used up: it moves the head, and claims in the next one.
 #[test]
 fn a_receiver_that_passes_stops() {
-    stops("a_receiver_that_passes_stops", 6992, |accesses| {
+    stops("a_receiver_that_passes_stops", 6370, |accesses| {
         let act = Act {
             prepare: |hand| {
                 send_three(hand);
@@ -251,7 +251,7 @@ fn one_came_back(hand: &Hand) -> Vec<Lease> {
 
 #[test]
 fn a_passer_stops() {
-    stops("a_passer_stops", 717, |accesses| {
+    stops("a_passer_stops", 678, |accesses| {
         let act = Act {
             prepare: one_came_back,
             act: |hand, _| {

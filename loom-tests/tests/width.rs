@@ -461,7 +461,7 @@ fn the_last_message_is_deleted() {
 #[test]
 fn a_message_that_moves_keeps_its_partition() {
     let outcomes = Outcomes::new(&["kept"], &["closed"]);
-    model("a_message_that_moves_keeps_its_partition", 37, {
+    model("a_message_that_moves_keeps_its_partition", 34, {
         let outcomes = outcomes.clone();
         move || outcomes.record(closing_and_an_evacuation(CLOSE))
     });

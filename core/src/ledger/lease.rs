@@ -350,7 +350,7 @@ impl Partition {
                     return;
                 }
             }
-            if self.ends_at(segment) || self.pass(segment, pin) == Passing::End {
+            if self.pass(segment, pin) == Passing::End {
                 return;
             }
         }
@@ -380,7 +380,7 @@ impl Partition {
                     return;
                 }
             }
-            if self.ends_at(segment) || self.pass_over(segment, pin) == Passing::End {
+            if self.pass_over(segment, pin) == Passing::End {
                 return;
             }
         }

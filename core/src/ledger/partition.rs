@@ -783,7 +783,7 @@ impl Partition {
         })
     }
 
-    /// Moves the head past a sealed segment without tokens, if another one follows.
+    /// Moves the head past a segment without tokens, if the tail has gone on from it.
     ///
     /// With tokens found on the way the head stays.
     pub fn pass(&self, segment: &Segment, pin: &Pin<'_>) -> Passing {
@@ -808,9 +808,16 @@ impl Partition {
         )
     }
 
-    /// Moves the head past a sealed segment, if another one follows and `goes` agrees to each word with tokens.
+    /// Moves the head past a segment, if the tail has gone on from it and `goes` agrees to each word with tokens.
     #[inline(always)]
     fn pass_by(&self, segment: &Segment, goes: impl Fn(usize, u64) -> bool, pin: &Pin<'_>) -> Passing {
+        // The tail must not stay behind on a segment that may be retired, so the head stays behind it (H6). What is published behind
+        // this segment was published by somebody who found the tail there. Nor does it take a look at the segment's own words,
+        // which a sender writes with each message; the tail moves once in a segment.
+        // Relaxed: an old tail only delays the passing; and having seen it moved, we have told of it whoever hears of us.
+        if std::ptr::eq(self.tail.load(Ordering::Relaxed), segment) {
+            return Passing::End;
+        }
         // Acquire: see the next segment as opened; pairs with `grow`.
         let next = segment.header.next.load(Ordering::Acquire);
         if next.is_null() {
@@ -822,8 +829,6 @@ impl Partition {
                 return Passing::Blocked;
             }
         }
-        // The tail must not stay behind on a segment that may be retired. (H6)
-        self.help_tail(segment, next);
         let here = std::ptr::from_ref(segment).cast_mut();
         // Release: hands on the next segment that we acquired; pairs with the Acquire of whoever reads `head`.
         // Relaxed: a failure means that somebody else passed it.
@@ -844,10 +849,7 @@ impl Partition {
         // Progress: each turn moves the head on, or finds that somebody has.
         loop {
             let first = self.first(pin);
-            if !first.is_sealed()
-                || (0..WORDS).any(|word| first.tokens(word) != 0)
-                || self.pass(first, pin) != Passing::Gone
-            {
+            if (0..WORDS).any(|word| first.tokens(word) != 0) || self.pass(first, pin) != Passing::Gone {
                 return;
             }
         }
@@ -871,15 +873,6 @@ impl Partition {
                 .find(number, pin)
                 .is_none_or(|other| std::ptr::eq(other, segment))
         })
-    }
-
-    /// Whether senders have not gone on from a segment yet, as far as receivers need to know: what is published behind it was
-    /// published by somebody who found the tail behind it. Asked of the tail, which moves once in a segment; the segment's own
-    /// word is written by every sender.
-    #[inline]
-    pub fn ends_at(&self, segment: &Segment) -> bool {
-        // Relaxed: an old tail only delays the passing; what happened before this look was not published behind it.
-        std::ptr::eq(self.tail.load(Ordering::Relaxed), segment)
     }
 
     /// The segment at the head.

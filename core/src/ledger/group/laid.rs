@@ -119,7 +119,7 @@ impl Partition {
             if let Some(at) = segment.take_any() {
                 return Some((segment, at));
             }
-            if self.ends_at(segment) || self.pass(segment, pin) == Passing::End {
+            if self.pass(segment, pin) == Passing::End {
                 break;
             }
         }
