@@ -2,17 +2,19 @@
 //! leaves everybody asleep, which shuttle tells.
 
 use std::{
+    collections::HashMap,
     future::{Future, ready},
     pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use epoq::{Deletion, Outgoing, SendError, VisibilityChange};
+use epoq::{DeleteError, Deletion, Outgoing, ReceiptHandle, SendError, VisibilityChange};
+use epoq_judge::Id;
 use shuttle::thread;
 
 use crate::{
@@ -24,6 +26,13 @@ const LONG: Duration = Duration::from_secs(12 * 3_600);
 /// What tells a receiver to go home: longer than any other body.
 const HOME: usize = 50;
 
+/// Handles of messages that were released: of the last receive, and of receives before it. Never locked where the scheduler can step in.
+#[derive(Default)]
+struct Released {
+    last: HashMap<Id, ReceiptHandle>,
+    stale: Vec<ReceiptHandle>,
+}
+
 /// Says how many operations there were.
 pub(crate) fn play(random: &mut Random) -> usize {
     let stage = Stage::new(random);
@@ -33,10 +42,20 @@ pub(crate) fn play(random: &mut Random) -> usize {
     let receivers = 1 + random.below(3);
     let senders = 1 + random.below(2);
     let messages = random.of_these([0, 0, 2, 5, 20]);
+    let released = Arc::new(Mutex::new(Released::default()));
+    let releases = random.of_these([2, 8, 8]);
     let mut hands = Vec::new();
     for number in 0..receivers {
-        let (stage, random) = (Arc::clone(&stage), random.branch());
-        hands.push(thread::spawn(move || receive(&stage, place, number, random)));
+        let (stage, released, random) = (Arc::clone(&stage), Arc::clone(&released), random.branch());
+        hands.push(thread::spawn(move || {
+            receive(&stage, place, number, &released, releases, random);
+        }));
+    }
+    if random.once_in(2) {
+        let (stage, released, random) = (Arc::clone(&stage), Arc::clone(&released), random.branch());
+        hands.push(thread::spawn(move || {
+            delete_late(&stage, place, &released, random)
+        }));
     }
     let is_told = Arc::new(AtomicBool::new(false));
     if random.once_in(2) {
@@ -89,7 +108,14 @@ fn send(stage: &Stage, place: Place, number: usize, length: usize, random: &mut 
 }
 
 /// Receives one at a time, until one says that it is time to go home. Releases some.
-fn receive(stage: &Stage, place: Place, number: usize, mut random: Random) {
+fn receive(
+    stage: &Stage,
+    place: Place,
+    number: usize,
+    released: &Mutex<Released>,
+    releases: usize,
+    mut random: Random,
+) {
     let queue = stage.queue(place);
     loop {
         stage.operations.fetch_add(1, Relaxed);
@@ -105,7 +131,15 @@ fn receive(stage: &Stage, place: Place, number: usize, mut random: Random) {
         let got: Vec<_> = received.iter().map(|message| got(place, message)).collect();
         stage.enter(&got, before, LONG);
         let got = &got[0];
-        if random.once_in(8) {
+        {
+            let mut released = released.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = released.last.remove(&got.id);
+            released.stale.extend(before);
+        }
+        if random.once_in(releases) {
+            let mut released = released.lock().unwrap_or_else(PoisonError::into_inner);
+            released.last.insert(got.id, got.handle);
+            drop(released);
             stage.books.give_up(got.id, got.receives, stage.now().ms);
             let changed = queue.change_visibility(&got.handle, Duration::ZERO);
             assert_eq!(changed, Ok(VisibilityChange::Changed));
@@ -116,6 +150,29 @@ fn receive(stage: &Stage, place: Place, number: usize, mut random: Random) {
         if received[0].body().len() == 8 + HOME {
             return;
         }
+    }
+}
+
+/// Deletes with handles of receives that were not the last: in vain, and nobody may miss the message meanwhile.
+fn delete_late(stage: &Stage, place: Place, released: &Mutex<Released>, mut random: Random) {
+    for _ in 0..300 {
+        let stale = {
+            let released = released.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = released.stale.len();
+            (count > 0).then(|| released.stale[random.below(count)])
+        };
+        if let Some(handle) = stale {
+            stage.operations.fetch_add(1, Relaxed);
+            let result = stage.queue(place).delete(&handle);
+            assert!(
+                matches!(
+                    result,
+                    Ok(Deletion::ReceivedAgain | Deletion::Gone) | Err(DeleteError::Expired)
+                ),
+                "{result:?}"
+            );
+        }
+        thread::yield_now();
     }
 }
 

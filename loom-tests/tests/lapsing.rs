@@ -130,7 +130,7 @@ fn lapsing_delete_and_expiry() {
         ],
         &[],
     );
-    model("lapsing_delete_and_expiry", 358, {
+    model("lapsing_delete_and_expiry", 1142, {
         let outcomes = outcomes.clone();
         move || outcomes.record(lapse_delete_and_expiry(TEND))
     });

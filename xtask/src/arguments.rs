@@ -29,7 +29,7 @@ cargo xtask COMMAND
                                       TARGET is handle, standard, fifo, json or query
   mutants [NAME] [--shard K/N]        cargo-mutants on the ledger's state machines; NAME is state, receipt, expiry, deduplication
                                       or group
-  explore [--seeds N] [--seconds S] [--replay SEED]
+  explore [--seeds N] [--seconds S] [--from SEED] [--replay SEED]
                                       the whole broker under shuttle: schedules of 60 seconds unless told, or that of one seed
   explore-faults                      the same with steps of the ledger done wrong, one at a time, each of which has to be found
   soak [--minutes N] [--seed S] [--messages N] [--threads N] [--out DIR] [--stalls]
@@ -120,8 +120,8 @@ impl Command {
                     Some(other) => bail!("explore-faults does not take {other:?}"),
                 };
             }
-            "explore" => return Ok(Self::Explore(arguments.collect())),
-            "soak" => return Ok(Self::Soak(arguments.collect())),
+            "explore" => return Self::parse_handed_on("explore", EXPLORE, arguments, Self::Explore),
+            "soak" => return Self::parse_handed_on("soak", SOAK, arguments, Self::Soak),
             "wire" => return Ok(Self::Wire(arguments.collect())),
             _ => {}
         }
@@ -172,7 +172,71 @@ impl Command {
     }
 }
 
+/// What an option that is handed on to another program has behind it.
+#[derive(Debug, Clone, Copy)]
+enum Behind {
+    Nothing,
+    Whole,
+    Number,
+    Word,
+}
+
+const EXPLORE: &[(&str, Behind)] = &[
+    ("--seeds", Behind::Whole),
+    ("--seconds", Behind::Whole),
+    ("--from", Behind::Whole),
+    ("--replay", Behind::Whole),
+];
+const SOAK: &[(&str, Behind)] = &[
+    ("--minutes", Behind::Number),
+    ("--messages", Behind::Whole),
+    ("--seed", Behind::Whole),
+    ("--threads", Behind::Whole),
+    ("--out", Behind::Word),
+    ("--stalls", Behind::Nothing),
+];
+
 impl Command {
+    /// Of a command whose options another program reads, which takes minutes to build: what it would refuse is refused before.
+    fn parse_handed_on(
+        command: &str,
+        options: &[(&str, Behind)],
+        arguments: impl Iterator<Item = String>,
+        of: impl FnOnce(Vec<String>) -> Self,
+    ) -> Result<Self> {
+        let mut handed_on = Vec::new();
+        let mut arguments = arguments.flat_map(|argument| match argument.split_once('=') {
+            Some((option, value)) if option.starts_with("--") => vec![option.to_owned(), value.to_owned()],
+            _ => vec![argument],
+        });
+        while let Some(argument) = arguments.next() {
+            if matches!(argument.as_str(), "--help" | "-h") {
+                return Ok(Self::Help);
+            }
+            let Some((option, behind)) = options.iter().find(|(option, _)| *option == argument) else {
+                bail!("{command} does not take {argument:?}");
+            };
+            handed_on.push(argument);
+            if matches!(behind, Behind::Nothing) {
+                continue;
+            }
+            let value = arguments.next().unwrap_or_default();
+            let is_good = match behind {
+                Behind::Whole => value.parse::<u64>().is_ok(),
+                Behind::Number => value.parse::<f64>().is_ok_and(f64::is_finite),
+                Behind::Word | Behind::Nothing => !value.is_empty(),
+            };
+            let wanted = if matches!(behind, Behind::Word) {
+                "word"
+            } else {
+                "number"
+            };
+            ensure!(is_good, "{option} needs a {wanted}, not {value:?}");
+            handed_on.push(value);
+        }
+        Ok(of(handed_on))
+    }
+
     fn parse_sanitize(arguments: impl Iterator<Item = String>) -> Result<Self> {
         let (mut sanitizers, mut tests) = (Sanitizer::ALL.to_vec(), Tests::All);
         for (at, argument) in arguments.enumerate() {
@@ -324,9 +388,10 @@ mod tests {
             Command::Explore(words("--replay 7"))
         );
         assert_eq!(
-            parse("soak --minutes 1 --stalls").unwrap(),
-            Command::Soak(words("--minutes 1 --stalls"))
+            parse("soak --minutes=0.5 --stalls").unwrap(),
+            Command::Soak(words("--minutes 0.5 --stalls"))
         );
+        assert_eq!(parse("soak --help").unwrap(), Command::Help);
         assert_eq!(
             parse("sanitize").unwrap(),
             Command::Sanitize {
@@ -395,6 +460,12 @@ mod tests {
             "mutants --shard",
             "verify everything",
             "lines --no-fail-fast",
+            "explore 7",
+            "explore --seeds",
+            "explore --seeds many",
+            "soak --minutes nan",
+            "soak --out",
+            "soak --seconds 5",
             "lines --rust",
         ] {
             assert!(parse(line).is_err(), "{line:?}");
