@@ -2,36 +2,34 @@
 //! leaves everybody asleep, which shuttle tells.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     future::{Future, ready},
     pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use epoq::{DeleteError, Deletion, Outgoing, ReceiptHandle, SendError, VisibilityChange};
+use epoq::{Deletion, Outgoing, SendError, VisibilityChange};
 use epoq_judge::Id;
 use shuttle::thread;
 
 use crate::{
     random::Random,
-    stage::{GROUPS, Place, Stage, body_of, demand, got},
+    stage::{GROUPS, Got, Place, Stage, body_of, demand, got},
 };
 
 const LONG: Duration = Duration::from_secs(12 * 3_600);
 /// What tells a receiver to go home: longer than any other body.
 const HOME: usize = 50;
+/// The sender's number of whoever deletes late.
+const LATE: usize = 3;
 
-/// Handles of messages that were released: of the last receive, and of receives before it. Never locked where the scheduler can step in.
-#[derive(Default)]
-struct Released {
-    last: HashMap<Id, ReceiptHandle>,
-    stale: Vec<ReceiptHandle>,
-}
+/// Messages that were released last, and whether they tell somebody to go home. Never locked where the scheduler can step in.
+type Released = Mutex<BTreeMap<Id, (Got, bool)>>;
 
 /// Says how many operations there were.
 pub(crate) fn play(random: &mut Random) -> usize {
@@ -42,19 +40,20 @@ pub(crate) fn play(random: &mut Random) -> usize {
     let receivers = 1 + random.below(3);
     let senders = 1 + random.below(2);
     let messages = random.of_these([0, 0, 2, 5, 20]);
-    let released = Arc::new(Mutex::new(Released::default()));
-    let releases = random.of_these([2, 8, 8]);
+    let released = Arc::new(Released::default());
+    // Beside late deletes messages are released all the time, most of them when nobody else is there.
+    let deletes_late = place == Place::Dead && random.once_in(2);
     let mut hands = Vec::new();
     for number in 0..receivers {
         let (stage, released, random) = (Arc::clone(&stage), Arc::clone(&released), random.branch());
         hands.push(thread::spawn(move || {
-            receive(&stage, place, number, &released, releases, random);
+            receive(&stage, place, number, &released, deletes_late, random);
         }));
     }
-    if random.once_in(2) {
+    if deletes_late {
         let (stage, released, random) = (Arc::clone(&stage), Arc::clone(&released), random.branch());
         hands.push(thread::spawn(move || {
-            delete_late(&stage, place, &released, random)
+            delete_late(&stage, place, &released, random);
         }));
     }
     let is_told = Arc::new(AtomicBool::new(false));
@@ -112,8 +111,8 @@ fn receive(
     stage: &Stage,
     place: Place,
     number: usize,
-    released: &Mutex<Released>,
-    releases: usize,
+    released: &Released,
+    deletes_late: bool,
     mut random: Random,
 ) {
     let queue = stage.queue(place);
@@ -131,46 +130,58 @@ fn receive(
         let got: Vec<_> = received.iter().map(|message| got(place, message)).collect();
         stage.enter(&got, before, LONG);
         let got = &got[0];
-        {
-            let mut released = released.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = released.last.remove(&got.id);
-            released.stale.extend(before);
-        }
-        if random.once_in(releases) {
-            let mut released = released.lock().unwrap_or_else(PoisonError::into_inner);
-            released.last.insert(got.id, got.handle);
-            drop(released);
+        let is_home = received[0].body().len() == 8 + HOME;
+        locked(released).remove(&got.id);
+        let is_released = if deletes_late {
+            !random.once_in(12)
+        } else {
+            random.once_in(8)
+        };
+        if is_released {
             stage.books.give_up(got.id, got.receives, stage.now().ms);
             let changed = queue.change_visibility(&got.handle, Duration::ZERO);
             assert_eq!(changed, Ok(VisibilityChange::Changed));
+            locked(released).insert(got.id, (got.clone(), is_home));
             continue;
         }
         assert_eq!(queue.delete(&got.handle), Ok(Deletion::Deleted));
         demand(stage.books.deleted(&[(got.id, got.receives)]));
-        if received[0].body().len() == 8 + HOME {
+        if is_home {
             return;
         }
     }
 }
 
-/// Deletes with handles of receives that were not the last: in vain, and nobody may miss the message meanwhile.
-fn delete_late(stage: &Stage, place: Place, released: &Mutex<Released>, mut random: Random) {
-    for _ in 0..300 {
-        let stale = {
-            let released = released.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = released.stale.len();
-            (count > 0).then(|| released.stale[random.below(count)])
+fn locked(released: &Released) -> MutexGuard<'_, BTreeMap<Id, (Got, bool)>> {
+    released.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Deletes what was released, unless somebody receives it first: then it may have had the message in hand for a moment, which nobody
+/// may miss because of that.
+fn delete_late(stage: &Stage, place: Place, released: &Released, mut random: Random) {
+    for _ in 0..1_000 {
+        let one = {
+            let released = locked(released);
+            released
+                .values()
+                .nth(random.below(released.len().max(1)))
+                .cloned()
         };
-        if let Some(handle) = stale {
-            stage.operations.fetch_add(1, Relaxed);
-            let result = stage.queue(place).delete(&handle);
-            assert!(
-                matches!(
-                    result,
-                    Ok(Deletion::ReceivedAgain | Deletion::Gone) | Err(DeleteError::Expired)
-                ),
-                "{result:?}"
-            );
+        let Some((got, is_home)) = one else {
+            thread::yield_now();
+            continue;
+        };
+        stage.operations.fetch_add(1, Relaxed);
+        match stage.queue(place).delete(&got.handle) {
+            Ok(Deletion::Deleted) => {
+                demand(stage.books.deleted(&[(got.id, got.receives)]));
+                locked(released).remove(&got.id);
+                if is_home {
+                    send(stage, place, LATE, HOME, &mut random);
+                }
+            }
+            Ok(Deletion::ReceivedAgain | Deletion::Gone) => {}
+            Err(error) => panic!("{error}"),
         }
         thread::yield_now();
     }
