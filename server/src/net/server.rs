@@ -41,7 +41,7 @@ use crate::{
     config::{Config, QueueSpec},
     metrics::{self, Connections, Counters, Metrics},
     protocol::input::{Pairs, Text, Texts},
-    service::{Rules, Service},
+    service::{APART_MAX, Rules, Service},
 };
 
 /// Connections that wait to be accepted, per thread.
@@ -50,8 +50,8 @@ const BACKLOG: i32 = 1_024;
 const TEND_EVERY: Duration = Duration::from_secs(1);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// What takes long, at a time and for each serving thread: purges, deletions, counts, lists of queues. More wait.
-const BLOCKING_MAX: usize = 16;
+/// Threads for what takes long: none of it waits for one, the text of `/metrics` neither, of which one is made at a time.
+const BLOCKING_MAX: usize = APART_MAX + 1;
 /// How long a client is heard out that was answered before all was read.
 const HEAR_OUT: Duration = Duration::from_secs(5);
 /// The same if it says nothing.

@@ -15,7 +15,7 @@ mod registry;
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use epoq::{Broker, MoveTask, Worker};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
     error::{Kind, ServiceError},
@@ -26,6 +26,9 @@ use registry::{Entry, Registry};
 pub(crate) use address::{ACCOUNT_DEFAULT, REGION_DEFAULT, is_region};
 pub(crate) use caller::Caller;
 pub(crate) use digest::hex;
+
+/// What takes long, at a time: purges, deletions, counts, lists of queues. More wait.
+pub(crate) const APART_MAX: usize = 16;
 
 /// What a service does beyond the rules that all share.
 #[derive(Debug, Clone)]
@@ -47,6 +50,8 @@ pub(crate) struct Service {
     task_key: [u8; 32],
     /// To whoever drives move tasks. Bounded by how many may run.
     moves: mpsc::UnboundedSender<MoveTask>,
+    /// Of what is done apart. Who waits for one has left with its request: a runtime's own list of jobs would keep it.
+    slots: Arc<Semaphore>,
 }
 
 /// Who asks, and how to answer.
@@ -100,6 +105,7 @@ impl Service {
             rules,
             task_key,
             moves,
+            slots: Arc::new(Semaphore::new(APART_MAX)),
         };
         Ok((service, started))
     }
@@ -172,16 +178,25 @@ impl Service {
         self.registry.get(name).ok_or_else(ServiceError::no_queue)
     }
 
+    /// Does on a thread of its own what, with millions of messages or many queues, takes longer than others on a serving thread should
+    /// wait. Once begun it is done, whether somebody waits for it or not.
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let cut_off = || ServiceError::new(Kind::ServiceUnavailable, "The operation was cut off.");
+        let slots = Arc::clone(&self.slots);
+        let slot = slots.acquire_owned().await.map_err(|_| cut_off())?;
+        // What comes of it takes memory too: the slot is held until that is fetched, or nobody wants it.
+        let (done, _slot) = tokio::task::spawn_blocking(move || (work(), slot))
+            .await
+            .map_err(|_| cut_off())?;
+        Ok(done)
+    }
+
     fn url(&self, context: &Context<'_>, name: &str) -> String {
         format!("{}/{}/{name}", context.origin, self.rules.account)
     }
-}
-
-/// Does on a thread of its own what, with millions of messages or many queues, takes longer than others on a serving thread should wait.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ServiceError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| ServiceError::new(Kind::ServiceUnavailable, "The operation was cut off."))
 }
 
 /// A text that has to be there, and not be empty.
@@ -216,32 +231,41 @@ mod tests {
         }
     }
 
-    /// So that with many queues nobody else on the same thread waits for it.
-    #[test]
-    fn what_asks_all_queues_leaves_the_thread() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .max_blocking_threads(1)
-            .build()
-            .expect("a runtime");
+    fn service() -> Service {
         let rules = Rules {
             account: ACCOUNT_DEFAULT.to_owned(),
             cooldowns: false,
             queues_max: 10,
         };
-        let (service, _moves) =
-            Service::new(Broker::builder().build().expect("a broker"), rules).expect("entropy");
+        let broker = Broker::builder().build().expect("a broker");
+        let service = Service::new(broker, rules).expect("entropy").0;
         service
             .create("q", &Default::default(), &Default::default())
             .expect("a queue");
+        service
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build()
+            .expect("a runtime")
+    }
+
+    const CONTEXT: Context<'_> = Context {
+        protocol: Protocol::Json,
+        origin: Origin::Url("http://a"),
+        region: REGION_DEFAULT,
+        request_id: "id",
+        trace: None,
+    };
+
+    /// So that with many queues nobody else on the same thread waits for it.
+    #[test]
+    fn what_asks_all_queues_leaves_the_thread() {
+        let service = service();
         let worker = service.broker().worker().expect("a worker");
-        let context = Context {
-            protocol: Protocol::Json,
-            origin: Origin::Url("http://a"),
-            region: REGION_DEFAULT,
-            request_id: "id",
-            trace: None,
-        };
-        runtime.block_on(async {
+        runtime().block_on(async {
             for (action, body) in [
                 (Action::ListDeadLetterSourceQueues, r#"{"QueueUrl":"q"}"#),
                 (Action::ListQueues, "{}"),
@@ -254,7 +278,7 @@ mod tests {
                 let (free, busy) = mpsc::channel::<()>();
                 let occupied = tokio::task::spawn_blocking(move || busy.recv());
                 let input = json::parse(action, body.as_bytes()).expect("a request");
-                let mut call = pin!(service.call(&worker, &context, &input, Nobody));
+                let mut call = pin!(service.call(&worker, &CONTEXT, &input, Nobody));
                 let mut once = task::Context::from_waker(Waker::noop());
                 assert!(call.as_mut().poll(&mut once).is_pending(), "{action}");
                 drop(free);
@@ -263,5 +287,59 @@ mod tests {
                 let _ = occupied.await;
             }
         });
+    }
+
+    /// Clients that ask and leave, again and again, would otherwise leave ever more work behind.
+    #[test]
+    fn what_waits_to_be_done_apart_goes_with_its_request() {
+        let service = service();
+        let worker = service.broker().worker().expect("a worker");
+        let queue = service.queues().remove(0);
+        queue.send(b"a").expect("room");
+        runtime().block_on(async {
+            let input = json::parse(Action::PurgeQueue, br#"{"QueueUrl":"q"}"#).expect("a request");
+            let slots = Arc::clone(&service.slots);
+            let all = u32::try_from(APART_MAX).expect("few");
+            let taken = slots.acquire_many(all).await.expect("slots");
+            for _ in 0..100 {
+                let mut call = pin!(service.call(&worker, &CONTEXT, &input, Nobody));
+                let mut once = task::Context::from_waker(Waker::noop());
+                assert!(call.as_mut().poll(&mut once).is_pending());
+            }
+            drop(taken);
+            // Whatever the runtime had been given before would be done first.
+            tokio::task::spawn_blocking(|| ()).await.expect("no panic");
+            assert_eq!(queue.counts().visible, 1);
+            let answer = service.call(&worker, &CONTEXT, &input, Nobody).await;
+            assert!(answer.is_ok());
+            assert_eq!(
+                (queue.counts().visible, slots.available_permits()),
+                (0, APART_MAX)
+            );
+        });
+    }
+
+    /// They would be copied for the thread that looks.
+    #[test]
+    fn names_that_no_queue_can_have_are_not_looked_for() {
+        let service = service();
+        let worker = service.broker().worker().expect("a worker");
+        let long = "q".repeat(1_000_000);
+        let call = |action, body: String| {
+            let input = json::parse(action, body.as_bytes()).expect("a request");
+            let mut call = pin!(service.call(&worker, &CONTEXT, &input, Nobody));
+            // At once: nothing is done apart, for which there is no runtime here.
+            match call.as_mut().poll(&mut task::Context::from_waker(Waker::noop())) {
+                task::Poll::Ready(answer) => answer,
+                task::Poll::Pending => panic!("{action} waits"),
+            }
+        };
+        let prefix = format!(r#"{{"QueueNamePrefix":"{long}"}}"#);
+        assert_eq!(call(Action::ListQueues, prefix).as_deref(), Ok(&b"{}"[..]));
+        let arn = format!(r#"{{"SourceArn":"arn:aws:sqs:us-east-1:000000000000:{long}"}}"#);
+        for action in [Action::StartMessageMoveTask, Action::ListMessageMoveTasks] {
+            let error = call(action, arn.clone()).expect_err("no such queue");
+            assert_eq!(error.kind, Kind::ResourceNotFound);
+        }
     }
 }

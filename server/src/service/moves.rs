@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::{Service, address::Arn, apart, required};
+use super::{Service, address::Arn, required};
 use crate::{
     error::{Kind, ServiceError},
     protocol::{
@@ -43,7 +43,7 @@ impl Service {
             let _ = moves.send(task);
             Ok(id)
         };
-        let id = apart(start)
+        let id = self.apart(start)
             .await?
             .map_err(|error| match error {
                 StartMoveError::NoSuchSource => no_resource("SourceArn"),
@@ -176,7 +176,8 @@ impl Service {
                 "You must use this format to specify the {parameter}: arn:<partition>:<service>:<region>:<account-id>:<resource-id>"
             ))
         })?;
-        if arn.account != self.rules.account {
+        // A longer one can be no queue's, and is not worth a copy.
+        if arn.account != self.rules.account || arn.resource.len() > epoq::limits::NAME_MAX {
             return Err(no_resource(parameter));
         }
         Ok((text, arn.resource))

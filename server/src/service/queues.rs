@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use epoq::CreateQueueError;
 
 use super::{
-    Context, Service, apart,
+    Context, Service,
     attributes::{self, Draft, unknown_attribute},
     receive::check_whole,
     registry::{COOLDOWN, Entry, unix_seconds},
@@ -102,7 +102,7 @@ impl Service {
     pub(super) async fn delete_queue(&self, input: &OfQueue<'_>) -> Result<(), ServiceError> {
         let entry = self.queue(input.queue_url.as_ref())?;
         let registry = Arc::clone(&self.registry);
-        let existed = apart(move || {
+        let delete = move || {
             // Frees what there is before the lock is held, for which serving threads wait. The queue may be gone already, as is told below.
             let _ = entry.queue.purge();
             let mut control = registry.control();
@@ -112,9 +112,8 @@ impl Service {
                 .get(name)
                 .is_some_and(|found| Arc::ptr_eq(&found, &entry));
             is_there && registry.remove(&mut control, name)
-        })
-        .await?;
-        if existed {
+        };
+        if self.apart(delete).await? {
             Ok(())
         } else {
             Err(ServiceError::no_queue())
@@ -151,9 +150,13 @@ impl Service {
         context: &Context<'_>,
         answer: &mut Answer,
     ) -> Result<(), ServiceError> {
-        let prefix = input.queue_name_prefix.as_deref().unwrap_or_default().to_owned();
-        let registry = Arc::clone(&self.registry);
-        let names = apart(move || registry.names(&prefix)).await?;
+        let prefix = input.queue_name_prefix.as_deref().unwrap_or_default();
+        let names = if prefix.len() > epoq::limits::NAME_MAX {
+            Vec::new()
+        } else {
+            let (registry, prefix) = (Arc::clone(&self.registry), prefix.to_owned());
+            self.apart(move || registry.names(&prefix)).await?
+        };
         self.write_page(names, "QueueUrls", input, context, answer)
     }
 
@@ -165,7 +168,9 @@ impl Service {
     ) -> Result<(), ServiceError> {
         let entry = self.queue(input.queue_url.as_ref())?;
         let registry = Arc::clone(&self.registry);
-        let names = apart(move || registry.broker.dead_letter_sources(entry.queue.name())).await?;
+        let names = self
+            .apart(move || registry.broker.dead_letter_sources(entry.queue.name()))
+            .await?;
         self.write_page(names, "queueUrls", input, context, answer)
     }
 
@@ -230,7 +235,7 @@ impl Service {
         if asked.counts() {
             // Leases that have ended unnoticed count as what they are.
             let (queue, now) = (entry.queue.clone(), self.broker().now());
-            apart(move || queue.advance(now)).await?;
+            self.apart(move || queue.advance(now)).await?;
         }
         let shown = asked.shown(&entry, context.region, &self.rules.account);
         answer.text_map("Attributes", "Attribute", "Name", shown);
@@ -280,7 +285,7 @@ impl Service {
             meta.purged = Some(now);
         }
         let queue = entry.queue.clone();
-        apart(move || queue.purge())
+        self.apart(move || queue.purge())
             .await?
             .map(|_| ())
             .map_err(|_| ServiceError::no_queue())
