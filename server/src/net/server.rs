@@ -278,7 +278,13 @@ async fn tend(
         let wake_at = step_at.map_or(advance_at, |step_at| step_at.min(advance_at));
         tokio::select! {
             _ = closing.wait_for(|closing| *closing) => return,
-            Some(task) = started.recv() => tasks.push(task),
+            Some(task) = started.recv() => {
+                tasks.push(task);
+                // All that are there: tasks that were cancelled at once could come faster than one in each round goes.
+                while let Ok(task) = started.try_recv() {
+                    tasks.push(task);
+                }
+            }
             () = sleep_until(wake_at) => {}
         }
     }
