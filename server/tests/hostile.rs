@@ -487,7 +487,7 @@ fn answers_to_long_polls_have_a_limit_together() {
     let at = running.address();
     // Each that is woken leaves the message to the next. Answers are in XML, with six bytes for a quotation mark: more than lies in the
     // kernel's buffers when nobody reads.
-    let request = "GET /000000000000/q?Action=ReceiveMessage&WaitTimeSeconds=20&VisibilityTimeout=0 HTTP/1.1\r\nhost: a\r\n\r\n";
+    let request = "GET /000000000000/q?Action=ReceiveMessage&WaitTimeSeconds=20&VisibilityTimeout=0 HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let mut polls: Vec<_> = (0..10)
         .map(|_| {
             let mut stream = connect(at);
@@ -507,8 +507,16 @@ fn answers_to_long_polls_have_a_limit_together() {
         .map(|stream| read(stream).expect("an answer").status)
         .collect();
     assert!(statuses.contains(&200) && statuses.contains(&503), "{statuses:?}");
-    // What was refused is there for the next.
-    let received = ok(at, "ReceiveMessage", r#"{"QueueUrl":"q","WaitTimeSeconds":5}"#);
+    // What was refused is there for the next, and was received by nobody.
+    let received = ok(
+        at,
+        "ReceiveMessage",
+        r#"{"QueueUrl":"q","WaitTimeSeconds":5,"AttributeNames":["All"]}"#,
+    );
+    let message = &received["Messages"][0];
+    assert_eq!(message["Body"].as_str().map(str::len), Some(1_000_000));
+    let answered = statuses.iter().filter(|status| **status == 200).count();
+    let receives = message["Attributes"]["ApproximateReceiveCount"].as_str();
     assert_eq!(
         received["Messages"][0]["Body"].as_str().map(str::len),
         Some(1_000_000)

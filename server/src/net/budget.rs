@@ -52,6 +52,11 @@ impl Share {
         self.bytes += bytes;
         used.saturating_add(bytes) <= self.budget.limit
     }
+
+    /// Whether there is room for so many beside all that is held.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.budget.used.load(Ordering::Relaxed).saturating_add(bytes) <= self.budget.limit
+    }
 }
 
 impl Drop for Share {
@@ -128,6 +133,7 @@ mod tests {
         let budget = Arc::new(Budget::new(10));
         let mut one = budget.share();
         assert!(one.try_grow(6) && one.try_grow(4));
+        assert!(one.has_room(0) && !one.has_room(1));
         assert!(!budget.share().try_grow(1));
         drop(one);
         assert!(budget.share().try_grow(10));

@@ -64,7 +64,7 @@ struct Client<'a, S> {
     handler: &'a Handler,
     peer: &'a Peer<S>,
     /// What the request holds.
-    share: &'a mut Share,
+    share: &'a Share,
 }
 
 impl<S: OverTcp> Caller for Client<'_, S> {
@@ -78,8 +78,8 @@ impl<S: OverTcp> Caller for Client<'_, S> {
         let _ = self.handler.closing.clone().wait_for(|closing| *closing).await;
     }
 
-    fn admits(&mut self, bytes: usize) -> bool {
-        self.share.try_grow(bytes)
+    fn is_full(&self) -> bool {
+        !self.share.has_room(0)
     }
 }
 
@@ -222,7 +222,7 @@ impl Handler {
         let client = Client {
             handler: self,
             peer,
-            share: &mut share,
+            share: &share,
         };
         match self
             .shared

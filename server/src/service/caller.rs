@@ -8,6 +8,6 @@ pub(crate) trait Caller {
     /// Ready when waiting has to end because the server does.
     fn closing(&self) -> impl Future<Output = ()>;
 
-    /// Takes room for an answer of so many bytes, unless there is none.
-    fn admits(&mut self, bytes: usize) -> bool;
+    /// Whether requests and answers under way hold more than they may.
+    fn is_full(&self) -> bool;
 }

@@ -226,8 +226,8 @@ mod tests {
         async fn closing(&self) {
             std::future::pending().await
         }
-        fn admits(&mut self, _: usize) -> bool {
-            true
+        fn is_full(&self) -> bool {
+            false
         }
     }
 

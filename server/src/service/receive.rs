@@ -1,6 +1,6 @@
 //! Receiving messages, with what was asked for of each.
 
-use std::time::Duration;
+use std::{future::poll_fn, task::Poll, time::Duration};
 
 use epoq::{
     Attribute, AttributeFilter, AttributeValue, Delivery, Message, MessageId, Millis, Queue, ReceiptHandle,
@@ -156,7 +156,7 @@ impl Service {
         input: &ReceiveMessage<'_>,
         context: &Context<'_>,
         answer: &mut Answer,
-        mut caller: impl Caller,
+        caller: impl Caller,
     ) -> Result<(), ServiceError> {
         let entry = self.queue(input.queue_url.as_ref())?;
         let queue = &entry.queue;
@@ -210,17 +210,6 @@ impl Service {
                 self.unless_over(Box::pin(waiting), &caller, None).await?
             }
         };
-        // Many that were admitted long ago may be woken at once.
-        let bytes = messages
-            .iter()
-            .map(|message| RECEIVED_BYTES + message.body().len());
-        if !messages.is_empty() && !caller.admits(bytes.sum()) {
-            // A repeated attempt gets the same messages, as long as they are not given back.
-            if attempt.is_none() {
-                give_back(worker, queue, &messages);
-            }
-            return Err(ServiceError::overloaded());
-        }
         let views: Vec<_> = messages
             .iter()
             .map(|message| View::of_message(message, &wanted))
@@ -259,10 +248,17 @@ impl Service {
         caller: &impl Caller,
         attempt: Option<&str>,
     ) -> Result<Vec<Message>, ServiceError> {
+        // Many that were admitted long ago may be woken at once. Looked at whenever they are, and before they take anything: what is
+        // received and given back counts as received, until it is a dead letter that nobody has seen.
+        let full = poll_fn(|_| match caller.is_full() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        });
         tokio::select! {
             biased;
             // Whoever has left is not to take what comes.
             () = caller.gone() => Ok(Vec::new()),
+            () = full => Err(ServiceError::overloaded()),
             received = waiting => received.map_err(|error| refusal(error, attempt)),
             () = caller.closing() => Ok(Vec::new()),
         }
@@ -333,16 +329,6 @@ impl Service {
             _ => None,
         }
     }
-}
-
-/// Makes messages visible again that nobody is told of.
-fn give_back(worker: &Worker, queue: &Queue, messages: &[Message]) {
-    worker.turn(|turn| {
-        for message in messages {
-            // Those whose time is over are visible already.
-            let _ = turn.change_visibility(queue, &message.receipt_handle(), Duration::ZERO);
-        }
-    });
 }
 
 fn seconds(given: Option<Int>, most: Duration, parameter: &str) -> Result<Option<Duration>, ServiceError> {
