@@ -189,6 +189,10 @@ impl Handler {
             Ok(body) => body,
             Err(error) => return refuse_unread(error),
         };
+        // Many that were admitted long ago may have waited for the ends of their bodies, and have them at once.
+        if !share.has_room(0) {
+            return refuse(None, ServiceError::overloaded());
+        }
         if let Some(auth) = &self.shared.config.auth {
             let signed = Signed {
                 body: &body,
@@ -230,6 +234,10 @@ impl Handler {
             .call(&self.worker, &context, &input, client)
             .await
         {
+            // The same, of those that wait for others to look. What has an effect is answered, whatever it takes.
+            Ok(bytes) if waits_to_read(action) && !share.has_room(bytes.len()) => {
+                refuse(Some(action), ServiceError::overloaded())
+            }
             Ok(bytes) => {
                 let body = Reply::counted(bytes, &self.shared.budget);
                 Outcome {
@@ -356,6 +364,14 @@ fn is_about_messages(action: Action) -> bool {
             | Action::ReceiveMessage
             | Action::SendMessage
             | Action::SendMessageBatch
+    )
+}
+
+/// Whether it is done apart, and has no effect.
+fn waits_to_read(action: Action) -> bool {
+    matches!(
+        action,
+        Action::GetQueueAttributes | Action::ListDeadLetterSourceQueues | Action::ListQueues
     )
 }
 
