@@ -240,9 +240,17 @@ fn one_that_never_reads_is_held_up() {
 fn requests_by_web_pages_are_refused() {
     let running = start(QUEUE);
     let at = running.address();
-    for header in ["origin: https://example.org", "sec-fetch-site: cross-site"] {
-        let request = format!("GET /?Action=PurgeQueue&QueueUrl=q HTTP/1.1\r\nhost: a\r\n{header}\r\n\r\n");
-        assert_eq!(send(at, request.as_bytes()).expect("an answer").status, 403);
+    for (headers, status) in [
+        ("host: localhost\r\norigin: https://example.org", 403),
+        ("host: localhost\r\nsec-fetch-site: cross-site", 403),
+        ("host: localhost\r\nreferer: https://example.org/", 403),
+        // A name whose owner made it lead here.
+        ("host: example.org", 403),
+        ("host: localhost", 200),
+    ] {
+        let request = format!("GET /?Action=PurgeQueue&QueueUrl=q HTTP/1.1\r\n{headers}\r\n\r\n");
+        let answer = send(at, request.as_bytes()).expect("an answer");
+        assert_eq!(answer.status, status, "{headers}");
     }
     assert_well(at);
     running.shutdown();

@@ -186,7 +186,7 @@ fn a_flood_is_bounded_in_memory() {
     );
     let wrong = json_request("SendMessageBatch", &format!(r#"{{"Entries":["{quotes}"]}}"#));
     let receive =
-        b"GET /000000000000/q?Action=ReceiveMessage&MaxNumberOfMessages=10&VisibilityTimeout=0 HTTP/1.1\r\nhost: a\r\n\r\n";
+        b"GET /000000000000/q?Action=ReceiveMessage&MaxNumberOfMessages=10&VisibilityTimeout=0 HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let metrics = b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n";
     let until = Instant::now() + Duration::from_secs(4);
     // Connections, what each of them sends, and whether it reads the answers.

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use super::{
     budget::{Budget, Reply, Share},
+    page::Door,
     peer::{OverTcp, Peer},
     scrape::Scrape,
 };
@@ -254,8 +255,7 @@ impl Handler {
         match &self.shared.config.auth {
             // Strangers' bodies are not to take the memory of others.
             Some(auth) => signature::verify_head(auth, request, unix_seconds())?,
-            // Any page that a browser on this machine shows could send, purge and delete.
-            None if is_from_a_page(request.headers) => {
+            None if self.door().is_from_a_page(request.method, request.headers) => {
                 return Err(ServiceError::new(
                     Kind::AccessDenied,
                     "Requests by web pages are not served.",
@@ -267,6 +267,13 @@ impl Handler {
             Ok(())
         } else {
             Err(ServiceError::overloaded())
+        }
+    }
+
+    fn door(&self) -> Door<'_> {
+        Door {
+            is_loopback: self.shared.address.ip().is_loopback(),
+            public_url: self.shared.config.public_url.as_deref(),
         }
     }
 
@@ -343,11 +350,6 @@ impl Handler {
             None => Origin::Address(scheme, self.shared.address),
         }
     }
-}
-
-/// Whether a browser sent it on behalf of a page, and not because somebody typed its address.
-fn is_from_a_page(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::ORIGIN) || text(headers, "sec-fetch-site").is_some_and(|site| site != "none")
 }
 
 /// Whether it is what a queue is busy with, rather than what somebody does to the queue now and then.

@@ -3,6 +3,7 @@
 mod budget;
 mod files;
 mod handler;
+mod page;
 mod patience;
 mod peer;
 mod scrape;

@@ -127,7 +127,7 @@ pub(crate) fn query(address: SocketAddr, path: &str, form: &str) -> Answer {
 pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
     send(
         address,
-        format!("GET {path} HTTP/1.1\r\nhost: sqs.test\r\n\r\n").as_bytes(),
+        format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes(),
     )
     .expect("an answer")
 }
