@@ -333,6 +333,24 @@ fn handles_that_have_expired_on_a_fifo_queue() {
     running.shutdown();
 }
 
+#[test]
+fn want_of_memory_is_not_the_senders_fault() {
+    let running = start("memory-mib = 1\n[[queues]]\nname = \"q\"");
+    let at = running.address();
+    let entries: Vec<_> = (0..10)
+        .map(|id| json!({ "Id": id.to_string(), "MessageBody": "x".repeat(100_000) }))
+        .collect();
+    let batch = json!({ "QueueUrl": "q", "Entries": entries }).to_string();
+    let failed = (0..10).find_map(|_| ok(at, "SendMessageBatch", &batch)["Failed"].as_array().cloned());
+    for entry in failed.expect("no mebibyte has room for ten") {
+        assert_eq!(
+            (&entry["Code"], &entry["SenderFault"]),
+            (&json!("RequestThrottled"), &json!(false))
+        );
+    }
+    running.shutdown();
+}
+
 /// However many ask: what clients that do not read hold on to is bounded.
 #[test]
 fn metrics_are_made_once_a_second() {

@@ -64,7 +64,9 @@ pub(super) fn write_failed(answer: &mut Answer, failed: &[(&str, ServiceError)])
             answer.text("Id", id);
             answer.text("Code", error.kind.code());
             answer.text("Message", &error.message);
-            answer.boolean("SenderFault", error.kind.status() < 500);
+            // That the server has no room is none of the sender's doing.
+            let is_senders = error.kind.status() < 500 && error.kind != Kind::RequestThrottled;
+            answer.boolean("SenderFault", is_senders);
         },
     );
 }
