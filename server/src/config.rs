@@ -85,7 +85,7 @@ pub struct Limits {
     pub idle_s: u64,
     /// How long a body may take to come, in seconds.
     pub body_s: u64,
-    /// How long a client may not read what it is sent, in seconds.
+    /// How long a client may not read what it is sent, and take for all of it beyond what 64 KiB a second would, in seconds.
     pub stall_s: u64,
     /// How long open connections may take to end when the server does, in seconds.
     pub shutdown_s: u64,

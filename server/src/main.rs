@@ -100,7 +100,7 @@ struct LimitArguments {
     /// For a request's body to come [default: 30]
     #[arg(long, env = "EPOQ_LIMITS_BODY_S", value_name = "SECONDS")]
     limits_body_s: Option<u64>,
-    /// For a client to read on [default: 30]
+    /// For a client to read on, and for all of an answer beyond what 64 KiB a second take [default: 30]
     #[arg(long, env = "EPOQ_LIMITS_STALL_S", value_name = "SECONDS")]
     limits_stall_s: Option<u64>,
     /// For open connections when the server ends [default: 10]
