@@ -30,7 +30,7 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Whether SQS's rests of 60 seconds are kept: between two purges of a queue, and from a queue's deletion to a new one of its name.
     pub cooldowns: bool,
-    /// Memory for messages, in MiB.
+    /// Memory for messages, in MiB. All queues' tags and attributes may take a quarter as much besides.
     pub memory_mib: u64,
     /// The most queues there may be.
     pub queues_max: usize,

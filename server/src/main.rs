@@ -44,7 +44,7 @@ struct Arguments {
     /// Keep SQS's rests of 60 seconds: between purges, and before a deleted queue's name is taken again
     #[arg(long, env = "EPOQ_COOLDOWNS", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     cooldowns: Option<bool>,
-    /// Memory for messages, in MiB [default: 1024]
+    /// Memory for messages, in MiB; all queues' tags and attributes may take a quarter as much besides [default: 1024]
     #[arg(long, env = "EPOQ_MEMORY_MIB", value_name = "MIB")]
     memory_mib: Option<u64>,
     /// Queues there may be [default: 100000]

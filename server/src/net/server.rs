@@ -96,13 +96,14 @@ impl Server {
     pub fn start(self) -> Result<Running> {
         let mut config = self.config;
         config.check()?;
-        let broker = Broker::builder()
-            .memory_limit(config.memory_mib.saturating_mul(1 << 20))
-            .build()?;
+        let memory = config.memory_mib.saturating_mul(1 << 20);
+        let broker = Broker::builder().memory_limit(memory).build()?;
         let rules = Rules {
             account: config.account.clone(),
             cooldowns: config.cooldowns,
             queues_max: config.queues_max,
+            // Beside what messages may take.
+            beside_max: usize::try_from(memory / 4).unwrap_or(usize::MAX),
         };
         let (service, moves) = Service::new(broker, rules).context("random bytes")?;
         create_queues(&service, &config.queues)?;

@@ -33,6 +33,16 @@ pub(crate) struct Settings {
     pub(crate) throughput_per_group: bool,
 }
 
+impl Settings {
+    /// What it takes beside its own size.
+    pub(crate) fn bytes(&self) -> usize {
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        // The ledger keeps the names in these as well.
+        let redrive = length(&self.redrive_policy) + length(&self.redrive_allow_policy);
+        length(&self.policy) + length(&self.kms_key) + 2 * redrive
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

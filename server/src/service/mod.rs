@@ -11,6 +11,7 @@ mod policy;
 mod queues;
 mod receive;
 mod registry;
+mod room;
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -39,6 +40,8 @@ pub(crate) struct Rules {
     pub(crate) cooldowns: bool,
     /// The most queues there may be.
     pub(crate) queues_max: usize,
+    /// The most bytes that all queues' tags and attributes may take.
+    pub(crate) beside_max: usize,
 }
 
 /// SQS, in this process.
@@ -101,7 +104,7 @@ impl Service {
         getrandom::fill(&mut task_key)?;
         let (moves, started) = mpsc::unbounded_channel();
         let service = Self {
-            registry: Arc::new(Registry::new(broker)),
+            registry: Arc::new(Registry::new(broker, rules.beside_max)),
             rules,
             task_key,
             moves,
@@ -236,6 +239,7 @@ mod tests {
             account: ACCOUNT_DEFAULT.to_owned(),
             cooldowns: false,
             queues_max: 10,
+            beside_max: 9_600,
         };
         let broker = Broker::builder().build().expect("a broker");
         let service = Service::new(broker, rules).expect("entropy").0;
@@ -316,6 +320,60 @@ mod tests {
                 (queue.counts().visible, slots.available_permits()),
                 (0, APART_MAX)
             );
+        });
+    }
+
+    /// Whatever the way: all that is kept of a queue is counted, and comes back.
+    #[test]
+    fn tags_and_attributes_have_a_limit_together() {
+        let service = service();
+        let worker = service.broker().worker().expect("a worker");
+        runtime().block_on(async {
+            let call = async |action, body: String| {
+                let input = json::parse(action, body.as_bytes()).expect("a request");
+                let answer = service.call(&worker, &CONTEXT, &input, Nobody).await;
+                answer.map(drop).map_err(|error| error.kind)
+            };
+            let policy = |length| format!(r#"{{\"Id\":\"{}\"}}"#, "x".repeat(length));
+            let set = |length| {
+                format!(
+                    r#"{{"QueueUrl":"q","Attributes":{{"Policy":"{}"}}}}"#,
+                    policy(length)
+                )
+            };
+            let tag = |key| format!(r#"{{"QueueUrl":"q","Tags":{{"{key}":"{}"}}}}"#, "x".repeat(256));
+            let untag = |key| format!(r#"{{"QueueUrl":"q","TagKeys":["{key}"]}}"#);
+            let create = |length| {
+                format!(
+                    r#"{{"QueueName":"r","Attributes":{{"Policy":"{}"}},"tags":{{"a":"b"}}}}"#,
+                    policy(length)
+                )
+            };
+            for _ in 0..3 {
+                assert_eq!(call(Action::SetQueueAttributes, set(8_000)).await, Ok(()));
+                assert_eq!(
+                    call(Action::CreateQueue, create(2_000)).await,
+                    Err(Kind::OverLimit)
+                );
+                assert_eq!(call(Action::CreateQueue, create(1_000)).await, Ok(()));
+                assert_eq!(call(Action::TagQueue, tag("a")).await, Ok(()));
+                assert_eq!(call(Action::TagQueue, tag("b")).await, Err(Kind::OverLimit));
+                let permission =
+                    r#"{"QueueUrl":"r","Label":"l","AWSAccountIds":["000000000001"],"Actions":["*"]}"#;
+                let added = call(Action::AddPermission, permission.to_owned()).await;
+                assert_eq!(added, Err(Kind::OverLimit));
+                // Less of something is never refused, nor is what is as long.
+                assert_eq!(call(Action::TagQueue, tag("a")).await, Ok(()));
+                assert_eq!(call(Action::SetQueueAttributes, set(7_000)).await, Ok(()));
+                assert_eq!(call(Action::AddPermission, permission.to_owned()).await, Ok(()));
+                assert_eq!(call(Action::UntagQueue, untag("a")).await, Ok(()));
+                let (nothing, r) = (
+                    r#"{"QueueUrl":"q","Attributes":{"Policy":""}}"#,
+                    r#"{"QueueUrl":"r"}"#,
+                );
+                assert_eq!(call(Action::SetQueueAttributes, nothing.to_owned()).await, Ok(()));
+                assert_eq!(call(Action::DeleteQueue, r.to_owned()).await, Ok(()));
+            }
         });
     }
 

@@ -250,6 +250,7 @@ mod tests {
                 account: "000000000000".to_owned(),
                 cooldowns: false,
                 queues_max: 1,
+                beside_max: 0,
             };
             Service::new(Broker::builder().build().unwrap(), rules).unwrap().0
         };

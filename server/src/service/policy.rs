@@ -3,10 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    Context, Service, address::arn, attributes::POLICY_MAX, receive::check_whole, registry::unix_seconds,
-    required,
-};
+use super::{Context, Service, address::arn, attributes::POLICY_MAX, receive::check_whole, required};
 use crate::{
     error::{Kind, ServiceError, cut},
     protocol::input::Permission,
@@ -156,9 +153,7 @@ impl Service {
                 "The policy is longer than 8192 bytes.",
             ));
         }
-        meta.settings.policy = Some(text);
-        meta.modified = unix_seconds();
-        Ok(())
+        meta.set_policy(Some(text))
     }
 
     pub(super) fn remove_permission(&self, input: &Permission<'_>) -> Result<(), ServiceError> {
@@ -178,12 +173,11 @@ impl Service {
             };
             return Err(ServiceError::invalid_value(label, "Label", reason));
         }
-        meta.settings.policy = (!statements.is_empty()).then(|| {
+        let policy = (!statements.is_empty()).then(|| {
             policy.insert("Statement".to_owned(), Value::Array(statements));
             Value::Object(policy).to_string()
         });
-        meta.modified = unix_seconds();
-        Ok(())
+        meta.set_policy(policy)
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     Context, Service,
     attributes::{self, Draft, unknown_attribute},
     receive::check_whole,
-    registry::{COOLDOWN, Entry, unix_seconds},
+    registry::{COOLDOWN, Entry, Meta, unix_seconds},
     required,
 };
 use crate::{
@@ -86,6 +86,7 @@ impl Service {
                 ),
             ));
         }
+        let meta = Meta::new(&self.registry.room, draft.settings.clone(), all)?;
         let queue = self
             .registry
             .broker
@@ -94,8 +95,7 @@ impl Service {
                 CreateQueueError::Config(error) => draft.refusal(error),
                 error => ServiceError::invalid(error.to_string()),
             })?;
-        self.registry
-            .insert(&mut control, Entry::new(queue, draft.settings, all));
+        self.registry.insert(&mut control, Entry::new(queue, meta));
         Ok(())
     }
 
@@ -255,12 +255,13 @@ impl Service {
         let _control = self.registry.control();
         let mut draft = Draft::of(&entry);
         draft.take(given, &self.rules.account)?;
+        let held = entry.meta().settings_held.instead(draft.settings.bytes())?;
         self.registry
             .broker
             .configure(&entry.queue, draft.config.clone())
             .map_err(|error| draft.refusal(error))?;
         let mut meta = entry.meta();
-        meta.settings = draft.settings;
+        (meta.settings, meta.settings_held) = (draft.settings, held);
         meta.modified = unix_seconds();
         Ok(())
     }
@@ -301,8 +302,7 @@ impl Service {
         let mut meta = entry.meta();
         let mut all = meta.tags.clone();
         add_tags(&mut all, tags, entry.queue.name())?;
-        meta.tags = all;
-        Ok(())
+        meta.set_tags(all)
     }
 
     pub(super) fn untag_queue(&self, input: &UntagQueue<'_>) -> Result<(), ServiceError> {
@@ -314,10 +314,11 @@ impl Service {
             .ok_or_else(|| ServiceError::missing("TagKeys"))?;
         check_whole(Some(keys))?;
         let mut meta = entry.meta();
+        let mut left = meta.tags.clone();
         for key in &keys.items {
-            meta.tags.remove(&**key);
+            left.remove(&**key);
         }
-        Ok(())
+        meta.set_tags(left)
     }
 
     pub(super) fn list_queue_tags(

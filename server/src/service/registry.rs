@@ -8,12 +8,18 @@ use std::{
 
 use epoq::{Broker, Queue};
 
-use super::attributes::Settings;
+use super::{
+    attributes::Settings,
+    room::{Held, Room},
+};
+use crate::error::ServiceError;
 
 /// How long a name rests after its queue was deleted, and a queue after a purge, where that is enforced: SQS's rule.
 pub(crate) const COOLDOWN: Duration = Duration::from_secs(60);
 /// Names of deleted queues that are remembered, where that is enforced.
 const DELETED_MAX: usize = 100_000;
+/// What a tag takes beside its key and its value, about.
+const TAG_BYTES: usize = 96;
 
 /// A queue.
 #[derive(Debug)]
@@ -26,7 +32,9 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct Meta {
     pub(crate) settings: Settings,
+    pub(crate) settings_held: Held,
     pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) tags_held: Held,
     /// In seconds since the Unix epoch.
     pub(crate) created: u64,
     /// In seconds since the Unix epoch.
@@ -34,19 +42,62 @@ pub(crate) struct Meta {
     pub(crate) purged: Option<Instant>,
 }
 
-impl Entry {
-    pub(crate) fn new(queue: Queue, settings: Settings, tags: BTreeMap<String, String>) -> Self {
+impl Meta {
+    /// What a new queue has.
+    pub(crate) fn new(
+        room: &Arc<Room>,
+        settings: Settings,
+        tags: BTreeMap<String, String>,
+    ) -> Result<Self, ServiceError> {
         let now = unix_seconds();
-        Self {
-            queue,
-            meta: Mutex::new(Meta {
-                settings,
-                tags,
-                created: now,
-                modified: now,
-                purged: None,
-            }),
+        Ok(Self {
+            settings_held: room.hold(settings.bytes())?,
+            settings,
+            tags_held: room.hold(tags_bytes(&tags))?,
+            tags,
+            created: now,
+            modified: now,
+            purged: None,
+        })
+    }
+
+    pub(crate) fn set_policy(&mut self, policy: Option<String>) -> Result<(), ServiceError> {
+        let length = |policy: &Option<String>| policy.as_ref().map_or(0, String::len);
+        let others = self
+            .settings
+            .bytes()
+            .saturating_sub(length(&self.settings.policy));
+        self.settings_held = self.settings_held.instead(others + length(&policy))?;
+        self.settings.policy = policy;
+        self.modified = unix_seconds();
+        Ok(())
+    }
+
+    /// Lets go of what the queue need not have any more.
+    fn clear(&mut self) {
+        (self.settings, self.tags) = Default::default();
+        for held in [&mut self.settings_held, &mut self.tags_held] {
+            held.give_back();
         }
+    }
+
+    pub(crate) fn set_tags(&mut self, tags: BTreeMap<String, String>) -> Result<(), ServiceError> {
+        self.tags_held = self.tags_held.instead(tags_bytes(&tags))?;
+        self.tags = tags;
+        Ok(())
+    }
+}
+
+fn tags_bytes(tags: &BTreeMap<String, String>) -> usize {
+    tags.iter()
+        .map(|(key, value)| TAG_BYTES + key.len() + value.len())
+        .sum()
+}
+
+impl Entry {
+    pub(crate) fn new(queue: Queue, meta: Meta) -> Self {
+        let meta = Mutex::new(meta);
+        Self { queue, meta }
     }
 
     pub(crate) fn meta(&self) -> MutexGuard<'_, Meta> {
@@ -59,6 +110,8 @@ impl Entry {
 pub(crate) struct Registry {
     pub(crate) broker: Broker,
     queues: papaya::HashMap<String, Arc<Entry>>,
+    /// For what is kept of all of them.
+    pub(crate) room: Arc<Room>,
     /// Held while queues are created, configured and deleted.
     control: Mutex<Deleted>,
 }
@@ -87,9 +140,10 @@ impl Deleted {
 }
 
 impl Registry {
-    pub(crate) fn new(broker: Broker) -> Self {
+    pub(crate) fn new(broker: Broker, beside_max: usize) -> Self {
         Self {
             broker,
+            room: Room::new(beside_max),
             queues: papaya::HashMap::new(),
             control: Mutex::new(Deleted::default()),
         }
@@ -132,13 +186,16 @@ impl Registry {
 
     /// Whether there was one.
     pub(crate) fn remove(&self, control: &mut Deleted, name: &str) -> bool {
-        let existed = self.queues.pin().remove(name).is_some();
-        if existed {
+        let queues = self.queues.pin();
+        let removed = queues.remove(name);
+        if let Some(entry) = removed {
+            // The map lets go of it at some later time.
+            entry.meta().clear();
             // It is in the ledger if it was here.
             let _ = self.broker.delete_queue(name);
             control.add(name, Instant::now());
         }
-        existed
+        removed.is_some()
     }
 }
 
