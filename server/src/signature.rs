@@ -276,8 +276,16 @@ fn canonical(request: &Signed<'_>, claim: &Claim<'_>) -> Result<String, ServiceE
     .join("\n"))
 }
 
-fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    let decode = |text| percent_decode_str(text).decode_utf8_lossy();
+fn pairs<'a>(query: &'a str) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
+    // As whoever executes it reads it: what is signed is what is done, a plus sign that stands for a space included.
+    let decode = |text: &'a str| {
+        if text.contains('+') {
+            let text = text.replace('+', " ");
+            Cow::Owned(percent_decode_str(&text).decode_utf8_lossy().into_owned())
+        } else {
+            percent_decode_str(text).decode_utf8_lossy()
+        }
+    };
     let parts = query.split('&').filter(|part| !part.is_empty());
     parts.map(move |part| {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
@@ -393,6 +401,29 @@ mod tests {
         }
         for now in [NOW + 900, NOW - 900] {
             assert_eq!(verify(&auth(), &good, now), Ok(()));
+        }
+    }
+
+    /// Somebody on the way could otherwise have a plus sign executed as a space.
+    #[test]
+    fn a_plus_sign_is_signed_as_what_it_is_read_as() {
+        let headers = headers("host;x-amz-date", SIGNATURE);
+        let good = request(&headers);
+        let read = Signed {
+            query: "b=2&a=+x",
+            ..good
+        };
+        assert_eq!(verify(&auth(), &read, NOW), Ok(()));
+        for (one, other, is_same) in [("+", "%20", true), ("+", "%2B", false), ("%2b", "%2B", true)] {
+            let canonical = |query| {
+                let request = Signed { query, ..good };
+                canonical(&request, &claim(&request).unwrap()).unwrap()
+            };
+            assert_eq!(
+                canonical(&format!("a=x{one}")) == canonical(&format!("a=x{other}")),
+                is_same,
+                "{one} {other}"
+            );
         }
     }
 
