@@ -252,6 +252,13 @@ impl Config {
         }
         if let Some(auth) = &self.auth {
             ensure!(!auth.keys.is_empty(), "auth.keys: must name one key at least");
+            // Anybody can sign with a secret that is empty.
+            ensure!(
+                auth.keys
+                    .iter()
+                    .all(|(id, secret)| !id.is_empty() && !secret.is_empty()),
+                "auth.keys: neither an id nor a secret may be empty"
+            );
         }
         Ok(())
     }
@@ -364,6 +371,8 @@ mod tests {
             "[limits]\nhead-bytes = 1",
             "[limits]\nidle-s = 0",
             "[auth]\nkeys = {}",
+            "[auth]\nkeys = { A = \"s\", B = \"\" }",
+            "[auth]\nkeys = { \"\" = \"s\" }",
         ] {
             assert!(Config::parse(text).unwrap().check().is_err(), "{text}");
         }
