@@ -13,6 +13,9 @@ use serde::Deserialize;
 
 use crate::service::{ACCOUNT_DEFAULT, REGION_DEFAULT, is_region};
 
+/// Longest time of a limit: a year. Moments that are too far away cannot be told.
+const SECONDS_MAX: u64 = 31_536_000;
+
 /// Everything that can be configured. What a file does not name has its default.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -243,6 +246,17 @@ impl Config {
         ] {
             ensure!(value > 0, "{name}: must be 1 at least");
         }
+        for (name, seconds) in [
+            ("idle-s", limits.idle_s),
+            ("body-s", limits.body_s),
+            ("stall-s", limits.stall_s),
+            ("shutdown-s", limits.shutdown_s),
+        ] {
+            ensure!(
+                seconds <= SECONDS_MAX,
+                "limits.{name} {seconds}: must be {SECONDS_MAX} at most"
+            );
+        }
         if let Some(url) = &self.public_url {
             let is_url = url.starts_with("http://") || url.starts_with("https://");
             ensure!(
@@ -370,6 +384,10 @@ mod tests {
             "public-url = \"sqs\"",
             "[limits]\nhead-bytes = 1",
             "[limits]\nidle-s = 0",
+            "[limits]\nidle-s = 31536001",
+            "[limits]\nbody-s = 9223372036854775807",
+            "[limits]\nstall-s = 9223372036854775807",
+            "[limits]\nshutdown-s = 9223372036854775807",
             "[auth]\nkeys = {}",
             "[auth]\nkeys = { A = \"s\", B = \"\" }",
             "[auth]\nkeys = { \"\" = \"s\" }",
