@@ -394,8 +394,17 @@ fn a_server_that_ends_answers_its_long_polls() {
             stream
         })
         .collect();
-    // Idle ones do not hold it up.
-    let _idle: Vec<_> = (0..10).map(|_| connect(at)).collect();
+    // Idle ones do not hold it up, nor those that have begun to ask and do not go on.
+    let mut idle: Vec<_> = (0..10).map(|_| connect(at)).collect();
+    for stream in &mut idle[..3] {
+        stream
+            .write_all(&json_request("ListQueues", "{}"))
+            .expect("it reads");
+        assert_eq!(read(stream).expect("an answer").status, 200);
+    }
+    for stream in &mut idle[..6] {
+        stream.write_all(b"POST / HTTP/1.1\r\n").expect("it reads");
+    }
     thread::sleep(Duration::from_secs(2));
     let began = Instant::now();
     running.shutdown();

@@ -7,6 +7,8 @@ use std::{
     io::{Read as _, Write as _},
     path::PathBuf,
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use common::{connect, json_request, start};
@@ -58,7 +60,13 @@ fn https() {
 
     // Who speaks plain HTTP there is not heard.
     assert!(common::send(running.address(), b"GET /health HTTP/1.1\r\n\r\n").is_err());
+
+    // Nor is anybody waited for at the end who says nothing.
+    let _silent = connect(running.address());
+    thread::sleep(Duration::from_millis(500));
+    let began = Instant::now();
     running.shutdown();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[test]

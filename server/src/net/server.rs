@@ -1,6 +1,7 @@
 //! A server: one thread per core, each with a runtime, a listener and a worker of its own; and one that drives what nobody calls for.
 
 use std::{
+    cell::Cell,
     convert::Infallible,
     io,
     net::{SocketAddr, TcpListener},
@@ -50,6 +51,8 @@ const BACKLOG: i32 = 1_024;
 const TEND_EVERY: Duration = Duration::from_secs(1);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The same, and the first head of a connection, once the server ends: what is on its way may come.
+const LAST_CALL: Duration = Duration::from_secs(1);
 /// Threads for what takes long: none of it waits for one, the text of `/metrics` neither, of which one is made at a time.
 const BLOCKING_MAX: usize = APART_MAX + 1;
 /// How long a client is heard out that was answered before all was read.
@@ -394,12 +397,28 @@ async fn connection(mut stream: TcpStream, peer: SocketAddr, handler: Rc<Handler
     match &shared.tls {
         None => http(stream, peer, handler).await,
         // Boxed, as everything is that idle connections without TLS should not have to have room for.
-        Some(tls) => match timeout(HANDSHAKE, Box::pin(tls.accept(stream))).await {
-            Ok(Ok(stream)) => Box::pin(http(stream, peer, handler)).await,
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake"),
-            Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
-        },
+        Some(tls) => {
+            let closing = handler.closing.clone();
+            let handshake = async {
+                tokio::select! {
+                    done = timeout(HANDSHAKE, tls.accept(stream)) => done.ok(),
+                    () = last_call(closing) => None,
+                }
+            };
+            match Box::pin(handshake).await {
+                Some(Ok(stream)) => Box::pin(http(stream, peer, handler)).await,
+                Some(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake"),
+                None => tracing::debug!(%peer, "TLS handshake took too long"),
+            }
+        }
     }
+}
+
+/// Ready a while after the server has begun to end.
+async fn last_call(mut closing: watch::Receiver<bool>) {
+    // An error is that the server is gone, which is as good as closing.
+    let _ = closing.wait_for(|closing| *closing).await;
+    sleep(LAST_CALL).await;
 }
 
 async fn http<S: AsyncRead + AsyncWrite + OverTcp + Unpin>(
@@ -411,9 +430,13 @@ async fn http<S: AsyncRead + AsyncWrite + OverTcp + Unpin>(
     let mut closing = handler.closing.clone();
     let unread = Rc::new(Unread::default());
     let told = Rc::clone(&unread);
+    // Whether a head has been complete: only then anything is under way, and may take its time when the server ends.
+    let begun = Rc::new(Cell::new(false));
+    let begins = Rc::clone(&begun);
     let mut io = TokioIo::new(Patience::new(stream, limits.stall()));
     let client = io.inner().peer();
     let service = service_fn(move |request| {
+        begins.set(true);
         let (handler, client, unread) = (Rc::clone(&handler), client.clone(), Rc::clone(&told));
         // Boxed: hyper keeps room for it while the connection is idle.
         Box::pin(async move { Ok::<_, Infallible>(handler.handle(request, &client, &unread).await) })
@@ -430,7 +453,15 @@ async fn http<S: AsyncRead + AsyncWrite + OverTcp + Unpin>(
             served = connection.as_mut() => served,
             _ = closing.wait_for(|closing| *closing) => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                let first_head = Box::pin(timeout(LAST_CALL, connection.as_mut())).await;
+                match first_head {
+                    Ok(served) => served,
+                    Err(_) if begun.get() => connection.await,
+                    Err(_) => {
+                        tracing::debug!(%peer, "no head of a request before the end");
+                        return;
+                    }
+                }
             }
         }
     };
