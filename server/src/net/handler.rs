@@ -184,7 +184,11 @@ impl Handler {
             body: &[],
         };
         if let Err(error) = self.admit(&signed, &mut share) {
-            return refuse_unread(error);
+            return if body.is_end_stream() {
+                refuse(None, error)
+            } else {
+                refuse_unread(error)
+            };
         }
         let body = match self.read(body, &mut share).await {
             Ok(body) => body,
