@@ -3,7 +3,7 @@
 mod common;
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     net::{Shutdown, SocketAddr},
     thread,
     time::{Duration, Instant},
@@ -33,8 +33,13 @@ fn requests_that_are_no_http() {
         b"POST / HTTP/1.1\r\nbad header\r\n\r\n",
         b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
     ] {
-        if let Ok(answer) = send(at, bytes) {
-            assert_eq!(answer.status / 100, 4, "{bytes:?}");
+        match send(at, bytes) {
+            Ok(answer) => assert_eq!(answer.status / 100, 4, "{bytes:?}"),
+            // Closed, but not held open without a word.
+            Err(error) => assert!(
+                !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+                "{bytes:?}: {error}"
+            ),
         }
     }
     assert_well(at);
@@ -65,7 +70,8 @@ fn heads_and_bodies_that_are_too_long() {
     stream.write_all(begin.as_bytes()).expect("it reads");
     let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
     for _ in 0..100 {
-        stream.write_all(chunk.as_bytes()).expect("it reads");
+        // A slow machine may not have sent all before it is cut off.
+        let _ = stream.write_all(chunk.as_bytes());
     }
     assert_eq!(read(&mut stream).expect("an answer").status, 413);
     assert_well(at);
@@ -84,12 +90,14 @@ fn who_is_refused_before_the_body_was_read_hears_it() {
         let head = format!("POST / HTTP/1.1\r\n{header}\r\ncontent-length: {length}\r\n\r\n");
         let mut stream = connect(at);
         stream.write_all(head.as_bytes()).expect("it reads");
-        stream.write_all(&vec![b'x'; length]).expect("it reads");
+        let written = stream.write_all(&vec![b'x'; length]);
         // Whatever may happen to the connection has happened.
         thread::sleep(Duration::from_millis(100));
         assert_eq!(read(&mut stream).expect("an answer").status, status);
         let mut rest = Vec::new();
-        assert_eq!(stream.read_to_end(&mut rest).expect("an end"), 0);
+        let end = stream.read_to_end(&mut rest);
+        // A slow machine may have been cut off amid it.
+        assert!(rest.is_empty() && (end.is_ok() || written.is_err()), "{end:?}");
     }
     assert_well(at);
     running.shutdown();
@@ -340,9 +348,8 @@ fn connections_beyond_the_limit_are_told_so() {
     assert_eq!(read(&mut connect(at)).expect("an answer").status, 503);
     // Also one that reads only when it has sent its request.
     let mut stream = connect(at);
-    stream
-        .write_all(&json_request("ListQueues", &" ".repeat(1_000_000)))
-        .expect("it reads");
+    // A slow machine may not have sent all before it is cut off.
+    let _ = stream.write_all(&json_request("ListQueues", &" ".repeat(1_000_000)));
     thread::sleep(Duration::from_millis(100));
     assert_eq!(read(&mut stream).expect("an answer").status, 503);
     drop(held);

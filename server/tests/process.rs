@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Answer, connect, json_request, ok, process::Process, read};
+use common::{Answer, connect, get, json_request, ok, process::Process, read};
 
 /// A limit of open files below that of connections would have nobody else let in, nor told why.
 #[test]
@@ -79,6 +79,25 @@ fn sigterm_under_load() {
     for queue in ["busy", "quiet"] {
         ok(at, "CreateQueue", &format!(r#"{{"QueueName":"{queue}"}}"#));
     }
+    let mut polls: Vec<_> = (0..20)
+        .map(|_| {
+            let mut stream = connect(at);
+            let body = r#"{"QueueUrl":"quiet","WaitTimeSeconds":20}"#;
+            stream
+                .write_all(&json_request("ReceiveMessage", body))
+                .expect("it reads");
+            stream
+        })
+        .collect();
+    // Who has not been accepted yet would not be answered.
+    let until = Instant::now() + Duration::from_secs(20);
+    while !get(at, "/metrics").body.lines().any(|line| {
+        let open = line.strip_prefix("epoq_connections_open ");
+        open.is_some_and(|open| open.parse().is_ok_and(|open: usize| open > polls.len()))
+    }) {
+        assert!(Instant::now() < until, "not all polls are accepted");
+        thread::sleep(Duration::from_millis(100));
+    }
     let deliveries = Arc::new(AtomicUsize::new(0));
     let senders: Vec<_> = (0..3)
         .map(|sender| {
@@ -113,17 +132,11 @@ fn sigterm_under_load() {
             })
         })
         .collect();
-    let mut polls: Vec<_> = (0..20)
-        .map(|_| {
-            let mut stream = connect(at);
-            let body = r#"{"QueueUrl":"quiet","WaitTimeSeconds":20}"#;
-            stream
-                .write_all(&json_request("ReceiveMessage", body))
-                .expect("it reads");
-            stream
-        })
-        .collect();
     thread::sleep(Duration::from_millis(500));
+    while deliveries.load(Ordering::Relaxed) == 0 {
+        assert!(Instant::now() < until, "nothing is delivered");
+        thread::sleep(Duration::from_millis(10));
+    }
     server.terminate();
     for poll in &mut polls {
         let answer = read(poll).expect("an answer");
