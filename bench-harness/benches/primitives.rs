@@ -2,10 +2,15 @@
 //!
 //! `cargo bench -p epoq-bench`, or `cargo bench -p epoq-bench -- pin` for one of them.
 
-use std::{cell::Cell, hint::black_box, time::Duration};
+use std::{
+    cell::Cell,
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use epoq::{Broker, Clock, Queue, QueueConfig, ReceiptHandle, Worker};
+use arrayvec::ArrayVec;
+use criterion::{Criterion, criterion_group, criterion_main};
+use epoq::{Broker, Clock, Queue, QueueConfig, ReceiptHandle, Turn, Worker};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -101,7 +106,7 @@ fn per_message(
             // Criterion counts messages; they are worked on in rounds of PREPARED.
             for _ in 0..iterations.div_ceil(PREPARED) {
                 let handles = setup(&ledger);
-                let begin = std::time::Instant::now();
+                let begin = Instant::now();
                 work(&ledger, &handles);
                 elapsed += begin.elapsed();
                 sweep(&ledger, handles);
@@ -242,25 +247,79 @@ fn message_id(criterion: &mut Criterion) {
     });
 }
 
+/// Send, receive and delete of one message in a turn.
+fn cycle(ledger: &Ledger, turn: &Turn<'_>) {
+    turn.send(&ledger.queue, &BODY).expect("within budget");
+    let received = turn
+        .receive_one(&ledger.queue, VISIBILITY)
+        .expect("valid arguments");
+    let delivery = received.expect("just sent");
+    black_box(delivery.body());
+    black_box(turn.delete(&ledger.queue, &delivery.receipt_handle())).expect("a valid handle");
+}
+
+/// Of single operations, each with a pin of its own.
+fn cycle_in_single_operations(ledger: &Ledger) {
+    let begin = || ledger.worker.begin();
+    begin().send(&ledger.queue, &BODY).expect("within budget");
+    let handle = {
+        let turn = begin();
+        let received = turn
+            .receive_one(&ledger.queue, VISIBILITY)
+            .expect("valid arguments");
+        let delivery = received.expect("just sent");
+        black_box(delivery.body());
+        delivery.receipt_handle()
+    };
+    black_box(begin().delete(&ledger.queue, &handle)).expect("a valid handle");
+}
+
+fn cycles_in_batches(ledger: &Ledger) {
+    let sent = ledger
+        .worker
+        .begin()
+        .send_batch(&ledger.queue, &[BODY; 10])
+        .map(|_| ());
+    sent.expect("within budget");
+    let handles: ArrayVec<ReceiptHandle, 10> = {
+        let turn = ledger.worker.begin();
+        let received = turn
+            .receive(&ledger.queue, 10, VISIBILITY)
+            .expect("valid arguments");
+        received
+            .iter()
+            .map(|delivery| {
+                black_box(delivery.body());
+                delivery.receipt_handle()
+            })
+            .collect()
+    };
+    ledger.delete(&handles);
+}
+
+/// Times are per message.
 fn life_cycle(criterion: &mut Criterion) {
+    const TURN: u64 = 64;
     let ledger = Ledger::new();
-    criterion.bench_function("life cycle in a turn", |bencher| {
-        bencher.iter_batched(
-            || ledger.worker.begin(),
-            |turn| {
-                turn.send(&ledger.queue, &BODY).expect("within budget");
-                let received = turn
-                    .receive(&ledger.queue, 1, VISIBILITY)
-                    .expect("valid arguments");
-                for delivery in received.iter() {
-                    black_box(delivery.body());
-                    black_box(turn.delete(&ledger.queue, &delivery.receipt_handle()))
-                        .expect("a valid handle");
-                }
-            },
-            BatchSize::PerIteration,
-        );
+    criterion.bench_function("life cycle/single operations", |bencher| {
+        bencher.iter(|| cycle_in_single_operations(&ledger));
     });
+    let mut rounds = |name: &str, messages: u64, round: &dyn Fn()| {
+        criterion.bench_function(name, |bencher| {
+            bencher.iter_custom(|iterations| {
+                let rounds = iterations.div_ceil(messages);
+                let begin = Instant::now();
+                (0..rounds).for_each(|_| round());
+                let elapsed = begin.elapsed();
+                elapsed.mul_f64(iterations as f64 / (rounds * messages) as f64)
+            });
+        });
+    };
+    rounds("life cycle/turns of 64", TURN, &|| {
+        let turn = ledger.worker.begin();
+        (0..TURN).for_each(|_| cycle(&ledger, &turn));
+    });
+    rounds("life cycle/batches of ten", 10, &|| cycles_in_batches(&ledger));
 }
 
 criterion_group!(

@@ -35,9 +35,9 @@ cargo xtask COMMAND
   soak [--minutes N] [--seed S] [--messages N] [--threads N] [--out DIR] [--stalls]
                                       a long stress with more threads than cores, which writes results/soak.md; with --stalls
                                       threads are held up between atomic steps
-  verify [--full] [--mutants]         everything there is, and one table of what ran, how long and how much; about an hour; with
-                                      --full explorations, soaks and fuzzers go on for long, and all ordering mutants are run: some
-                                      hours more
+  verify [--full] [--mutants]         everything there is, and one table of what ran, how long and how much, also in
+                                      results/verify.md; about an hour; with --full explorations, soaks and fuzzers go on for
+                                      long; with --mutants cargo-mutants too: some hours more
   figures [--seconds S] [--passes N]  measures the README's table of figures and writes it there and to results/;
                                       some minutes, on a machine with nothing else to do
   lines                               counts the cache lines that an operation shares with other workers, with up to 64 simulated
@@ -289,7 +289,7 @@ impl Command {
     }
 
     fn parse_verify(arguments: impl Iterator<Item = String>) -> Result<Self> {
-        let (mut with_mutants, mut length) = (false, Length::Short);
+        let (mut with_mutants, mut length) = (false, Length::Middle);
         for argument in arguments {
             match argument.as_str() {
                 "--help" | "-h" => return Ok(Self::Help),
@@ -424,7 +424,7 @@ mod tests {
             parse("verify --mutants").unwrap(),
             Command::Verify {
                 with_mutants: true,
-                length: Length::Short,
+                length: Length::Middle,
             }
         );
         assert_eq!(

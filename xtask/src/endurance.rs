@@ -92,6 +92,8 @@ pub(crate) fn soak(workspace: &Workspace, build: harness::Build, arguments: &[St
 pub(crate) enum Length {
     /// As automation runs them.
     Short,
+    /// Some minutes.
+    Middle,
     /// A quarter of an hour of schedules, half an hour of soak, and some minutes with stalls.
     Full,
 }
@@ -111,6 +113,7 @@ pub(crate) fn check(workspace: &Workspace, steps: &mut Steps, length: Length) {
     });
     let (seconds, soaked, build) = match length {
         Length::Short => (10, 20, harness::CHECKED),
+        Length::Middle => (120, 120, harness::RELEASE),
         Length::Full => (900, 1_800, harness::RELEASE),
     };
     steps.run(&format!("explorations: {seconds} seconds"), || {

@@ -89,6 +89,7 @@ fn execute(command: Command) -> Result<bool> {
                 let options = mutants::Options::default();
                 steps.run("mutants", || mutants::mutants(&workspace, &options));
             }
+            keep(&workspace, &steps, with_mutants, length)?;
             Ok(steps.finish())
         }
         Command::Figures(effort) => {
@@ -170,22 +171,47 @@ fn execute(command: Command) -> Result<bool> {
     }
 }
 
+/// The table of a verification, to `results/verify.md`.
+fn keep(workspace: &Workspace, steps: &Steps, with_mutants: bool, length: Length) -> Result<()> {
+    let said = |program: &str, arguments: &[&str]| {
+        let output = process::Command::new(program)
+            .args(arguments)
+            .current_dir(workspace.root())
+            .output();
+        let text = output.map_or_else(|_| Vec::new(), |output| output.stdout);
+        String::from_utf8_lossy(&text).trim().to_owned()
+    };
+    let command = format!(
+        "cargo xtask verify{}{}",
+        if length == Length::Full { " --full" } else { "" },
+        if with_mutants { " --mutants" } else { "" }
+    );
+    let commit = said(
+        "git",
+        &["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+    );
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let text = format!(
+        "# Verification\n\nMade by `{command}` at commit {commit}, {cores} cores, {}. What was there before need not be built again, and takes the less time.\n\n{}",
+        said("rustc", &["--version"]),
+        steps.table()
+    );
+    let file = workspace.root().join("results").join("verify.md");
+    fs::write(&file, text).with_context(|| file.display().to_string())
+}
+
 /// Everything there is.
 fn verify(workspace: &Workspace, steps: &mut Steps, length: Length) {
     test(workspace, steps, None, true);
     clients::rust(workspace, steps);
     lints(workspace, steps);
     lints_of_rare_builds(workspace, steps);
-    let (title, options) = match length {
-        Length::Short => ("ordering mutants: a sample", vec!["--quick".to_owned()]),
-        Length::Full => ("ordering mutants: all", Vec::new()),
-    };
-    steps.run(title, || mutate_orderings(workspace, &options));
+    steps.run("ordering mutants: all", || mutate_orderings(workspace, &[]));
     scenarios(workspace, steps);
     endurance::check(workspace, steps, length);
     sanitizers(workspace, steps, &Tests::All);
     let fuzz_seconds = match length {
-        Length::Short => 60,
+        Length::Short | Length::Middle => 60,
         Length::Full => 600,
     };
     fuzzers(workspace, steps, fuzz_seconds);

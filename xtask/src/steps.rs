@@ -1,5 +1,6 @@
 //! Steps with titles, and a summary with their times.
 
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -20,6 +21,17 @@ enum Ending {
     Skipped(String),
     Failed,
     NotRun,
+}
+
+impl Ending {
+    fn words(&self) -> (&str, &str) {
+        match self {
+            Self::Passed(what) => ("passed", what.as_str()),
+            Self::Skipped(reason) => ("skipped", reason.as_str()),
+            Self::Failed => ("FAILED", ""),
+            Self::NotRun => ("not run", ""),
+        }
+    }
 }
 
 /// The steps of one command, in the order of running.
@@ -64,6 +76,25 @@ impl Steps {
         self.finished.push((title.to_owned(), ending, start.elapsed()));
     }
 
+    /// The summary as a Markdown table.
+    pub(crate) fn table(&self) -> String {
+        let mut table = String::from("| what | | seconds | how much |\n|---|---|---|---|\n");
+        for (title, ending, time) in &self.finished {
+            let (word, detail) = ending.words();
+            let detail = detail.replace('|', "\\|");
+            let seconds = time.as_secs_f64();
+            let _ = writeln!(table, "| {title} | {word} | {seconds:.0} | {detail} |");
+        }
+        let total: Duration = self.finished.iter().map(|(_, _, time)| *time).sum();
+        let verdict = if self.failed { "FAILED" } else { "passed" };
+        let _ = writeln!(
+            table,
+            "| **all** | **{verdict}** | **{:.0}** | |",
+            total.as_secs_f64()
+        );
+        table
+    }
+
     /// Prints the summary, a table of what ran, how long and how much; whether no step failed.
     pub(crate) fn finish(self) -> bool {
         println!("\n==> summary");
@@ -75,12 +106,7 @@ impl Steps {
             .unwrap_or(0);
         for (title, ending, time) in &self.finished {
             let seconds = time.as_secs_f64();
-            let (word, detail) = match ending {
-                Ending::Passed(what) => ("passed", what.as_str()),
-                Ending::Skipped(reason) => ("skipped", reason.as_str()),
-                Ending::Failed => ("FAILED", ""),
-                Ending::NotRun => ("not run", ""),
-            };
+            let (word, detail) = ending.words();
             let line = format!("    {title:width$}  {word:7}  {seconds:6.1} s  {detail}");
             println!("{}", line.trim_end());
         }
@@ -88,5 +114,24 @@ impl Steps {
         let verdict = if self.failed { "FAILED" } else { "passed" };
         println!("    {verdict} in {:.1} s", total.as_secs_f64());
         !self.failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_says_what_ran_and_what_did_not() {
+        let mut steps = Steps::new(true);
+        steps.run("first", || Ok(Outcome::Did("7 tests".to_owned())));
+        steps.run("second", || anyhow::bail!("wrong"));
+        steps.run("third", || Ok(Outcome::Passed));
+        let table = steps.table();
+        assert!(table.contains("| first | passed | 0 | 7 tests |"), "{table}");
+        assert!(table.contains("| second | FAILED | 0 |  |"), "{table}");
+        assert!(table.contains("| third | not run | 0 |  |"), "{table}");
+        assert!(table.contains("| **all** | **FAILED** | **0** | |"), "{table}");
+        assert!(!steps.finish());
     }
 }
