@@ -74,6 +74,9 @@ pub(crate) struct Options {
     pub(crate) shard: Option<String>,
 }
 
+/// Tests that take seconds each, of what no file here decides alone.
+const SLOW: [&str; 1] = ["memory_returns_after_a_million"];
+
 /// Mutates, and lists what no test noticed. Survivors are no failure of the step: they are to be read, and
 /// `results/mutants.md` says what was read in them.
 pub(crate) fn mutants(workspace: &Workspace, options: &Options) -> Result<Outcome> {
@@ -108,6 +111,7 @@ pub(crate) fn mutants(workspace: &Workspace, options: &Options) -> Result<Outcom
         );
         // The first pair of dashes is cargo-mutants', the second cargo's.
         cargo.args(["--", "--"]).args(judged.filters);
+        cargo.args(SLOW.iter().flat_map(|slow| ["--skip", slow]));
         // It fails when a mutant survives; whether it came to an end is told by what it wrote.
         let status = run(&mut cargo);
         let count = |file: &str| {
