@@ -102,26 +102,34 @@ impl Experiment {
     /// Where messages go from core to core, a round in which the hypervisor has moved the cores compares near ones with far ones: it is
     /// made anew, but no more of them than there are passes in all. A pass that could not be verified is never thrown away.
     pub fn round(&self, round: usize, outcome: &mut Outcome, progress: &dyn Progress) -> anyhow::Result<()> {
-        loop {
+        self.once(round, outcome, progress)?;
+        while outcome.series.len() > 1
+            && self.plan.topology.is_split()
+            && outcome.repeated < self.passes
+            && outcome.verified()
+            && outcome
+                .series
+                .iter()
+                .all(|series| series.passes.len() == round + 1)
+            && outcome.noise_of(round).has_moved()
+        {
+            let before: Vec<_> = outcome
+                .series
+                .iter_mut()
+                .map(|series| series.passes.pop())
+                .collect();
             self.once(round, outcome, progress)?;
-            let is_again = outcome.series.len() > 1
-                && self.plan.topology.is_split()
-                && outcome.repeated < self.passes
-                && !progress.is_stopped()
-                && outcome.verified()
-                && outcome
-                    .series
-                    .iter()
-                    .all(|series| series.passes.len() == round + 1)
-                && outcome.noise_of(round).has_moved();
-            if !is_again {
+            if progress.is_stopped() && outcome.verified() {
+                // Not made to its end: the one before is better than none.
+                for (series, before) in outcome.series.iter_mut().zip(before) {
+                    series.passes.truncate(round);
+                    series.passes.extend(before);
+                }
                 return Ok(());
             }
             outcome.repeated += 1;
-            for series in &mut outcome.series {
-                series.passes.pop();
-            }
         }
+        Ok(())
     }
 
     fn once(&self, round: usize, outcome: &mut Outcome, progress: &dyn Progress) -> anyhow::Result<()> {

@@ -6,18 +6,22 @@
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crossbeam_utils::CachePadded;
 
 use crate::cores::Cores;
 
-/// Round trips of a measurement, in spells, of which the middle one counts.
+/// Spells of a measurement, of which the shortest counts, and round trips of a spell.
 const SPELLS: usize = 9;
 const TRIPS: u64 = 300;
+/// Cores that have done nothing are slow at first.
+const WARM_UP: Duration = Duration::from_millis(10);
 /// Looks at the line until the other thread is given up; a machine that busy has no distances.
 const LOOKS_MAX: u64 = 1 << 26;
+/// What the ball is when no more trips follow.
+const OVER: u64 = u64::MAX;
 
 /// Nanoseconds of a round trip between the cores of two threads of a run; `None` if they share one, or if one of them does not
 /// come to run.
@@ -27,45 +31,55 @@ pub fn round_trip_ns(first: usize, second: usize) -> Option<f64> {
     }
     let ball = CachePadded::new(AtomicU64::new(0));
     let ball = &*ball;
-    let end = SPELLS as u64 * TRIPS;
     thread::scope(|scope| {
         let there = scope.spawn(move || {
             Cores::of_process().pin(first);
-            let mut spells = Vec::with_capacity(SPELLS);
-            for spell in 0..SPELLS as u64 {
-                let begin = Instant::now();
-                for trip in spell * TRIPS..(spell + 1) * TRIPS {
-                    // Release and Acquire: as a queue hands things over.
-                    ball.store(2 * trip + 1, Ordering::Release);
-                    if !comes_to(ball, 2 * trip + 2) {
-                        return None;
-                    }
-                }
-                spells.push(begin.elapsed().as_nanos() as f64 / TRIPS as f64);
-            }
-            spells.sort_by(f64::total_cmp);
-            spells.get(SPELLS / 2).copied()
+            let shortest = shortest_spell(ball);
+            ball.store(OVER, Ordering::Release);
+            shortest
         });
         scope.spawn(move || {
             Cores::of_process().pin(second);
-            for trip in 0..end {
-                if !comes_to(ball, 2 * trip + 1) {
+            for trip in (1..).step_by(2) {
+                if comes_to(ball, trip) != Some(trip) {
                     return;
                 }
-                ball.store(2 * trip + 2, Ordering::Release);
+                ball.store(trip + 1, Ordering::Release);
             }
         });
         there.join().ok().flatten()
     })
 }
 
-/// Waits for the ball; false if it does not come.
-fn comes_to(ball: &AtomicU64, trip: u64) -> bool {
-    (0..LOOKS_MAX).any(|look| {
+fn shortest_spell(ball: &AtomicU64) -> Option<f64> {
+    let begin = Instant::now();
+    let (mut trip, mut measured) = (1, 0);
+    let mut shortest = f64::INFINITY;
+    while measured < SPELLS {
+        let is_warm = begin.elapsed() >= WARM_UP;
+        let spell = Instant::now();
+        for _ in 0..TRIPS {
+            // Release and Acquire: as a queue hands things over.
+            ball.store(trip, Ordering::Release);
+            comes_to(ball, trip + 1)?;
+            trip += 2;
+        }
+        if is_warm {
+            shortest = shortest.min(spell.elapsed().as_nanos() as f64 / TRIPS as f64);
+            measured += 1;
+        }
+    }
+    Some(shortest)
+}
+
+/// Waits for the ball, or for the end of the game; says which it is, unless neither comes.
+fn comes_to(ball: &AtomicU64, trip: u64) -> Option<u64> {
+    (0..LOOKS_MAX).find_map(|look| {
         if look % 4096 == 4095 {
             thread::yield_now();
         }
-        ball.load(Ordering::Acquire) == trip
+        let here = ball.load(Ordering::Acquire);
+        (here == trip || here == OVER).then_some(here)
     })
 }
 

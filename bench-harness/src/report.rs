@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    compare::{Outcome, Series, plural, title},
+    compare::{Outcome, Series, title},
     counters,
     environment::{self, Machine},
     latency::Latency,
@@ -75,6 +75,8 @@ pub struct RunReport {
     passes_messages_per_second: Vec<f64>,
     /// What else went on, of every pass, in order.
     passes_noise: Vec<Noise>,
+    /// Rounds of all targets that were thrown away and made anew, because the cores were moved in them.
+    repeated_rounds: usize,
     warm_up_seconds: f64,
     steady_after_warm_up: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,6 +139,7 @@ impl RunReport {
             target_bytes: pass.target_bytes.map(|(full, after)| json!({"full": full, "after": after})),
             passes_messages_per_second: series.passes.iter().map(Pass::messages_per_second).collect(),
             passes_noise: series.passes.iter().map(|pass| pass.noise).collect(),
+            repeated_rounds: outcome.repeated,
             warm_up_seconds: pass.warm_up_seconds,
             steady_after_warm_up: pass.steady,
             hardware_per_message: pass.counts.map(|counts| {
@@ -400,18 +403,25 @@ pub fn circumstance_lines(outcomes: &[Outcome]) -> Vec<String> {
                 noise.describe()
             ));
         }
-        if noise.has_moved()
-            && outcome.plan.topology.is_split()
+        if outcome.plan.topology.is_split()
             && let Some([near, far]) = noise.apart_ns
         {
             let rounds = outcome.repeated;
-            lines.push(format!(
-                "{}: NOISE: a cache line took {near:.0} ns from core to core and back in some passes and {far:.0} ns in others; {rounds} round{} \
-                 in which that changed {} made anew",
-                title(&outcome.plan),
-                plural(rounds),
-                if rounds == 1 { "was" } else { "were" },
-            ));
+            let again = match rounds {
+                0 => String::new(),
+                1 => "; 1 round in which that changed was made anew".to_owned(),
+                _ => format!("; {rounds} rounds in which that changed were made anew"),
+            };
+            let title = title(&outcome.plan);
+            if noise.has_moved() {
+                lines.push(format!(
+                    "{title}: NOISE: a cache line took {near:.0} ns from core to core and back in some passes and {far:.0} ns in others{again}"
+                ));
+            } else {
+                lines.push(format!(
+                    "{title}: a cache line took {near:.0} to {far:.0} ns from core to core and back{again}"
+                ));
+            }
         }
         let unsteady = passes().filter(|pass| !pass.steady).count();
         if unsteady > 0 && outcome.plan.scenario != Scenario::Flood {

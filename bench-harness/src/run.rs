@@ -124,7 +124,11 @@ pub fn pass<T: Target>(plan: &Plan, progress: &dyn Progress) -> anyhow::Result<P
         0
     });
 
-    let distance = || distance::round_trip_ns(0, seats.len() - 1);
+    let distance = || {
+        let pairs = plan.topology.neighbours().into_iter();
+        let each = pairs.map(|(first, second)| distance::round_trip_ns(first, second));
+        each.reduce(|one, other| Some(one?.max(other?))).flatten()
+    };
     let before = distance();
     let (readings, records) = thread::scope(|scope| {
         let threads: Vec<_> = seats

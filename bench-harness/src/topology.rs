@@ -88,6 +88,16 @@ impl Topology {
         }
     }
 
+    /// Threads that messages may go between, by index: senders and receivers, some of them, or the first and the last thread.
+    pub fn neighbours(self) -> Vec<(usize, usize)> {
+        const PAIRS: usize = 4;
+        if !self.is_split() {
+            return vec![(0, self.threads() - 1)];
+        }
+        let pairs = self.senders().min(self.receivers()).min(PAIRS);
+        (0..pairs).map(|pair| (pair, self.senders() + pair)).collect()
+    }
+
     /// The seats, for a target with so many partitions; producers come first.
     pub fn seats(self, partitions: usize) -> Vec<Seat> {
         let seat = |index| {

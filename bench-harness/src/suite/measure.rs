@@ -318,15 +318,8 @@ impl<'s> Measurer<'s> {
         for (value, (experiment, outcome, readings)) in plan.values.iter().zip(&points) {
             for (line, series) in curve.lines.iter_mut().zip(&outcome.series) {
                 let command = command(&experiment.plan, targets, experiment.passes);
-                line.points.extend(point(
-                    &experiment.plan,
-                    plan.vary,
-                    value,
-                    series,
-                    command,
-                    outcome.harness_ns,
-                    readings,
-                ));
+                line.points
+                    .extend(point(outcome, plan.vary, value, series, command, readings));
             }
         }
         Ok(())
@@ -387,12 +380,11 @@ impl<'s> Measurer<'s> {
                 let outcome = experiment.execute(&mut self.overheads, &self.watch)?;
                 let command = command(&experiment.plan, &[target], experiment.passes);
                 line.points.extend(point(
-                    &experiment.plan,
+                    &outcome,
                     plan.vary,
                     value,
                     &outcome.series[0],
                     command,
-                    outcome.harness_ns,
                     &[],
                 ));
             }
@@ -523,14 +515,14 @@ fn settings(plan: &CurvePlan) -> Map<String, Json> {
 
 /// `None` if not one pass of the point came to an end.
 fn point(
-    plan: &Plan,
+    outcome: &Outcome,
     vary: Vary,
     value: &Value,
     series: &Series,
     command: String,
-    harness_ns: f64,
     readings: &[Reading],
 ) -> Option<Point> {
+    let plan = &outcome.plan;
     // A pass that Ctrl-C cut short says little about a rate, but all about memory until then.
     let least = if vary == Vary::Time {
         0.0
@@ -547,8 +539,9 @@ fn point(
         oversubscribed: threads > environment::cores(),
         verified: series.verified(),
         command,
-        harness_ns: Some(harness_ns),
+        harness_ns: Some(outcome.harness_ns),
         passes,
+        repeated: outcome.repeated,
         findings: series
             .passes
             .iter()
@@ -570,6 +563,7 @@ fn record(plan: &Plan, pass: &Pass, readings: &[Reading]) -> PassRecord {
         deleted: pass.settlement.deleted,
         latency: latency(&pass.latency, pass.measures.describe()),
         bytes_per_message: bytes.flatten(),
+        apart_ns: pass.noise.apart_ns,
         readings: readings.to_vec(),
     }
 }
@@ -620,9 +614,11 @@ fn fifo_point(
                 deleted: pass.settlement.deleted,
                 latency: None,
                 bytes_per_message: None,
+                apart_ns: None,
                 readings: Vec::new(),
             })
             .collect(),
+        repeated: 0,
         findings: passes
             .iter()
             .flat_map(|pass| pass.settlement.findings.lines())

@@ -104,6 +104,9 @@ pub struct Point {
     pub harness_ns: Option<f64>,
     /// In the order they were made; those of the same place in other lines were made in turn with it.
     pub passes: Vec<PassRecord>,
+    /// Rounds of all lines that were thrown away and made anew, because the hypervisor moved the cores in them.
+    #[serde(default)]
+    pub repeated: usize,
     /// What was wrong.
     pub findings: Vec<String>,
 }
@@ -123,6 +126,9 @@ pub struct PassRecord {
     pub latency: Option<LatencyRecord>,
     /// Resident bytes for each queued message beyond its body; of a backlog only.
     pub bytes_per_message: Option<f64>,
+    /// Nanoseconds from a sender's core to a receiver's and back: the least and the most of the looks before and after.
+    #[serde(default)]
+    pub apart_ns: Option<[f64; 2]>,
     /// How memory went, of a long run.
     #[serde(default)]
     pub readings: Vec<Reading>,

@@ -33,7 +33,8 @@ pub struct PartitionSnapshot {
     pub pooled: u32,
     /// Nodes that lead back to messages behind the head, up to 1,048,576.
     pub returned: usize,
-    /// About when the oldest message to be received was sent, by the hint that receives go by; `None` if one found nothing.
+    /// About when the oldest message to be received was sent, by the hint that receives go by; `None` if one found nothing, in a later
+    /// millisecond than the last one was sent.
     pub oldest_hint: Option<Millis>,
     /// When a receive will look for leases and delays that are over, by the hint it goes by; `None` for never.
     pub sweep_hint: Option<Millis>,
