@@ -296,7 +296,8 @@ mod tests {
     /// Clients that ask and leave, again and again, would otherwise leave ever more work behind.
     #[test]
     fn what_waits_to_be_done_apart_goes_with_its_request() {
-        let service = service();
+        let mut service = service();
+        service.rules.cooldowns = true;
         let worker = service.broker().worker().expect("a worker");
         let queue = service.queues().remove(0);
         queue.send(b"a").expect("room");
@@ -314,8 +315,11 @@ mod tests {
             // Whatever the runtime had been given before would be done first.
             tokio::task::spawn_blocking(|| ()).await.expect("no panic");
             assert_eq!(queue.counts().visible, 1);
+            // Nor does the queue rest from purges that were never begun.
             let answer = service.call(&worker, &CONTEXT, &input, Nobody).await;
             assert!(answer.is_ok());
+            let again = service.call(&worker, &CONTEXT, &input, Nobody).await;
+            assert_eq!(again.map_err(|error| error.kind), Err(Kind::PurgeQueueInProgress));
             assert_eq!(
                 (queue.counts().visible, slots.available_permits()),
                 (0, APART_MAX)

@@ -268,28 +268,24 @@ impl Service {
 
     pub(super) async fn purge_queue(&self, input: &OfQueue<'_>) -> Result<(), ServiceError> {
         let entry = self.queue(input.queue_url.as_ref())?;
-        if self.rules.cooldowns {
-            let now = Instant::now();
-            let mut meta = entry.meta();
-            if meta
-                .purged
-                .is_some_and(|purged| now.saturating_duration_since(purged) < COOLDOWN)
-            {
-                return Err(ServiceError::new(
-                    Kind::PurgeQueueInProgress,
-                    format!(
-                        "Only one PurgeQueue operation on {} is allowed every 60 seconds.",
-                        entry.queue.name()
-                    ),
-                ));
-            }
-            meta.purged = Some(now);
+        let cooldowns = self.rules.cooldowns;
+        if cooldowns {
+            check_rested(&entry, &entry.meta(), Instant::now())?;
         }
-        let queue = entry.queue.clone();
-        self.apart(move || queue.purge())
-            .await?
-            .map(|_| ())
-            .map_err(|_| ServiceError::no_queue())
+        let purge = move || {
+            if cooldowns {
+                // Not before: what waits to be begun may leave with its request.
+                let (mut meta, now) = (entry.meta(), Instant::now());
+                check_rested(&entry, &meta, now)?;
+                meta.purged = Some(now);
+            }
+            entry
+                .queue
+                .purge()
+                .map(drop)
+                .map_err(|_| ServiceError::no_queue())
+        };
+        self.apart(purge).await?
     }
 
     pub(super) fn tag_queue(&self, input: &TagQueue<'_>) -> Result<(), ServiceError> {
@@ -329,6 +325,20 @@ impl Service {
         let entry = self.queue(input.queue_url.as_ref())?;
         answer.text_map("Tags", "Tag", "Key", &entry.meta().tags);
         Ok(())
+    }
+}
+
+/// Refuses another purge within a minute.
+fn check_rested(entry: &Entry, meta: &Meta, now: Instant) -> Result<(), ServiceError> {
+    match meta.purged {
+        Some(purged) if now.saturating_duration_since(purged) < COOLDOWN => Err(ServiceError::new(
+            Kind::PurgeQueueInProgress,
+            format!(
+                "Only one PurgeQueue operation on {} is allowed every 60 seconds.",
+                entry.queue.name()
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

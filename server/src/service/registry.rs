@@ -39,6 +39,7 @@ pub(crate) struct Meta {
     pub(crate) created: u64,
     /// In seconds since the Unix epoch.
     pub(crate) modified: u64,
+    /// When the last purge began, where that is enforced.
     pub(crate) purged: Option<Instant>,
 }
 
