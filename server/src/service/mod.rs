@@ -28,8 +28,12 @@ pub(crate) use address::{ACCOUNT_DEFAULT, REGION_DEFAULT, is_region};
 pub(crate) use caller::Caller;
 pub(crate) use digest::hex;
 
-/// What takes long, at a time: purges, deletions, counts, lists of queues. More wait.
-pub(crate) const APART_MAX: usize = 16;
+/// Purges and deletions at a time. More wait.
+const FREEING_MAX: usize = 8;
+/// Counts and lists of queues at a time, and whatever else looks at much and frees nothing. More wait, but not for purges.
+const LOOKING_MAX: usize = 8;
+/// What is done apart, at a time.
+pub(crate) const APART_MAX: usize = FREEING_MAX + LOOKING_MAX;
 
 /// What a service does beyond the rules that all share.
 #[derive(Debug, Clone)]
@@ -53,8 +57,15 @@ pub(crate) struct Service {
     task_key: [u8; 32],
     /// To whoever drives move tasks. Bounded by how many may run.
     moves: mpsc::UnboundedSender<MoveTask>,
-    /// Of what is done apart. Who waits for one has left with its request: a runtime's own list of jobs would keep it.
-    slots: Arc<Semaphore>,
+    slots: Slots,
+}
+
+/// Of what is done apart. Who waits for one has left with its request: a runtime's own list of jobs would keep it.
+#[derive(Debug)]
+struct Slots {
+    /// For what may take seconds: purges and deletions of queues that are full.
+    freeing: Arc<Semaphore>,
+    looking: Arc<Semaphore>,
 }
 
 /// Who asks, and how to answer.
@@ -108,7 +119,10 @@ impl Service {
             rules,
             task_key,
             moves,
-            slots: Arc::new(Semaphore::new(APART_MAX)),
+            slots: Slots {
+                freeing: Arc::new(Semaphore::new(FREEING_MAX)),
+                looking: Arc::new(Semaphore::new(LOOKING_MAX)),
+            },
         };
         Ok((service, started))
     }
@@ -184,12 +198,11 @@ impl Service {
     /// Does on a thread of its own what, with millions of messages or many queues, takes longer than others on a serving thread should
     /// wait. Once begun it is done, whether somebody waits for it or not.
     async fn apart<T: Send + 'static>(
-        &self,
+        slots: &Arc<Semaphore>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ServiceError> {
         let cut_off = || ServiceError::new(Kind::ServiceUnavailable, "The operation was cut off.");
-        let slots = Arc::clone(&self.slots);
-        let slot = slots.acquire_owned().await.map_err(|_| cut_off())?;
+        let slot = Arc::clone(slots).acquire_owned().await.map_err(|_| cut_off())?;
         // What comes of it takes memory too: the slot is held until that is fetched, or nobody wants it.
         let (done, _slot) = tokio::task::spawn_blocking(move || (work(), slot))
             .await
@@ -303,8 +316,8 @@ mod tests {
         queue.send(b"a").expect("room");
         runtime().block_on(async {
             let input = json::parse(Action::PurgeQueue, br#"{"QueueUrl":"q"}"#).expect("a request");
-            let slots = Arc::clone(&service.slots);
-            let all = u32::try_from(APART_MAX).expect("few");
+            let slots = Arc::clone(&service.slots.freeing);
+            let all = u32::try_from(FREEING_MAX).expect("few");
             let taken = slots.acquire_many(all).await.expect("slots");
             for _ in 0..100 {
                 let mut call = pin!(service.call(&worker, &CONTEXT, &input, Nobody));
@@ -322,8 +335,37 @@ mod tests {
             assert_eq!(again.map_err(|error| error.kind), Err(Kind::PurgeQueueInProgress));
             assert_eq!(
                 (queue.counts().visible, slots.available_permits()),
-                (0, APART_MAX)
+                (0, FREEING_MAX)
             );
+        });
+    }
+
+    /// A few queues that take long to purge are nothing that others should notice.
+    #[test]
+    fn who_looks_does_not_wait_for_those_who_free() {
+        let service = service();
+        let worker = service.broker().worker().expect("a worker");
+        runtime().block_on(async {
+            let all = u32::try_from(FREEING_MAX).expect("few");
+            let _taken = service.slots.freeing.acquire_many(all).await.expect("slots");
+            for (action, body) in [
+                (Action::ListDeadLetterSourceQueues, r#"{"QueueUrl":"q"}"#),
+                (Action::ListQueues, "{}"),
+                (
+                    Action::GetQueueAttributes,
+                    r#"{"QueueUrl":"q","AttributeNames":["All"]}"#,
+                ),
+            ] {
+                let input = json::parse(action, body.as_bytes()).expect("a request");
+                let answer = service.call(&worker, &CONTEXT, &input, Nobody).await;
+                assert!(answer.is_ok(), "{action}");
+            }
+            for action in [Action::PurgeQueue, Action::DeleteQueue] {
+                let input = json::parse(action, br#"{"QueueUrl":"q"}"#).expect("a request");
+                let mut call = pin!(service.call(&worker, &CONTEXT, &input, Nobody));
+                let mut once = task::Context::from_waker(Waker::noop());
+                assert!(call.as_mut().poll(&mut once).is_pending(), "{action}");
+            }
         });
     }
 

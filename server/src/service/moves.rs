@@ -43,7 +43,7 @@ impl Service {
             let _ = moves.send(task);
             Ok(id)
         };
-        let id = self.apart(start)
+        let id = Self::apart(&self.slots.looking, start)
             .await?
             .map_err(|error| match error {
                 StartMoveError::NoSuchSource => no_resource("SourceArn"),

@@ -113,7 +113,7 @@ impl Service {
                 .is_some_and(|found| Arc::ptr_eq(&found, &entry));
             is_there && registry.remove(&mut control, name)
         };
-        if self.apart(delete).await? {
+        if Self::apart(&self.slots.freeing, delete).await? {
             Ok(())
         } else {
             Err(ServiceError::no_queue())
@@ -155,7 +155,7 @@ impl Service {
             Vec::new()
         } else {
             let (registry, prefix) = (Arc::clone(&self.registry), prefix.to_owned());
-            self.apart(move || registry.names(&prefix)).await?
+            Self::apart(&self.slots.looking, move || registry.names(&prefix)).await?
         };
         self.write_page(names, "QueueUrls", input, context, answer)
     }
@@ -168,9 +168,10 @@ impl Service {
     ) -> Result<(), ServiceError> {
         let entry = self.queue(input.queue_url.as_ref())?;
         let registry = Arc::clone(&self.registry);
-        let names = self
-            .apart(move || registry.broker.dead_letter_sources(entry.queue.name()))
-            .await?;
+        let names = Self::apart(&self.slots.looking, move || {
+            registry.broker.dead_letter_sources(entry.queue.name())
+        })
+        .await?;
         self.write_page(names, "queueUrls", input, context, answer)
     }
 
@@ -235,7 +236,7 @@ impl Service {
         if asked.counts() {
             // Leases that have ended unnoticed count as what they are.
             let (queue, now) = (entry.queue.clone(), self.broker().now());
-            self.apart(move || queue.advance(now)).await?;
+            Self::apart(&self.slots.looking, move || queue.advance(now)).await?;
         }
         let shown = asked.shown(&entry, context.region, &self.rules.account);
         answer.text_map("Attributes", "Attribute", "Name", shown);
@@ -285,7 +286,7 @@ impl Service {
                 .map(drop)
                 .map_err(|_| ServiceError::no_queue())
         };
-        self.apart(purge).await?
+        Self::apart(&self.slots.freeing, purge).await?
     }
 
     pub(super) fn tag_queue(&self, input: &TagQueue<'_>) -> Result<(), ServiceError> {
