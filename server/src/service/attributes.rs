@@ -115,27 +115,33 @@ impl<'a> Asked<'a> {
         self.names.iter().any(|asked| *asked == "All" || *asked == name)
     }
 
-    /// In the order of [`NAMES`], without those that the queue does not have.
-    pub(crate) fn shown(&self, entry: &Entry, region: &str, account: &str) -> Vec<(&'static str, String)> {
+    /// In the order of [`NAMES`], without those that the queue does not have. Refused if it was deleted.
+    pub(crate) fn shown(
+        &self,
+        entry: &Entry,
+        region: &str,
+        account: &str,
+    ) -> Result<Vec<(&'static str, String)>, ServiceError> {
         let counts = self.counts().then(|| entry.queue.counts());
-        let draft = Draft {
-            config: entry.queue.config(),
-            settings: entry.meta().settings.clone(),
+        let draft = Draft::of(entry)?;
+        let (created, modified) = {
+            let meta = entry.meta()?;
+            (meta.created, meta.modified)
         };
         let value = |name: &str| match name {
             "ApproximateNumberOfMessages" => counts.map(|counts| counts.visible.to_string()),
             "ApproximateNumberOfMessagesDelayed" => counts.map(|counts| counts.delayed.to_string()),
             "ApproximateNumberOfMessagesNotVisible" => counts.map(|counts| counts.in_flight.to_string()),
-            "CreatedTimestamp" => Some(entry.meta().created.to_string()),
-            "LastModifiedTimestamp" => Some(entry.meta().modified.to_string()),
+            "CreatedTimestamp" => Some(created.to_string()),
+            "LastModifiedTimestamp" => Some(modified.to_string()),
             "QueueArn" => Some(arn(region, account, entry.queue.name())),
             name => draft.get(name),
         };
-        NAMES
+        Ok(NAMES
             .iter()
             .filter(|name| self.has(name))
             .filter_map(|name| Some((*name, value(name)?)))
-            .collect()
+            .collect())
     }
 }
 
@@ -167,15 +173,15 @@ impl Draft {
         if is_fifo(attributes)? {
             check_name(entry.queue.name(), true)?;
         }
-        Ok(Self::of(entry))
+        Self::of(entry)
     }
 
     /// A queue's attributes as they are.
-    pub(crate) fn of(entry: &Entry) -> Self {
-        Self {
+    pub(crate) fn of(entry: &Entry) -> Result<Self, ServiceError> {
+        Ok(Self {
             config: entry.queue.config(),
-            settings: entry.meta().settings.clone(),
-        }
+            settings: entry.meta()?.settings.clone(),
+        })
     }
 
     /// What a new queue of this name has, unless it is given others. `FifoQueue` among the attributes says which type it is, and has to

@@ -369,6 +369,33 @@ mod tests {
         });
     }
 
+    /// What had found it before is not to answer for it as for one that is there, nor to take room for it.
+    #[test]
+    fn a_queue_that_is_deleted_meanwhile_is_gone() {
+        let service = service();
+        let worker = service.broker().worker().expect("a worker");
+        let entry = service.registry.get("q").expect("a queue");
+        runtime().block_on(async {
+            let input = br#"{"QueueUrl":"q","AttributeNames":["All"]}"#;
+            let input = json::parse(Action::GetQueueAttributes, input).expect("a request");
+            let all = u32::try_from(LOOKING_MAX).expect("few");
+            let taken = service.slots.looking.acquire_many(all).await.expect("slots");
+            let mut shown = pin!(service.call(&worker, &CONTEXT, &input, Nobody));
+            let mut once = task::Context::from_waker(Waker::noop());
+            assert!(shown.as_mut().poll(&mut once).is_pending());
+            let input = json::parse(Action::DeleteQueue, br#"{"QueueUrl":"q"}"#).expect("a request");
+            let deleted = service.call(&worker, &CONTEXT, &input, Nobody).await;
+            assert!(deleted.is_ok());
+            drop(taken);
+            assert_eq!(
+                shown.await.map_err(|error| error.kind),
+                Err(Kind::QueueDoesNotExist)
+            );
+        });
+        let error = entry.meta().expect_err("it is gone");
+        assert_eq!(error.kind, Kind::QueueDoesNotExist);
+    }
+
     /// Whatever the way: all that is kept of a queue is counted, and comes back.
     #[test]
     fn tags_and_attributes_have_a_limit_together() {

@@ -117,7 +117,7 @@ impl Service {
         });
 
         let _control = self.registry.control();
-        let mut meta = entry.meta();
+        let mut meta = entry.meta()?;
         let mut policy = read(meta.settings.policy.as_deref()).unwrap_or_else(|| {
             let mut policy = Map::new();
             policy.insert("Version".to_owned(), json!("2008-10-17"));
@@ -160,7 +160,7 @@ impl Service {
         let entry = self.queue(input.queue_url.as_ref())?;
         let label = label(input)?;
         let _control = self.registry.control();
-        let mut meta = entry.meta();
+        let mut meta = entry.meta()?;
         let mut policy = read(meta.settings.policy.as_deref()).unwrap_or_default();
         let mut statements = statements(&policy);
         let before = statements.len();

@@ -238,7 +238,7 @@ impl Service {
             let (queue, now) = (entry.queue.clone(), self.broker().now());
             Self::apart(&self.slots.looking, move || queue.advance(now)).await?;
         }
-        let shown = asked.shown(&entry, context.region, &self.rules.account);
+        let shown = asked.shown(&entry, context.region, &self.rules.account)?;
         answer.text_map("Attributes", "Attribute", "Name", shown);
         Ok(())
     }
@@ -254,14 +254,14 @@ impl Service {
             return Err(unknown_attribute(name));
         }
         let _control = self.registry.control();
-        let mut draft = Draft::of(&entry);
+        let mut draft = Draft::of(&entry)?;
         draft.take(given, &self.rules.account)?;
-        let held = entry.meta().settings_held.instead(draft.settings.bytes())?;
+        let held = entry.meta()?.settings_held.instead(draft.settings.bytes())?;
         self.registry
             .broker
             .configure(&entry.queue, draft.config.clone())
             .map_err(|error| draft.refusal(error))?;
-        let mut meta = entry.meta();
+        let mut meta = entry.meta()?;
         (meta.settings, meta.settings_held) = (draft.settings, held);
         meta.modified = unix_seconds();
         Ok(())
@@ -271,12 +271,12 @@ impl Service {
         let entry = self.queue(input.queue_url.as_ref())?;
         let cooldowns = self.rules.cooldowns;
         if cooldowns {
-            check_rested(&entry, &entry.meta(), Instant::now())?;
+            check_rested(&entry, &*entry.meta()?, Instant::now())?;
         }
         let purge = move || {
             if cooldowns {
                 // Not before: what waits to be begun may leave with its request.
-                let (mut meta, now) = (entry.meta(), Instant::now());
+                let (mut meta, now) = (entry.meta()?, Instant::now());
                 check_rested(&entry, &meta, now)?;
                 meta.purged = Some(now);
             }
@@ -296,7 +296,7 @@ impl Service {
             .as_ref()
             .filter(|tags| tags.total > 0)
             .ok_or_else(|| ServiceError::missing("Tags"))?;
-        let mut meta = entry.meta();
+        let mut meta = entry.meta()?;
         let mut all = meta.tags.clone();
         add_tags(&mut all, tags, entry.queue.name())?;
         meta.set_tags(all)
@@ -310,7 +310,7 @@ impl Service {
             .filter(|keys| keys.total > 0)
             .ok_or_else(|| ServiceError::missing("TagKeys"))?;
         check_whole(Some(keys))?;
-        let mut meta = entry.meta();
+        let mut meta = entry.meta()?;
         let mut left = meta.tags.clone();
         for key in &keys.items {
             left.remove(&**key);
@@ -324,7 +324,7 @@ impl Service {
         answer: &mut Answer,
     ) -> Result<(), ServiceError> {
         let entry = self.queue(input.queue_url.as_ref())?;
-        answer.text_map("Tags", "Tag", "Key", &entry.meta().tags);
+        answer.text_map("Tags", "Tag", "Key", &entry.meta()?.tags);
         Ok(())
     }
 }

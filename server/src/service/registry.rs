@@ -41,6 +41,8 @@ pub(crate) struct Meta {
     pub(crate) modified: u64,
     /// When the last purge began, where that is enforced.
     pub(crate) purged: Option<Instant>,
+    /// Deleted: there is nothing here any more, nor is anything put here.
+    is_gone: bool,
 }
 
 impl Meta {
@@ -59,6 +61,7 @@ impl Meta {
             created: now,
             modified: now,
             purged: None,
+            is_gone: false,
         })
     }
 
@@ -76,6 +79,7 @@ impl Meta {
 
     /// Lets go of what the queue need not have any more.
     fn clear(&mut self) {
+        self.is_gone = true;
         (self.settings, self.tags) = Default::default();
         for held in [&mut self.settings_held, &mut self.tags_held] {
             held.give_back();
@@ -101,7 +105,16 @@ impl Entry {
         Self { queue, meta }
     }
 
-    pub(crate) fn meta(&self) -> MutexGuard<'_, Meta> {
+    /// Refused once the queue was deleted, which may be after it was looked up.
+    pub(crate) fn meta(&self) -> Result<MutexGuard<'_, Meta>, ServiceError> {
+        let meta = self.lock();
+        if meta.is_gone {
+            return Err(ServiceError::no_queue());
+        }
+        Ok(meta)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Meta> {
         self.meta.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -191,7 +204,7 @@ impl Registry {
         let removed = queues.remove(name);
         if let Some(entry) = removed {
             // The map lets go of it at some later time.
-            entry.meta().clear();
+            entry.lock().clear();
             // It is in the ledger if it was here.
             let _ = self.broker.delete_queue(name);
             control.add(name, Instant::now());
