@@ -35,12 +35,10 @@ impl Door<'_> {
         if self.is_loopback && host.is_some_and(|host| !is_ours(host)) {
             return true;
         }
-        // Without TLS, and from another machine, a browser does not say what a picture in a page is. What nobody but it sends tells it.
-        let is_browser = || {
-            text(headers, header::USER_AGENT).is_some_and(|agent| agent.starts_with("Mozilla/"))
-                && headers.contains_key(header::ACCEPT_LANGUAGE)
-        };
-        site.is_none() && (headers.contains_key(header::REFERER) || is_browser())
+        // Without TLS, and from another machine, a browser does not say what a picture in a page is. What a page cannot have it leave out
+        // tells it: not the user agent, which some let pages choose.
+        let tells = |name| headers.contains_key(name);
+        site.is_none() && (tells(header::REFERER) || tells(header::ACCEPT_LANGUAGE))
     }
 
     /// Whether it is a name of this machine's, or an address, which no name server has a hand in.
@@ -110,6 +108,12 @@ mod tests {
             assert!(is_from_a_page(door, "GET", &[("referer", "http://a/")]));
             assert!(is_from_a_page(door, "GET", &[BROWSER, LANGUAGE]));
             assert!(!is_from_a_page(door, "GET", &[BROWSER]));
+            // Pages may be let choose both, but not leave the second out.
+            for value in ["*", ""] {
+                let chosen = [("user-agent", "x"), ("accept-language", value)];
+                assert!(is_from_a_page(door, "GET", &chosen));
+                assert!(!is_from_a_page(door, "POST", &chosen));
+            }
         }
     }
 
