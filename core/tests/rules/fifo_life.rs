@@ -308,6 +308,25 @@ fn a_group_goes_on_when_what_blocked_it_has_lapsed() {
     assert_eq!(texts(&receive(&queue, 1)), ["a-2"]);
 }
 
+/// Also if the look after what has lapsed came with a sweep that found nothing.
+#[test]
+fn a_receive_that_sweeps_in_vain_finds_what_goes_on() {
+    let (time, broker) = manual(1);
+    let queue = fifo_with(&broker, "q.fifo", kept(secs(60)));
+    send_to_groups(&queue, &["a-1"]);
+    queue.receive(1, LONG).expect("valid");
+    send_to_groups(&queue, &["b-1"]);
+    let [other] = &queue.receive(1, secs(50)).expect("valid")[..] else {
+        panic!("b-1");
+    };
+    assert_eq!(queue.delete(&other.receipt_handle()), Ok(Deletion::Deleted));
+    time.advance(secs(30));
+    assert!(queue.receive(1, LONG).expect("valid").is_empty());
+    time.advance(secs(31));
+    send_to_groups(&queue, &["a-2"]);
+    assert_eq!(texts(&queue.receive(1, LONG).expect("valid")), ["a-2"]);
+}
+
 /// A receive that comes upon a long backlog which has lapsed leaves some of it to others.
 #[test]
 fn a_receive_throws_away_only_so_many() {

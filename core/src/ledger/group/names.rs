@@ -159,3 +159,28 @@ fn shared<'p>(found: &Arc<Group>, pin: &'p Pin<'_>) -> &'p Group {
     // epoch, or with the map, which lives in an era that is given up through the epoch too.
     unsafe { Group::pinned(found, pin) }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_counted_where_it_has_memory_of_its_own() {
+        let least = size_of::<Group>() + OVERHEAD;
+        assert_eq!(bytes(""), least);
+        assert_eq!(bytes(&"x".repeat(IN_PLACE)), least);
+        assert_eq!(bytes(&"x".repeat(IN_PLACE + 1)), least + IN_PLACE + 1);
+        assert_eq!(bytes(&"x".repeat(128)), least + 128);
+    }
+
+    #[test]
+    fn of_two_that_make_a_group_at_once_one_is_second() {
+        let map = HashMap::new();
+        let map = map.pin();
+        let [first, second, other] = ["a", "a", "b"].map(|name| Arc::new(Group::new(name, 0)));
+        assert!(map.try_insert(ByName(Arc::clone(&first)), first).is_ok());
+        assert!(map.try_insert(ByName(Arc::clone(&second)), second).is_err());
+        assert!(map.try_insert(ByName(Arc::clone(&other)), other).is_ok());
+        assert_eq!(map.len(), 2);
+    }
+}

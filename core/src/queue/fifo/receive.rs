@@ -202,18 +202,21 @@ impl<'t> FifoReceive<'_, 't, '_> {
     }
 
     /// Sweeps all partitions where that is due, so that messages of one group which lie in several come back together. Says whether
-    /// anything has become visible.
+    /// anything may have become visible.
     fn sweep(&mut self, now: Millis) -> bool {
-        let mut swept = 0;
+        let (mut swept, mut tended) = (0, false);
         for partition in self.era.all(self.turn.pin()) {
             if partition.is_sweep_due(now) {
+                // What has lapsed in flight is looked after in passing, and blocks its group no more.
+                tended |= partition.is_tending_due(now);
                 swept += self
                     .queue
                     .sweep(self.turn, self.era, partition, now, SWEPT_IN_PASSING);
             }
         }
-        self.has_swept |= swept > 0;
-        swept > 0
+        let may_have = swept > 0 || tended;
+        self.has_swept |= may_have;
+        may_have
     }
 
     /// Takes batons from a partition while there is room.
