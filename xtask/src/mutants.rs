@@ -62,7 +62,7 @@ const JUDGED: &[Judged] = &[
         name: "group",
         files: &["core/src/ledger/group/*.rs"],
         targets: &["rules"],
-        filters: &["fifo_"],
+        filters: &["fifo_", "group::"],
     },
 ];
 

@@ -217,9 +217,8 @@ fn retention_ends_messages_in_every_state() {
         send_to_groups(&queue, &["a-4", "c-1"]);
         time.advance(secs(1));
         if by_receive {
-            // A receive with empty hands looks after what blocks a group.
-            assert_eq!(texts(&receive(&queue, 10)), ["c-1"]);
-            assert_eq!(texts(&receive(&queue, 10)), ["a-4"]);
+            // A receive looks after what blocks a group, with empty hands or because a sweep is due: here one that finds nothing.
+            assert_eq!(texts(&receive(&queue, 10)), ["c-1", "a-4"]);
             assert_eq!(states(&queue), (0, 2, 0));
         } else {
             queue.advance(broker.now());
