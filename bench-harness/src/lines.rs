@@ -526,13 +526,32 @@ fn markdown(figures: &[Figure], commit: &str, options: &Lines) -> String {
 /// Reads and writes together, by workers.
 fn plot(figures: &[Figure]) -> Plot {
     let total = |figure: &Figure| figure.ledger.reads + figure.ledger.writes;
+    // There are eight colours: who follows has those of the pipeline that it is.
+    let coloured: Vec<_> = SCENARIOS
+        .iter()
+        .filter(|(shape, _)| *shape != Shape::Follow)
+        .collect();
+    let colour = |shape, style| {
+        let of = if shape == Shape::Follow {
+            Shape::Pipeline
+        } else {
+            shape
+        };
+        coloured
+            .iter()
+            .position(|&&found| found == (of, style))
+            .unwrap_or(0)
+    };
     let lines: Vec<PlotLine> = SCENARIOS
         .iter()
-        .enumerate()
-        .map(|(colour, &(shape, style))| PlotLine {
+        .map(|&(shape, style)| PlotLine {
             name: format!("{}, {}", word(shape), word(style)),
-            colour,
-            stroke: Stroke::Solid,
+            colour: colour(shape, style),
+            stroke: if shape == Shape::Follow {
+                Stroke::Dotted
+            } else {
+                Stroke::Solid
+            },
             points: figures
                 .iter()
                 .filter(|figure| (figure.scenario, figure.calls) == (shape, style))

@@ -84,12 +84,15 @@ fn execute(command: Command) -> Result<bool> {
         }
         Command::Verify { with_mutants, length } => {
             let mut steps = Steps::new(false);
+            // Before reports are written that are part of it.
+            let describe = ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"];
+            let commit = said(&workspace, "git", &describe);
             verify(&workspace, &mut steps, length);
             if with_mutants {
                 let options = mutants::Options::default();
                 steps.run("mutants", || mutants::mutants(&workspace, &options));
             }
-            keep(&workspace, &steps, with_mutants, length)?;
+            keep(&workspace, &steps, &commit, with_mutants, length)?;
             Ok(steps.finish())
         }
         Command::Figures(effort) => {
@@ -171,29 +174,33 @@ fn execute(command: Command) -> Result<bool> {
     }
 }
 
+/// What another program says, or nothing.
+fn said(workspace: &Workspace, program: &str, arguments: &[&str]) -> String {
+    let output = process::Command::new(program)
+        .args(arguments)
+        .current_dir(workspace.root())
+        .output();
+    let text = output.map_or_else(|_| Vec::new(), |output| output.stdout);
+    String::from_utf8_lossy(&text).trim().to_owned()
+}
+
 /// The table of a verification, to `results/verify.md`.
-fn keep(workspace: &Workspace, steps: &Steps, with_mutants: bool, length: Length) -> Result<()> {
-    let said = |program: &str, arguments: &[&str]| {
-        let output = process::Command::new(program)
-            .args(arguments)
-            .current_dir(workspace.root())
-            .output();
-        let text = output.map_or_else(|_| Vec::new(), |output| output.stdout);
-        String::from_utf8_lossy(&text).trim().to_owned()
-    };
+fn keep(
+    workspace: &Workspace,
+    steps: &Steps,
+    commit: &str,
+    with_mutants: bool,
+    length: Length,
+) -> Result<()> {
     let command = format!(
         "cargo xtask verify{}{}",
         if length == Length::Full { " --full" } else { "" },
         if with_mutants { " --mutants" } else { "" }
     );
-    let commit = said(
-        "git",
-        &["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-    );
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let text = format!(
         "# Verification\n\nMade by `{command}` at commit {commit}, {cores} cores, {}. What was there before need not be built again, and takes the less time.\n\n{}",
-        said("rustc", &["--version"]),
+        said(workspace, "rustc", &["--version"]),
         steps.table()
     );
     let file = workspace.root().join("results").join("verify.md");
