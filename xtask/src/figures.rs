@@ -242,7 +242,7 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
             );
             let against = ratio.trim_start_matches("epoq/");
             let median = (found["meaningful"] == true).then_some(median);
-            let judged = tally.judge(median, *aim);
+            let judged = tally.judge(median, (min, max), *aim);
             println!("    {what}, over {against}: {judged} {min:.2} to {max:.2}");
             rows.push(format!(
                 "| {what} ({ns:.0} ns) | {against} | {judged} {min:.2} – {max:.2} |"
@@ -269,7 +269,7 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
         let (min, median, max) = (ratios[0], ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
         // By the range: there are too few for an interval.
         let stated = (max / min <= SPREAD_MAX).then_some(median);
-        let judged = tally.judge(stated, Some(*aim));
+        let judged = tally.judge(stated, (min, max), Some(*aim));
         println!("    {what}: {judged} {min:.2} to {max:.2}");
         rows.push(format!("| {what} | epoq itself | {judged} {min:.2} – {max:.2} |"));
         records.push(json!({"what": what, "commands": [first, second], "aim": aim,
@@ -322,16 +322,21 @@ struct Tally {
 }
 
 impl Tally {
-    /// The cells of a ratio, which may be too noisy to be stated: median, aim, met.
-    fn judge(&mut self, median: Option<f64>, aim: Option<f64>) -> String {
+    /// The cells of a ratio, which may be too noisy to be stated: median, aim, met. One that is, is met or not if all passes say so.
+    fn judge(&mut self, median: Option<f64>, (min, max): (f64, f64), aim: Option<f64>) -> String {
         let stated = median.map_or("too noisy".to_owned(), |median| format!("**{median:.2}**"));
         let Some(aim) = aim else {
             return format!("{stated} | – | – |");
         };
         self.aims += 1;
-        let is_met = median.map(|median| median >= aim);
+        let is_met = match median {
+            Some(median) => Some(median >= aim),
+            None if min >= aim => Some(true),
+            None if max < aim => Some(false),
+            None => None,
+        };
         self.met += usize::from(is_met == Some(true));
-        self.noisy += usize::from(is_met.is_none());
+        self.noisy += usize::from(median.is_none());
         let met = match is_met {
             Some(true) => "yes",
             Some(false) => "no",
@@ -385,4 +390,26 @@ fn number(report: &Value, name: &str) -> Result<f64> {
     report[name]
         .as_f64()
         .with_context(|| format!("the report has no {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_noisy_is_judged_if_all_passes_agree() {
+        let mut tally = Tally::default();
+        assert_eq!(
+            tally.judge(Some(2.0), (1.9, 2.1), Some(1.0)),
+            "**2.00** | ≥ 1 | yes |"
+        );
+        assert_eq!(
+            tally.judge(None, (1.9, 9.0), Some(1.0)),
+            "too noisy | ≥ 1 | yes |"
+        );
+        assert_eq!(tally.judge(None, (0.1, 0.9), Some(1.0)), "too noisy | ≥ 1 | no |");
+        assert_eq!(tally.judge(None, (0.1, 1.0), Some(1.0)), "too noisy | ≥ 1 | ? |");
+        assert_eq!(tally.judge(None, (0.1, 9.0), None), "too noisy | – | – |");
+        assert!(tally.to_string().starts_with("2 of 4 ratios reach"), "{tally}");
+    }
 }
