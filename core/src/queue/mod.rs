@@ -505,6 +505,12 @@ impl Queue {
         self.next_due()
     }
 
+    /// Who waits for messages. For models, which sleep as a long poll does.
+    #[cfg(loom)]
+    pub fn waiters(&self) -> &crate::wait::Waiters {
+        &self.inner.hot.waiters
+    }
+
     /// Counts messages by looking at every one: (visible, in flight, delayed). For tests of [`Queue::counts`].
     #[doc(hidden)]
     #[must_use]

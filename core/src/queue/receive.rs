@@ -574,3 +574,56 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
         }
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle, stalls))))]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{Broker, ManualClock, QueueConfig, sync::Listener};
+
+    /// A survivor for which there is no room elsewhere was in hand for a moment, in which another's look was in vain.
+    #[test]
+    fn a_survivor_that_could_not_move_wakes() {
+        let hours = |hours: u64| Duration::from_secs(hours * 60 * 60);
+        let clock = ManualClock::new();
+        let broker = Broker::builder().partitions(1).clock(&clock).build().unwrap();
+        let config = QueueConfig {
+            memory_limit: Some(4 << 20),
+            ..QueueConfig::default()
+        };
+        let queue = broker.create_queue("full", config).unwrap();
+        for number in 0..500 {
+            queue.send(&[u8::from(number % 50 == 25); 2_000]).unwrap();
+        }
+        let mut survivors = Vec::new();
+        loop {
+            let received = queue.receive(10, hours(1)).unwrap();
+            if received.is_empty() {
+                break;
+            }
+            for message in received {
+                match message.body()[0] {
+                    0 => drop(queue.delete(&message.receipt_handle())),
+                    _ => survivors.push(message.receipt_handle()),
+                }
+            }
+        }
+        for handle in &survivors {
+            queue.change_visibility(handle, Duration::ZERO).unwrap();
+        }
+        // Full, with the room of those that are gone.
+        for _ in 0..10 {
+            clock.advance(Duration::from_secs(1));
+            queue.advance(broker.now());
+            while queue.send(&[2; 2_000]).is_ok() {}
+        }
+        // Handles are good for twelve hours.
+        clock.advance(hours(13));
+        let mut waiting = queue.inner.hot.waiters.enter();
+        waiting.listen();
+        queue.advance(broker.now());
+        let told = waiting.take_listener().unwrap();
+        assert!(told.wait_timeout(Duration::ZERO).is_some(), "nobody was told");
+        assert_eq!(queue.metrics().evacuated, 0);
+    }
+}
