@@ -826,6 +826,27 @@ fn a_group_that_is_used_again_stays() {
     assert_eq!(groups(&queue), 0);
 }
 
+/// What reminds of an empty group lies where a baton would. A change of the delay brings the batons back that were put off.
+#[test]
+fn a_change_of_the_delay_finds_a_group_that_has_become_empty() {
+    for messages in [&[][..], &["a-2"], &["a-2", "a-3"]] {
+        let (time, broker, queue) = single();
+        send_to_groups(&queue, &["a-1"]);
+        assert_eq!(received(&queue), ["a-1"]);
+        send_to_groups(&queue, messages);
+        configure(&broker, &queue, delayed(secs(2)));
+        assert_eq!(receive(&queue, 10), []);
+        configure(&broker, &queue, QueueConfig::default());
+        assert_eq!(texts(&receive(&queue, 1)), messages[..messages.len().min(1)]);
+        assert_eq!(receive(&queue, 10), [], "none, or the first is in flight");
+        time.advance(secs(31));
+        assert_eq!(received(&queue), messages);
+        time.advance(secs(3));
+        queue.advance(broker.now());
+        assert_eq!(groups(&queue), 0);
+    }
+}
+
 #[test]
 fn a_group_that_loses_its_messages_otherwise_vanishes_too() {
     let (time, broker) = manual(1);
