@@ -113,7 +113,7 @@ fn number_taken_over(steps: Steps) {
         move || {
             let segment = NonNull::new(segment.as_ptr()).expect("a segment");
             // SAFETY: not in the index, and nobody looks at the list meanwhile.
-            unsafe { Segment::open(segment, 1, NOW) };
+            unsafe { Segment::open(segment, 1, NOW, 0) };
             hand.partition.index.enter(segment.as_ptr(), number);
             hand.send(1);
             hand.receive().expect("the message");

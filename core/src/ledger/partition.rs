@@ -283,7 +283,7 @@ impl Partition {
         };
         let first = partition.allocate_counted(footprint)?;
         // SAFETY: just allocated.
-        unsafe { Segment::open(first, partition.serial.load(Ordering::Relaxed), now) };
+        unsafe { Segment::open(first, partition.serial.load(Ordering::Relaxed), now, 0) };
         // SAFETY: ours, and only read.
         partition
             .index
@@ -699,7 +699,7 @@ impl Partition {
             })?,
         };
         // SAFETY: allocated or taken from the pool, and nobody has seen it.
-        unsafe { Segment::open(segment, self.next_serial(), now) };
+        unsafe { Segment::open(segment, self.next_serial(), now, pin.worker()) };
         // SAFETY: as above. In the index before in the list: a handle made from the list must find it.
         self.index
             .enter(segment.as_ptr(), unsafe { segment.as_ref() }.number());
@@ -907,13 +907,14 @@ impl Partition {
         let (partition, budget) = (Weak::clone(&self.me), Arc::clone(&self.budget));
         shares(std::ptr::from_ref(self));
         shares(Arc::as_ptr(&budget));
+        let has_moved = segment.header.opener != pin.worker();
         let segment = Retired(NonNull::from(segment));
         pin.defer_segment(bytes, move || {
             let segment = segment;
             shares(partition.as_ptr());
             shares(Arc::as_ptr(&budget));
             match partition.upgrade() {
-                Some(partition) => partition.recycle(segment.0),
+                Some(partition) => partition.recycle(segment.0, has_moved),
                 // SAFETY: retired once, unreachable, past its grace period: ours. The partition, gone before, has left
                 // it alone, because it was not in the index any more.
                 None => unsafe { free_from_limbo(segment.0, &budget) },
@@ -924,12 +925,17 @@ impl Partition {
         }
     }
 
-    /// A segment's grace period is over: into the pool with it, or back to the system. O(1).
-    fn recycle(&self, segment: NonNull<Segment>) {
+    /// A segment's grace period is over: into the pool with it, or back to the system. O(1), and O(bytes) if it was filled by another
+    /// worker than emptied it.
+    fn recycle(&self, segment: NonNull<Segment>, has_moved: bool) {
         // SAFETY: retired once, unreachable, past its grace period: ours.
         let (bytes, number) = unsafe { (segment.as_ref().bytes(), segment.as_ref().number()) };
         self.budget.leave_limbo(self.number, bytes);
         self.budget.enter_pool(self.number, bytes);
+        if has_moved {
+            // SAFETY: as above.
+            unsafe { Segment::take_lines(segment) };
+        }
         // SAFETY: as above, and we come from the epoch.
         if let Err(segment) = unsafe { self.pool.put(segment) } {
             self.budget.leave_pool(self.number, bytes);

@@ -104,6 +104,13 @@ mod imp {
     }
 
     impl Pin<'_> {
+        /// A number that no other registration has at the time.
+        #[inline]
+        #[must_use]
+        pub fn worker(&self) -> usize {
+            std::ptr::from_ref(self.local).addr()
+        }
+
         /// Runs `free` once no thread pinned now is pinned any more. `bytes` is what it will free.
         ///
         /// `free` must be short: it runs inside some other operation's pin.
@@ -234,6 +241,12 @@ mod imp {
     }
 
     impl Pin<'_> {
+        /// As if there was one worker.
+        #[must_use]
+        pub fn worker(&self) -> usize {
+            0
+        }
+
         /// Keeps `free` for the end of the model.
         pub fn defer(&self, _bytes: usize, free: impl FnOnce() + Send + 'static) {
             if let Ok(mut graves) = self.collector.graves.0.lock() {

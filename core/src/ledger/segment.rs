@@ -45,6 +45,13 @@ pub const PASSED: u64 = 1 << 63;
 /// The tokens of a ready word.
 pub const TOKENS: u64 = (1 << BITS) - 1;
 
+/// How large bodies may be on average for [`Segment::take_lines`]. With 2 KiB a pipeline gains by it wherever the cores lie, with
+/// 4 KiB it gains or loses some per cent, with 8 KiB it loses.
+const LINES_BODY_MAX: usize = 2 * 1024;
+
+/// Bytes of a cache line, on most processors; where they are larger some are written to twice.
+const LINE: usize = 64;
+
 const BYTES_BITS: u32 = 32;
 const BYTES_MASK: u64 = (1 << BYTES_BITS) - 1;
 
@@ -73,6 +80,8 @@ pub struct Header {
     pub next: AtomicPtr<Segment>,
     /// When it was put to use: no message in it was sent earlier.
     pub opened: Millis,
+    /// Which worker put it to use, and so has probably sent most of its messages; see [`Segment::take_lines`].
+    pub opener: usize,
     arena: *mut u8,
     arena_capacity: u32,
     layout: Layout,
@@ -270,6 +279,7 @@ impl Segment {
             reserve: AtomicU64::new(0),
             next: AtomicPtr::new(std::ptr::null_mut()),
             opened: Millis(0),
+            opener: 0,
             arena,
             arena_capacity: u32::try_from(footprint - before_arena).unwrap_or(u32::MAX),
             layout,
@@ -324,7 +334,7 @@ impl Segment {
     ///
     /// # Safety
     /// The caller has just allocated the segment or taken it from a pool, and has not shown it to anybody.
-    pub unsafe fn open(segment: NonNull<Self>, serial: u64, opened: Millis) {
+    pub unsafe fn open(segment: NonNull<Self>, serial: u64, opened: Millis, opener: usize) {
         // SAFETY: both are the caller's alone; whoever may still look at the segment from the pool's side looks at `tally`
         // only. `CachePadded` has its content at its own address.
         let (header, fixed) = unsafe {
@@ -339,6 +349,7 @@ impl Segment {
         fixed.opening.with_mut(|_| ());
         fixed.serial = serial;
         header.opened = opened;
+        header.opener = opener;
         // Relaxed, all of them: the segment is published by a Release afterwards (index, then `next`).
         header.reserve.store(0, Ordering::Relaxed);
         header.next.store(std::ptr::null_mut(), Ordering::Relaxed);
@@ -350,6 +361,34 @@ impl Segment {
         this.ready.marks.store(0, Ordering::Relaxed);
         this.ready.oldest.store(opened.0, Ordering::Relaxed);
         this.tally.live.store(SLOTS as u32 + 1, Ordering::Relaxed);
+    }
+
+    /// Writes to each line of the arena that bodies were in, of a segment whose messages were received by another core than sent
+    /// them; unless they were so large that copying them is what takes the time.
+    ///
+    /// Those lines were written by their sender and read by receivers, so both cores have them. The sender's first store to each,
+    /// in the segment's next life, would wait until the other core has given its copy up, with nothing to ask for that ahead of time, for a
+    /// prefetcher sees no miss; and the next locked instruction would wait for the store. Lines that the other core has written
+    /// to come as any stream of misses does, ahead of the stores. On an EPYC guest that is 3 ns a line in place of 18, or of
+    /// 74 when the cores lie far apart; a pipeline is four times as fast for it there.
+    ///
+    /// # Safety
+    /// The segment is the caller's alone.
+    pub unsafe fn take_lines(segment: NonNull<Self>) {
+        // SAFETY: the caller's.
+        let this = unsafe { segment.as_ref() };
+        if this.bytes_per_message() > LINES_BODY_MAX {
+            return;
+        }
+        let header = &this.header;
+        // Relaxed: ours alone.
+        let used = (header.reserve.load(Ordering::Relaxed) & BYTES_MASK) as usize;
+        for at in (0..used.min(header.arena_capacity as usize)).step_by(LINE) {
+            let line = header.arena.wrapping_add(at);
+            writes_bytes(line, 1);
+            // SAFETY: within the arena, which is the caller's, and whose bytes mean nothing any more.
+            unsafe { line.write(0) };
+        }
     }
 
     /// Its number in the partition's index, which it keeps from life to life.
@@ -767,7 +806,7 @@ mod tests {
         let segment =
             unsafe { Segment::allocate(footprint, false, 0, 0, NonNull::from(&hint)) }.expect("memory");
         // SAFETY: ours alone.
-        unsafe { Segment::open(segment, 1, Millis(0)) };
+        unsafe { Segment::open(segment, 1, Millis(0), 0) };
         // SAFETY: as above.
         test(unsafe { segment.as_ref() });
         // SAFETY: nobody else knows of it.
@@ -880,6 +919,40 @@ mod tests {
                 assert_eq!(segment.bury(1), Life::Goes);
             }
             assert!(segment.is_bare());
+        });
+    }
+
+    #[test]
+    fn one_byte_of_each_line_of_bodies_is_written_to() {
+        with_segment(Segment::footprint(64 * SLOTS), |segment| {
+            let body = [7; 100];
+            for slot in 0..3 {
+                let Reservation::Taken { first, offset, .. } = segment.reserve(&[100]) else {
+                    panic!("there is room");
+                };
+                assert_eq!(first, slot);
+                // SAFETY: reserved just now.
+                unsafe { segment.write_inline(first, offset, &body, Millis(0)) };
+            }
+            // SAFETY: nobody else knows of it.
+            unsafe { Segment::take_lines(NonNull::from(segment)) };
+            // SAFETY: what was written above.
+            let bytes = unsafe { std::slice::from_raw_parts(segment.header.arena, 300) };
+            let zeroes: Vec<_> = (0..300).filter(|&at| bytes[at] == 0).collect();
+            assert_eq!(zeroes, [0, 64, 128, 192, 256]);
+        });
+    }
+
+    #[test]
+    fn lines_of_large_bodies_are_left_alone() {
+        with_segment(Segment::footprint(16 * 1024), |segment| {
+            let _ = segment.reserve(&[LINES_BODY_MAX as u32 + 1]);
+            // SAFETY: the arena has room for it.
+            unsafe { segment.header.arena.write(7) };
+            // SAFETY: nobody else knows of it.
+            unsafe { Segment::take_lines(NonNull::from(segment)) };
+            // SAFETY: written above.
+            assert_eq!(unsafe { segment.header.arena.read() }, 7);
         });
     }
 
