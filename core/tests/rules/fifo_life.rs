@@ -847,6 +847,23 @@ fn a_change_of_the_delay_finds_a_group_that_has_become_empty() {
     }
 }
 
+/// It is to be closed when it has been empty for a while; by then it has been used again.
+#[test]
+fn a_group_with_a_message_in_flight_is_not_closed() {
+    let (time, broker, queue) = single();
+    send_to_groups(&queue, &["a-1"]);
+    assert_eq!(received(&queue), ["a-1"]);
+    send_to_groups(&queue, &["a-2"]);
+    let second = one(&queue, LONG);
+    time.advance(secs(3));
+    queue.advance(broker.now());
+    assert_eq!(groups(&queue), 1);
+    send_to_groups(&queue, &["a-3"]);
+    assert_eq!(receive(&queue, 10), [], "the second is in flight");
+    delete(&queue, &second);
+    assert_eq!(received(&queue), ["a-3"]);
+}
+
 #[test]
 fn a_group_that_loses_its_messages_otherwise_vanishes_too() {
     let (time, broker) = manual(1);
