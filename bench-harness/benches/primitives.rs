@@ -5,11 +5,17 @@
 use std::{
     cell::Cell,
     hint::black_box,
+    sync::{
+        Barrier,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
 use arrayvec::ArrayVec;
 use criterion::{Criterion, criterion_group, criterion_main};
+use crossbeam_utils::CachePadded;
 use epoq::{Broker, Clock, Queue, QueueConfig, ReceiptHandle, Turn, Worker};
 
 #[global_allocator]
@@ -51,6 +57,12 @@ impl Ledger {
                 .send(&self.queue, &BODY)
                 .expect("within budget");
         }
+    }
+
+    fn publish_ten(&self) {
+        let turn = self.worker.begin();
+        let sent = turn.send_batch(&self.queue, &[BODY; 10]).map(|_| ());
+        sent.expect("within budget");
     }
 
     fn claim(&self, max: usize) -> Vec<ReceiptHandle> {
@@ -131,12 +143,7 @@ fn publish(criterion: &mut Criterion) {
         nothing,
         |ledger, _| {
             for _ in 0..PREPARED / 10 {
-                let sent = ledger
-                    .worker
-                    .begin()
-                    .send_batch(&ledger.queue, &[BODY; 10])
-                    .map(|_| ());
-                sent.expect("within budget");
+                ledger.publish_ten();
             }
         },
         |ledger, _| ledger.empty(),
@@ -275,12 +282,7 @@ fn cycle_in_single_operations(ledger: &Ledger) {
 }
 
 fn cycles_in_batches(ledger: &Ledger) {
-    let sent = ledger
-        .worker
-        .begin()
-        .send_batch(&ledger.queue, &[BODY; 10])
-        .map(|_| ());
-    sent.expect("within budget");
+    ledger.publish_ten();
     let handles: ArrayVec<ReceiptHandle, 10> = {
         let turn = ledger.worker.begin();
         let received = turn
@@ -322,6 +324,59 @@ fn life_cycle(criterion: &mut Criterion) {
     rounds("life cycle/batches of ten", 10, &|| cycles_in_batches(&ledger));
 }
 
+/// A store and a locked instruction for each of the lines that are handed to and fro between two cores, which one of them writes
+/// and the other only reads, or writes to as well. The other's time is not in it.
+fn store(criterion: &mut Criterion) {
+    const LINES: usize = 4096;
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let [here, there, ..] = cores[..] else {
+        eprintln!("store: skipped, there is one core");
+        return;
+    };
+    for (name, writes) in [("read by another core", false), ("written by another core", true)] {
+        criterion.bench_function(&format!("store to a line {name}"), |bencher| {
+            bencher.iter_custom(|iterations| {
+                let lines: Vec<_> = (0..LINES)
+                    .map(|_| CachePadded::new([0; 2].map(AtomicU64::new)))
+                    .collect();
+                let (barrier, last) = (Barrier::new(2), AtomicU64::new(0));
+                let rounds = iterations.div_ceil(LINES as u64) + 1;
+                let mut taken = Duration::ZERO;
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        core_affinity::set_for_current(there);
+                        for round in 0..rounds {
+                            barrier.wait();
+                            for [first, second] in lines.iter().map(|line| &**line) {
+                                black_box(first.load(Relaxed));
+                                if writes {
+                                    second.store(round, Relaxed);
+                                }
+                            }
+                            barrier.wait();
+                        }
+                    });
+                    core_affinity::set_for_current(here);
+                    for round in 0..rounds {
+                        let start = Instant::now();
+                        for [first, _] in lines.iter().map(|line| &**line) {
+                            first.store(round, Relaxed);
+                            last.fetch_add(1, Relaxed);
+                        }
+                        // Not the first, in which nobody else has them yet.
+                        if round > 0 {
+                            taken += start.elapsed();
+                        }
+                        barrier.wait();
+                        barrier.wait();
+                    }
+                });
+                taken.mul_f64(iterations as f64 / ((rounds - 1) * LINES as u64) as f64)
+            });
+        });
+    }
+}
+
 criterion_group!(
     primitives,
     publish,
@@ -332,6 +387,7 @@ criterion_group!(
     clock,
     handle,
     message_id,
-    life_cycle
+    life_cycle,
+    store
 );
 criterion_main!(primitives);
