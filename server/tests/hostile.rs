@@ -513,6 +513,15 @@ fn bodies_together_have_a_limit() {
     running.shutdown();
 }
 
+/// A million of them.
+fn send_quotation_marks(at: SocketAddr) {
+    let body = format!(
+        r#"{{"QueueUrl":"q","MessageBody":"{}"}}"#,
+        "\\\"".repeat(1_000_000)
+    );
+    assert_eq!(call(at, "SendMessage", &body).status, 200);
+}
+
 /// They were admitted before they waited.
 #[test]
 fn answers_to_long_polls_have_a_limit_together() {
@@ -529,11 +538,7 @@ fn answers_to_long_polls_have_a_limit_together() {
         })
         .collect();
     thread::sleep(Duration::from_millis(500));
-    let body = format!(
-        r#"{{"QueueUrl":"q","MessageBody":"{}"}}"#,
-        "\\\"".repeat(1_000_000)
-    );
-    assert_eq!(call(at, "SendMessage", &body).status, 200);
+    send_quotation_marks(at);
     thread::sleep(Duration::from_millis(500));
     let statuses: Vec<_> = polls
         .iter_mut()
@@ -563,11 +568,7 @@ fn answers_to_long_polls_have_a_limit_together() {
 fn answers_to_bodies_that_end_together_have_a_limit() {
     let running = start(&format!("{QUEUE}[limits]\nbodies-mib = 4\n"));
     let at = running.address();
-    let body = format!(
-        r#"{{"QueueUrl":"q","MessageBody":"{}"}}"#,
-        "\\\"".repeat(1_000_000)
-    );
-    assert_eq!(call(at, "SendMessage", &body).status, 200);
+    send_quotation_marks(at);
     let form = "Action=ReceiveMessage&VisibilityTimeout=0";
     let request = format!(
         "POST /000000000000/q HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-www-form-urlencoded\r\n\
