@@ -324,6 +324,10 @@ fn life_cycle(criterion: &mut Criterion) {
     rounds("life cycle/batches of ten", 10, &|| cycles_in_batches(&ledger));
 }
 
+/// One cache line: with nothing between them, as bodies lie.
+#[repr(align(64))]
+struct Line([AtomicU64; 2]);
+
 /// A store and a locked instruction for each of the lines that are handed to and fro between two cores, which one of them writes
 /// and the other only reads, or writes to as well. The other's time is not in it.
 fn store(criterion: &mut Criterion) {
@@ -336,10 +340,8 @@ fn store(criterion: &mut Criterion) {
     for (name, writes) in [("read by another core", false), ("written by another core", true)] {
         criterion.bench_function(&format!("store to a line {name}"), |bencher| {
             bencher.iter_custom(|iterations| {
-                let lines: Vec<_> = (0..LINES)
-                    .map(|_| CachePadded::new([0; 2].map(AtomicU64::new)))
-                    .collect();
-                let (barrier, last) = (Barrier::new(2), AtomicU64::new(0));
+                let lines: Vec<_> = (0..LINES).map(|_| Line([0; 2].map(AtomicU64::new))).collect();
+                let (barrier, last) = (Barrier::new(2), CachePadded::new(AtomicU64::new(0)));
                 let rounds = iterations.div_ceil(LINES as u64) + 1;
                 let mut taken = Duration::ZERO;
                 thread::scope(|scope| {
@@ -347,7 +349,7 @@ fn store(criterion: &mut Criterion) {
                         core_affinity::set_for_current(there);
                         for round in 0..rounds {
                             barrier.wait();
-                            for [first, second] in lines.iter().map(|line| &**line) {
+                            for [first, second] in lines.iter().map(|Line(words)| words) {
                                 black_box(first.load(Relaxed));
                                 if writes {
                                     second.store(round, Relaxed);
@@ -359,7 +361,7 @@ fn store(criterion: &mut Criterion) {
                     core_affinity::set_for_current(here);
                     for round in 0..rounds {
                         let start = Instant::now();
-                        for [first, _] in lines.iter().map(|line| &**line) {
+                        for [first, _] in lines.iter().map(|Line(words)| words) {
                             first.store(round, Relaxed);
                             last.fetch_add(1, Relaxed);
                         }

@@ -1,4 +1,4 @@
-//! The standard run: what `epoq-bench` does when it is asked for nothing in particular, in a minute or so.
+//! The standard run: what `epoq-bench` does when it is asked for nothing in particular, in three minutes.
 
 use crate::{
     compare::Experiment,

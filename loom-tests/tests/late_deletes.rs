@@ -69,7 +69,7 @@ fn late(delete: Delete) -> &'static str {
 #[test]
 fn a_late_delete_and_a_waiter() {
     let outcomes = Outcomes::new(&[DELETED, SLEPT, AGAIN], &[]);
-    model("a_late_delete_and_a_waiter", 600, {
+    model("a_late_delete_and_a_waiter", 541, {
         let outcomes = outcomes.clone();
         move || outcomes.record(late(DELETE))
     });
@@ -154,7 +154,7 @@ fn late_in_a_queue() -> &'static str {
 #[test]
 fn a_late_delete_from_a_queue_and_a_waiter() {
     let outcomes = Outcomes::new(&[DELETED, SLEPT, AGAIN], &[]);
-    model("a_late_delete_from_a_queue_and_a_waiter", 560, {
+    model("a_late_delete_from_a_queue_and_a_waiter", 507, {
         let outcomes = outcomes.clone();
         move || outcomes.record(late_in_a_queue())
     });

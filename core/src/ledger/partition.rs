@@ -907,7 +907,7 @@ impl Partition {
         let (partition, budget) = (Weak::clone(&self.me), Arc::clone(&self.budget));
         shares(std::ptr::from_ref(self));
         shares(Arc::as_ptr(&budget));
-        let has_moved = segment.header.opener != pin.worker();
+        let has_moved = segment.opener() != pin.worker();
         let segment = Retired(NonNull::from(segment));
         pin.defer_segment(bytes, move || {
             let segment = segment;
@@ -925,17 +925,18 @@ impl Partition {
         }
     }
 
-    /// A segment's grace period is over: into the pool with it, or back to the system. O(1), and O(bytes) if it was filled by another
-    /// worker than emptied it.
+    /// A segment's grace period is over: into the pool with it, or back to the system. O(1), and O(bytes) if `has_moved`: if another
+    /// worker retired it than opened it.
     fn recycle(&self, segment: NonNull<Segment>, has_moved: bool) {
         // SAFETY: retired once, unreachable, past its grace period: ours.
         let (bytes, number) = unsafe { (segment.as_ref().bytes(), segment.as_ref().number()) };
-        self.budget.leave_limbo(self.number, bytes);
-        self.budget.enter_pool(self.number, bytes);
-        if has_moved {
+        // While it still counts as waiting: whoever waits for room is told below, and then the segment is to be had at once.
+        if has_moved && self.pool.has_room(bytes) {
             // SAFETY: as above.
             unsafe { Segment::take_lines(segment) };
         }
+        self.budget.leave_limbo(self.number, bytes);
+        self.budget.enter_pool(self.number, bytes);
         // SAFETY: as above, and we come from the epoch.
         if let Err(segment) = unsafe { self.pool.put(segment) } {
             self.budget.leave_pool(self.number, bytes);
@@ -1037,5 +1038,97 @@ impl Drop for Partition {
             }
         }
         budget.give_back(self.index.bytes());
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle, stalls))))]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::{Clock, ManualClock, Reading},
+        ledger::{
+            lease::{Asides, Claims, Graves, Many, Place, Terms},
+            reclaim::{Collector, Local},
+        },
+    };
+
+    const BODY: [u8; 64] = [7; 64];
+
+    /// Sends from one worker, receives and deletes from another one, and says what the spare segments' lines begin with.
+    fn lines_after(sender: &Local, receiver: &Local) -> Vec<u8> {
+        let budget = Arc::new(Budget::new(64 << 20));
+        let partition = Partition::new(0, budget, Arc::default(), false, Millis(1)).expect("room");
+        for _ in 0..6 * SLOTS {
+            partition
+                .append_one(&BODY, Millis(1), &sender.pin())
+                .expect("room");
+        }
+        let clock = Clock::from(&ManualClock::new());
+        loop {
+            let (pin, reading) = (receiver.pin(), Reading::new(&clock));
+            let terms = Terms {
+                visibility_ms: 1_000,
+                retention_ms: u64::MAX,
+                max_receives: u32::MAX,
+                round: 0,
+                reading: &reading,
+            };
+            let mut claims = Claims::new();
+            let mut many = Many {
+                claims: &mut claims,
+                asides: Asides::new(),
+            };
+            partition.claim(10, &terms, &pin, &mut many);
+            let mut graves = Graves::new();
+            for claim in &claims {
+                let fixed = claim.segment.fixed();
+                let place = Place {
+                    number: claim.segment.number(),
+                    serial: fixed.serial,
+                    slot: claim.slot,
+                };
+                assert!(partition.delete(place, claim.receives, &pin, &mut graves).is_ok());
+            }
+            graves.fill(&pin);
+            if claims.is_empty() {
+                break;
+            }
+        }
+        for _ in 0..8 {
+            receiver.pin().flush();
+        }
+        let pin = receiver.pin();
+        let mut lines = Vec::new();
+        while let Some(segment) = partition.pool.take(&pin) {
+            // SAFETY: taken just now, and full of bodies of 64 bytes.
+            unsafe {
+                let segment = segment.as_ref();
+                // The partition's first one is nobody's.
+                if segment.opener() != 0 {
+                    lines.extend((0..SLOTS).map(|at| segment.slots[at].entry().body()[0]));
+                }
+            }
+            // SAFETY: ours, and not in the index any more.
+            unsafe { Segment::free(segment) };
+        }
+        lines
+    }
+
+    #[test]
+    fn the_lines_of_a_segment_that_another_worker_emptied_are_taken() {
+        let collector = Collector::new();
+        let (here, there) = (collector.register(), collector.register());
+        let lines = lines_after(&here, &there);
+        assert!(lines.len() >= 3 * SLOTS, "{} lines", lines.len());
+        assert!(lines.iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn a_segment_that_stays_with_its_worker_is_left_as_it_is() {
+        let collector = Collector::new();
+        let here = collector.register();
+        let lines = lines_after(&here, &here);
+        assert!(lines.len() >= 3 * SLOTS, "{} lines", lines.len());
+        assert!(lines.iter().all(|&byte| byte == 7));
     }
 }

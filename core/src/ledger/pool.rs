@@ -35,16 +35,20 @@ impl Pool {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// Whether a segment of so many bytes would be kept.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let most = (POOL_BYTES / bytes).clamp(1, POOL_MAX as usize);
+        // Relaxed: a bound that may be overshot by a few segments.
+        (self.count.load(Ordering::Relaxed) as usize) < most
+    }
+
     /// Puts a segment in, unless the pool is full: then it is handed back, to be freed.
     ///
     /// # Safety
     /// Nobody but the caller can reach the segment, and it came through the epoch.
     pub unsafe fn put(&self, segment: NonNull<Segment>) -> Result<(), NonNull<Segment>> {
         // SAFETY: the caller's alone. Segments in a pool are about the same size.
-        let bytes = unsafe { segment.as_ref() }.bytes();
-        let most = (POOL_BYTES / bytes).clamp(1, POOL_MAX as usize);
-        // Relaxed: a bound that may be overshot by a few segments.
-        if self.count.load(Ordering::Relaxed) as usize >= most {
+        if !self.has_room(unsafe { segment.as_ref() }.bytes()) {
             return Err(segment);
         }
         self.count.fetch_add(1, Ordering::Relaxed);

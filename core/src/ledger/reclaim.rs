@@ -28,6 +28,7 @@ mod imp {
     pub struct Collector {
         epochs: crossbeam_epoch::Collector,
         locals: Arc<AtomicU32>,
+        registered: Arc<AtomicU32>,
         #[cfg(lines)]
         lines: Arc<crate::lines::Epochs>,
     }
@@ -36,6 +37,7 @@ mod imp {
     #[derive(Debug)]
     pub struct Local {
         handle: crossbeam_epoch::LocalHandle,
+        number: u32,
         locals: Arc<AtomicU32>,
         retired: Cell<u32>,
         bytes: Cell<usize>,
@@ -64,6 +66,8 @@ mod imp {
             self.locals.fetch_add(1, Ordering::Relaxed);
             Local {
                 handle: self.epochs.register(),
+                // Relaxed: a counter.
+                number: self.registered.fetch_add(1, Ordering::Relaxed).wrapping_add(1),
                 locals: Arc::clone(&self.locals),
                 retired: Cell::new(0),
                 bytes: Cell::new(0),
@@ -104,16 +108,17 @@ mod imp {
     }
 
     impl Pin<'_> {
-        /// A number that no other registration has at the time.
+        /// Which registration's it is; they are counted from 1.
         #[inline]
         #[must_use]
-        pub fn worker(&self) -> usize {
-            std::ptr::from_ref(self.local).addr()
+        pub fn worker(&self) -> u32 {
+            self.local.number
         }
 
         /// Runs `free` once no thread pinned now is pinned any more. `bytes` is what it will free.
         ///
-        /// `free` must be short: it runs inside some other operation's pin.
+        /// `free` must be short, for it runs inside some other operation's pin: the longest writes to each line of a segment, 12 µs for
+        /// a quarter of a mebibyte, and up to 0.3 ms where another core far away has read them.
         #[inline]
         pub fn defer(&self, bytes: usize, free: impl FnOnce() + Send + 'static) {
             #[cfg(lines)]
@@ -243,8 +248,8 @@ mod imp {
     impl Pin<'_> {
         /// As if there was one worker.
         #[must_use]
-        pub fn worker(&self) -> usize {
-            0
+        pub fn worker(&self) -> u32 {
+            1
         }
 
         /// Keeps `free` for the end of the model.

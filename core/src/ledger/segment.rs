@@ -2,7 +2,7 @@
 //! retired as one.
 //!
 //! ```text
-//!  sender's line    reserve: slots:32 | bytes:32     next     (and what only senders look at: arena, when it was opened)
+//!  sender's line    reserve: slots:32 | bytes:32     next     (and what only senders look at: arena, when it was opened; and by whom)
 //!  receivers' line  ready[0..4]: PASSED:1 | tokens:63
 //!  deleters' line   live: slots not dead + 1 while a list holds the segment + 1 per node on `returned`
 //!  nobody's line    serial, number, partition, where its due hint and its links are
@@ -80,8 +80,8 @@ pub struct Header {
     pub next: AtomicPtr<Segment>,
     /// When it was put to use: no message in it was sent earlier.
     pub opened: Millis,
-    /// Which worker put it to use, and so has probably sent most of its messages; see [`Segment::take_lines`].
-    pub opener: usize,
+    /// Which worker put it to use, and so has probably sent most of its messages, or 0; see [`Segment::take_lines`].
+    opener: u32,
     arena: *mut u8,
     arena_capacity: u32,
     layout: Layout,
@@ -334,7 +334,7 @@ impl Segment {
     ///
     /// # Safety
     /// The caller has just allocated the segment or taken it from a pool, and has not shown it to anybody.
-    pub unsafe fn open(segment: NonNull<Self>, serial: u64, opened: Millis, opener: usize) {
+    pub unsafe fn open(segment: NonNull<Self>, serial: u64, opened: Millis, opener: u32) {
         // SAFETY: both are the caller's alone; whoever may still look at the segment from the pool's side looks at `tally`
         // only. `CachePadded` has its content at its own address.
         let (header, fixed) = unsafe {
@@ -363,8 +363,16 @@ impl Segment {
         this.tally.live.store(SLOTS as u32 + 1, Ordering::Relaxed);
     }
 
-    /// Writes to each line of the arena that bodies were in, of a segment whose messages were received by another core than sent
-    /// them; unless they were so large that copying them is what takes the time.
+    /// The worker that put it to use; 0 for a partition's first one.
+    #[inline]
+    pub fn opener(&self) -> u32 {
+        #[cfg(loom)]
+        self.fixed.opening.with(|_| ());
+        self.header.opener
+    }
+
+    /// Writes to each line of the arena that was given out, of a segment whose messages were probably received by another core than
+    /// sent them; unless they were so large that copying them is what takes the time. At most 4,032 lines.
     ///
     /// Those lines were written by their sender and read by receivers, so both cores have them. The sender's first store to each,
     /// in the segment's next life, would wait until the other core has given its copy up, with nothing to ask for that ahead of time, for a
@@ -495,7 +503,7 @@ impl Segment {
 
     /// Bytes of the arena per message asked for here, rounded up.
     pub fn bytes_per_message(&self) -> usize {
-        // Relaxed: only sizes the next segment. Both counts go on beyond the bounds together: messages that found no slot any more
+        // Relaxed: only sizes the next segment, and says whether lines are worth taking. Both counts go on beyond the bounds together: messages that found no slot any more
         // are among those whose bytes are counted.
         let reserve = self.header.reserve.load(Ordering::Relaxed);
         (reserve & BYTES_MASK).div_ceil((reserve >> BYTES_BITS).max(1)) as usize
@@ -825,6 +833,9 @@ mod tests {
     #[test]
     fn layout_is_what_the_budget_assumes() {
         assert_eq!(size_of::<Segment>(), 3 * 128 + 32 * 252);
+        assert!(size_of::<Header>() <= LINE, "a sender's line is one");
+        // Arenas begin on a line.
+        assert_eq!((size_of::<Segment>() % LINE, Segment::LINKS % LINE), (0, 0));
         // 252 bodies of 64 bytes and their segment fill six pages exactly.
         assert_eq!(Segment::footprint(252 * 64), 24 * 1024);
     }
@@ -944,16 +955,47 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_large_bodies_are_left_alone() {
-        with_segment(Segment::footprint(16 * 1024), |segment| {
-            let _ = segment.reserve(&[LINES_BODY_MAX as u32 + 1]);
+    fn no_line_behind_what_was_given_out_is_written_to() {
+        with_segment(Segment::footprint(64 * SLOTS), |segment| {
+            let _ = segment.reserve(&[128, 128]);
             // SAFETY: the arena has room for it.
-            unsafe { segment.header.arena.write(7) };
+            unsafe { segment.header.arena.write_bytes(7, 300) };
             // SAFETY: nobody else knows of it.
             unsafe { Segment::take_lines(NonNull::from(segment)) };
-            // SAFETY: written above.
-            assert_eq!(unsafe { segment.header.arena.read() }, 7);
+            // SAFETY: what was written above.
+            let bytes = unsafe { std::slice::from_raw_parts(segment.header.arena, 300) };
+            assert_eq!((bytes[192], bytes[256]), (0, 7));
         });
+        // More than there is has been asked for: one line more would be the next allocation's.
+        let arena = 2 * 64;
+        with_segment(size_of::<Segment>() + arena, |segment| {
+            assert_eq!(segment.arena_bytes(), arena);
+            let Reservation::Taken { count: 1, .. } = segment.reserve(&[100, 1_000]) else {
+                panic!("the first one fits");
+            };
+            // SAFETY: the arena has that room.
+            unsafe { segment.header.arena.write_bytes(7, arena) };
+            // SAFETY: nobody else knows of it.
+            unsafe { Segment::take_lines(NonNull::from(segment)) };
+            // SAFETY: what was written above.
+            let bytes = unsafe { std::slice::from_raw_parts(segment.header.arena, arena) };
+            assert_eq!((bytes[0], bytes[63], bytes[64], bytes[127]), (0, 7, 0, 7));
+        });
+    }
+
+    #[test]
+    fn lines_of_large_bodies_are_left_alone() {
+        for (length, left) in [(LINES_BODY_MAX, 0), (LINES_BODY_MAX + 1, 7)] {
+            with_segment(Segment::footprint(16 * 1024), |segment| {
+                let _ = segment.reserve(&[length as u32]);
+                // SAFETY: the arena has room for it.
+                unsafe { segment.header.arena.write(7) };
+                // SAFETY: nobody else knows of it.
+                unsafe { Segment::take_lines(NonNull::from(segment)) };
+                // SAFETY: written above.
+                assert_eq!(unsafe { segment.header.arena.read() }, left);
+            });
+        }
     }
 
     #[test]

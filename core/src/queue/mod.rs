@@ -507,7 +507,7 @@ impl Queue {
 
     /// Who waits for messages. For models, which sleep as a long poll does.
     #[cfg(loom)]
-    pub fn waiters(&self) -> &crate::wait::Waiters {
+    pub fn waiters(&self) -> &Waiters {
         &self.inner.hot.waiters
     }
 
