@@ -127,6 +127,21 @@ const RIVALRIES: &[Rivalry] = &[
         "locked",
         20.0,
     ),
+    // One sender and one receiver: the first point of that share.
+    Rivalry {
+        setting: Some(("batch", 10.0)),
+        ..rivalry(
+            "ratio",
+            0.5,
+            "from core to core, batches of 10",
+            "crossbeam-channel",
+            1.0,
+        )
+    },
+    Rivalry {
+        setting: Some(("batch", 10.0)),
+        ..rivalry("ratio", 0.5, "from core to core, batches of 10", "locked", 5.0)
+    },
     Rivalry {
         setting: Some(("threads", 2.0)),
         ..rivalry(
