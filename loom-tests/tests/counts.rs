@@ -6,7 +6,7 @@ mod stage;
 use std::time::Duration;
 
 use epoq::{
-    Broker, ManualClock, Queue, QueueConfig, ReceiptHandle, Worker,
+    Broker, ManualClock, Queue, ReceiptHandle, Worker,
     ledger::lease::DeletedFrom,
     ledger::state::Phase,
     queue::stats::{Counter, Counters, Stats},
@@ -14,18 +14,7 @@ use epoq::{
 };
 use epoq_loom::{Outcomes, model, twin};
 use loom::thread;
-use stage::{Hand, LATER, Lease, Stage};
-
-/// Something that is handed to another thread of loom's, all of which run on one of the system's.
-struct Handed<T>(T);
-// SAFETY: see above; used by one of loom's threads at a time.
-unsafe impl<T> Send for Handed<T> {}
-
-impl<T> Handed<T> {
-    fn take(self) -> T {
-        self.0
-    }
-}
+use stage::{Hand, Handed, LATER, Lease, Stage, queue_and_workers};
 
 const VISIBILITY: Duration = Duration::from_millis(10);
 
@@ -45,15 +34,7 @@ fn assert_counted(queue: &Queue) {
 /// A queue with one message, leased by one worker's receive.
 fn leased() -> (Queue, ManualClock, [Worker; 2], ReceiptHandle, Broker) {
     let clock = ManualClock::new();
-    let broker = Broker::builder()
-        .partitions(1)
-        .clock(&clock)
-        .build()
-        .expect("a broker");
-    let queue = broker
-        .create_queue("queue", QueueConfig::default())
-        .expect("a queue");
-    let workers = [(); 2].map(|()| broker.worker().expect("a worker"));
+    let (broker, queue, workers) = queue_and_workers(&clock);
     let handle = workers[0].turn(|turn| {
         turn.send(&queue, b"1").expect("room");
         let received = turn.receive(&queue, 1, VISIBILITY).expect("a queue");

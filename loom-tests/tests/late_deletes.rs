@@ -7,12 +7,10 @@ mod stage;
 
 use std::time::Duration;
 
-use epoq::{
-    Broker, Deletion, ManualClock, QueueConfig, Worker, ledger::state::Refusal, sync::Arc, wait::Waiters,
-};
+use epoq::{Deletion, ManualClock, Worker, ledger::state::Refusal, sync::Arc, wait::Waiters};
 use epoq_loom::{Outcomes, model, twin};
 use loom::thread;
-use stage::{Hand, LATER, Lease, Stage};
+use stage::{Hand, Handed, LATER, Lease, Stage, queue_and_workers};
 
 const DELETED: &str = "deleted";
 const SLEPT: &str = "slept while it was in the deleter's hand";
@@ -86,29 +84,10 @@ fn a_late_delete_is_silent() {
 
 const VISIBILITY: Duration = Duration::from_millis(10);
 
-/// Something that is handed to another thread of loom's, all of which run on one of the system's.
-struct Handed<T>(T);
-// SAFETY: see above; used by one of loom's threads at a time.
-unsafe impl<T> Send for Handed<T> {}
-
-impl<T> Handed<T> {
-    fn take(self) -> T {
-        self.0
-    }
-}
-
 /// As [`late`], of a queue as it ships.
 fn late_in_a_queue() -> &'static str {
     let clock = ManualClock::new();
-    let broker = Broker::builder()
-        .partitions(1)
-        .clock(&clock)
-        .build()
-        .expect("a broker");
-    let queue = broker
-        .create_queue("queue", QueueConfig::default())
-        .expect("a queue");
-    let [here, there] = [(); 2].map(|()| broker.worker().expect("a worker"));
+    let (_broker, queue, [here, there]) = queue_and_workers(&clock);
     let receive = |worker: &Worker| {
         worker.turn(|turn| {
             let received = turn.receive(&queue, 1, VISIBILITY).expect("a queue");

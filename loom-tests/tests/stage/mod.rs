@@ -14,6 +14,7 @@ pub mod fifo;
 use std::ops::Deref;
 
 use epoq::{
+    Broker, Queue, QueueConfig, Worker,
     budget::Budget,
     clock::{Clock, ManualClock, Millis, Reading},
     config::{BITS, SLOTS, WORDS},
@@ -68,6 +69,31 @@ pub struct Hand {
 // SAFETY: a hand is used by one thread at a time, and what it has of the epoch crate keeps nothing of the thread that made it.
 #[cfg(crossbeam_loom)]
 unsafe impl Send for Hand {}
+
+/// Something that is handed to another thread of loom's, all of which run on one of the system's.
+pub struct Handed<T>(pub T);
+// SAFETY: see above; used by one of loom's threads at a time.
+unsafe impl<T> Send for Handed<T> {}
+
+impl<T> Handed<T> {
+    pub fn take(self) -> T {
+        self.0
+    }
+}
+
+/// A queue of one partition, and two workers.
+pub fn queue_and_workers(clock: &ManualClock) -> (Broker, Queue, [Worker; 2]) {
+    let broker = Broker::builder()
+        .partitions(1)
+        .clock(clock)
+        .build()
+        .expect("a broker");
+    let queue = broker
+        .create_queue("queue", QueueConfig::default())
+        .expect("a queue");
+    let workers = [(); 2].map(|()| broker.worker().expect("a worker"));
+    (broker, queue, workers)
+}
 
 /// A claimed message, as a receipt handle names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
