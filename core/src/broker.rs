@@ -14,7 +14,7 @@ use crate::{
     move_task::Moves,
     queue::{self, Queue},
     receipt::{QueueId, Seal},
-    sync::{self, Arc, AtomicU32, Mutex, Ordering, Weak},
+    sync::{self, Arc, AtomicU32, AtomicU64, Mutex, Ordering, Weak},
     worker::Worker,
 };
 
@@ -64,6 +64,9 @@ impl Names {
 /// Times that one who has run short of memory frees a thousand segments of what purged queues have left.
 const GRAVES_WHEN_SHORT: u32 = 8;
 
+/// Milliseconds between two times that housekeeping frees all it can.
+const CLEAR_EVERY_MS: u64 = 1_000;
+
 /// What queues and workers keep of their broker.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -79,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) users: Arc<()>,
     number: u32,
     next_home: AtomicU32,
+    /// When housekeeping is to free all it can.
+    clear_at: AtomicU64,
     workers: Mutex<WorkerNumbers>,
     /// Every queue there is, to find spare segments when memory runs short.
     all: Mutex<Vec<Weak<queue::Inner>>>,
@@ -155,13 +160,25 @@ impl Shared {
         };
         // Through the queues and the eras they are in: what has left an era is the graveyard's, and nobody else's.
         all.iter().for_each(|queue| queue.trim(pin));
-        pin.flush();
+        pin.settle();
         // Enough for whoever has run short, and those after him.
         for _ in 0..GRAVES_WHEN_SHORT {
             if !self.graveyard.work(1024) {
                 return;
             }
         }
+    }
+
+    /// Whether a second has passed since this was last asked and answered with yes.
+    pub(crate) fn is_clearing_due(&self) -> bool {
+        let now = self.clock.now().as_millis();
+        // Relaxed, both: only paces housekeeping.
+        let due = self.clear_at.load(Ordering::Relaxed);
+        now >= due
+            && self
+                .clear_at
+                .compare_exchange(due, now + CLEAR_EVERY_MS, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 
     /// Whether only workers are left of this broker.
@@ -515,6 +532,7 @@ impl Builder {
                 users: Arc::clone(&users),
                 number: sync::broker_number(),
                 next_home: AtomicU32::new(0),
+                clear_at: AtomicU64::new(0),
                 workers: Mutex::new(WorkerNumbers::default()),
                 all: Mutex::new(Vec::new()),
                 graveyard: Arc::new(Graveyard::default()),

@@ -28,6 +28,9 @@ pub const BITS: usize = if cfg!(any(crossbeam_loom, shuttle)) {
 } else {
     63
 };
+/// Domains of epochs that a broker's partitions are spread over. A partition for each core, up to so many, has its own; a thread that
+/// has come to all of them takes 2 KiB for each.
+pub const DOMAINS: usize = if TINY { 4 } else { 64 };
 /// Slots of a segment.
 pub const SLOTS: usize = WORDS * BITS;
 /// Bodies up to this many bytes live in the segment's arena, larger ones in an allocation of their own.

@@ -187,6 +187,11 @@ fn note(address: usize, length: usize, is_write: bool, place: &'static Location<
 #[derive(Debug)]
 pub(crate) struct Epochs(Mutex<Global>);
 
+thread_local! {
+    /// How many collectors have been made. Of the thread's own, as the model is.
+    static MADE: Cell<usize> = const { Cell::new(0) };
+}
+
 #[derive(Debug)]
 struct Global {
     /// Addresses that stand for memory of another crate begin here: none is a place in a program's memory.
@@ -261,7 +266,8 @@ impl Global {
 impl Default for Epochs {
     fn default() -> Self {
         let mut global = Global {
-            next: 1 << 60,
+            // A stretch of its own for each collector.
+            next: (1 << 60) + (MADE.replace(MADE.get() + 1) << 40),
             epoch: 0,
             head: 0,
             tail: 0,

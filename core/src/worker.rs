@@ -9,7 +9,7 @@ use crate::{
     broker::Shared,
     clock::{Millis, Reading},
     error::WorkerError,
-    ledger::reclaim::Local,
+    ledger::reclaim::{Domain, Local, Spread},
     sync::{self, Arc},
     turn::Turn,
 };
@@ -90,7 +90,7 @@ impl Worker {
     ///
     /// The turn's clock is read when first needed, kept, and read again after some hundred operations: visibility
     /// timeouts count from the last reading. While a turn lasts,
-    /// no retired memory of the broker can be freed; keep it to some microseconds, or see [`Turn::refresh`].
+    /// no retired memory of the partitions it has come to can be freed; keep it to some microseconds, or see [`Turn::refresh`].
     #[inline]
     pub fn turn<R>(&self, f: impl FnOnce(&Turn<'_>) -> R) -> R {
         f(&self.begin())
@@ -119,7 +119,7 @@ impl WorkerCore {
     fn new(shared: &Arc<Shared>, home: usize) -> Self {
         let number = shared.take_worker_number();
         Self {
-            local: shared.collector.register(),
+            local: shared.collector.register_in(Spread::APART.domain(home as u32)),
             number,
             home,
             // Odd and different for each worker: xorshift must not start at zero.
@@ -132,6 +132,18 @@ impl WorkerCore {
     #[inline]
     pub(crate) fn begin(&self) -> Turn<'_> {
         Turn::new(self.local.pin(), Reading::new(&self.shared.clock), self)
+    }
+
+    /// A receive has looked everywhere in vain: the next turn does not begin where it looked last.
+    pub(crate) fn found_nothing(&self) {
+        self.local.expect(Spread::APART.domain(self.home as u32));
+        self.local.look_after_others();
+    }
+
+    /// Has the next turn begin where this domain is pinned.
+    #[inline]
+    pub(crate) fn expect(&self, domain: Domain) {
+        self.local.expect(domain);
     }
 
     /// Whether it is registered with this broker: its pins protect no other's memory.
@@ -199,10 +211,7 @@ impl WorkerCore {
 
     /// Hands what is retired to the collector, and has it go through the epochs as far as other threads let it.
     pub(crate) fn flush(&self) {
-        // As many steps as a closure is away from being run, and one.
-        for _ in 0..4 {
-            self.local.pin().flush();
-        }
+        self.local.settle();
     }
 
     /// Registers the calling thread, for as long as it lives if it has a list to be put on.

@@ -167,7 +167,9 @@ fn a_value_is_replaced_relaxed() {
             |place, value, pin, freed| {
                 let swap = |place: &Published<Value>, new| place.0.swap(new, Ordering::Relaxed);
                 let free = free(freed);
-                replace_by(place, value, swap, |old| pin.defer(1, move || free(old)));
+                replace_by(place, value, swap, |old| {
+                    pin.defer_everywhere(1, move || free(old))
+                });
             },
             Some(3),
         );
@@ -188,7 +190,7 @@ fn a_value_is_replaced_by_a_store() {
                 replace_by(place, value, swap, |old| {
                     // Given up twice, it must not be freed twice as well before the model says so.
                     std::mem::forget(Arc::clone(&old));
-                    pin.defer(1, move || free(old));
+                    pin.defer_everywhere(1, move || free(old));
                 });
             },
             Some(3),

@@ -126,7 +126,8 @@ fn put(pool: &Pool, spare: Held) {
 
 const PUT_BACK: PutBack = |hand, pool, spare| {
     let pool = Arc::clone(pool);
-    hand.pin().defer_segment(1, move || put(&pool, spare));
+    hand.pin()
+        .defer_segment(&[hand.partition.domain], 1, move || put(&pool, spare));
     hand.flush();
 };
 
@@ -176,7 +177,7 @@ fn a_look_and_the_retirement_of_a_segment() {
         ],
         &[],
     );
-    model("a_look_and_the_retirement_of_a_segment", 3595, {
+    model("a_look_and_the_retirement_of_a_segment", 6580, {
         let outcomes = outcomes.clone();
         move || outcomes.record(look_up_and_retire(LOOK, REUSE))
     });
@@ -186,7 +187,7 @@ fn a_look_and_the_retirement_of_a_segment() {
 #[test]
 fn a_delete_by_a_handle_of_the_life_before() {
     let outcomes = Outcomes::new(&["here, used again", "here, kept from use", "there"], &[]);
-    model("a_delete_by_a_handle_of_the_life_before", 2514, {
+    model("a_delete_by_a_handle_of_the_life_before", 4900, {
         let outcomes = outcomes.clone();
         move || outcomes.record(delete_and_reuse(|hand, lease| hand.delete(lease).is_ok()))
     });
@@ -196,7 +197,7 @@ fn a_delete_by_a_handle_of_the_life_before() {
 #[test]
 fn a_spare_segment_comes_back_through_the_epoch() {
     let outcomes = Outcomes::new(&["one taken by each", "taken once more", "nothing left"], &[]);
-    model("a_spare_segment_comes_back_through_the_epoch", 2806, {
+    model("a_spare_segment_comes_back_through_the_epoch", 4680, {
         let outcomes = outcomes.clone();
         move || outcomes.record(take_and_put_back(PUT_BACK))
     });
@@ -255,7 +256,9 @@ const LOOK_AT: LookAt = |hand, lease, memory| {
 /// As `Partition::retire`.
 const RETIRE: Retire = |hand, segment, pin, memory| {
     hand.partition.index.leave(segment.number());
-    pin.defer_segment(segment.bytes(), move || memory.use_again());
+    pin.defer_segment(&[hand.partition.domain], segment.bytes(), move || {
+        memory.use_again()
+    });
     pin.flush();
 };
 
@@ -308,7 +311,9 @@ fn a_segment_leaves_the_index_once_it_is_retired() {
         "Causality violation",
         || {
             look_up_and_retire_by(LOOK_AT, |hand, segment, pin, memory| {
-                pin.defer_segment(segment.bytes(), move || memory.use_again());
+                pin.defer_segment(&[hand.partition.domain], segment.bytes(), move || {
+                    memory.use_again()
+                });
                 pin.flush();
                 hand.partition.index.leave(segment.number());
             });

@@ -151,7 +151,10 @@ fn pop_by_store(returned: &Returned, front: &Node, _: &Pin<'_>) -> bool {
 
 /// The node is linked by a store.
 fn push_by_store(returned: &Returned, segment: Held, tokens: u64, pin: &Pin<'_>) {
-    let spare = Returned::new(epoq::sync::Arc::new(epoq::budget::Budget::new(1 << 20)));
+    let spare = Returned::new(
+        epoq::ledger::reclaim::Domain::SHARED,
+        epoq::sync::Arc::new(epoq::budget::Budget::new(1 << 20)),
+    );
     spare.push(&segment, 0, tokens, pin);
     // SAFETY: no more than a way to make a node.
     let node = unsafe {

@@ -935,6 +935,7 @@ impl Partition {
 
     #[inline]
     pub(super) fn find<'p>(&self, place: Place, pin: &'p Pin<'_>) -> Option<&'p Segment> {
+        debug_assert!(pin.is_in(self.domain));
         let segment = self.index.find(place.number, pin)?;
         (segment.fixed().serial == place.serial).then_some(segment)
     }
@@ -950,7 +951,7 @@ impl Partition {
         self.budget.enter_limbo(BODIES, bytes);
         // The budget alone: a closure that held the partition would keep all its messages while it waits.
         let (body, budget) = (Retired(body), Arc::clone(&self.budget));
-        pin.defer(bytes, move || {
+        pin.defer(self.domains(), bytes, move || {
             let body = body;
             let bytes = body.0.len();
             // SAFETY: made by `Box::into_raw`; the one who made its message dead retired it, once.

@@ -35,6 +35,7 @@ pub struct Seen<'p> {
 impl Partition {
     /// The segments entered at the moment. O(numbers in use).
     pub fn glance<'p>(&'p self, pin: &'p Pin<'_>) -> impl Iterator<Item = Glance<'p>> + 'p {
+        debug_assert!(pin.is_in(self.domain));
         (0..self.index.numbers())
             .filter_map(move |number| self.index.find(number, pin).map(|segment| Glance { segment }))
     }
@@ -47,6 +48,7 @@ impl Partition {
         now: Millis,
         pin: &Pin<'_>,
     ) -> Option<(Millis, Millis)> {
+        debug_assert!(pin.is_in(self.domain));
         let segment = self.index.find(place.number, pin)?;
         if segment.fixed().serial != place.serial {
             return None;

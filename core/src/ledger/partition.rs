@@ -25,7 +25,7 @@ use crate::{
         index::Index,
         pool::Pool,
         published::Published,
-        reclaim::Pin,
+        reclaim::{Domain, Pin, Spread},
         returned::Returned,
         segment::{Life, Reservation, Segment},
         slot::Entry,
@@ -68,6 +68,10 @@ pub struct Partition {
     /// For closures that wait for the epoch: one that held the partition would keep all its messages while it waits.
     me: Weak<Self>,
     pub(crate) number: u32,
+    /// Whose epochs protect what belongs to it.
+    pub domain: Domain,
+    /// That one, and the shared one; see `domains`.
+    domains: [Domain; 2],
 }
 
 /// The receivers' line of a partition.
@@ -261,6 +265,7 @@ impl Partition {
         if !budget.take(footprint) {
             return Err(Full);
         }
+        let domain = Spread::of(is_linked).domain(number);
         let mut partition = Self {
             me: Weak::new(),
             tail: CachePadded::new(AtomicPtr::new(std::ptr::null_mut())),
@@ -268,7 +273,7 @@ impl Partition {
                 segment: AtomicPtr::new(std::ptr::null_mut()),
                 oldest: AtomicU64::new(Millis::NEVER.0),
             }),
-            returned: Returned::new(Arc::clone(&budget)),
+            returned: Returned::new(domain, Arc::clone(&budget)),
             index: Index::new(),
             sweep_at: CachePadded::new(AtomicU64::new(Millis::NEVER.0)),
             budget,
@@ -280,6 +285,8 @@ impl Partition {
             serial: AtomicU64::new(serials.block()),
             serials,
             number,
+            domain,
+            domains: [domain, Domain::SHARED],
         };
         let first = partition.allocate_counted(footprint)?;
         // SAFETY: just allocated.
@@ -307,6 +314,7 @@ impl Partition {
         pin: &'p Pin<'_>,
         mut placed: impl FnMut(&'p Segment, usize),
     ) -> Result<(), Full> {
+        debug_assert!(pin.is_in(self.domain));
         let mut done = 0;
         // Progress: each turn reserves at least one slot, or seals a segment, or goes on from a sealed one.
         while done < lengths.len() {
@@ -351,6 +359,7 @@ impl Partition {
         sent: Millis,
         pin: &'p Pin<'_>,
     ) -> Result<(&'p Segment, usize), Full> {
+        debug_assert!(pin.is_in(self.domain));
         // Progress: as in `append`.
         loop {
             // Acquire, SAFETY: as in `append`.
@@ -418,6 +427,7 @@ impl Partition {
         now: Millis,
         pin: &'p Pin<'_>,
     ) -> Result<Reserved<'p>, Draft<'b>> {
+        debug_assert!(pin.is_in(self.domain));
         let length = draft.arena_bytes();
         // Progress: as in `append`.
         loop {
@@ -467,6 +477,7 @@ impl Partition {
         sent: Millis,
         pin: &'p Pin<'_>,
     ) -> Result<Reserved<'p>, Full> {
+        debug_assert!(pin.is_in(self.domain));
         let length = (body.len() + extras.encoded_len()) as u32;
         // Progress: as in `append`.
         loop {
@@ -708,6 +719,7 @@ impl Partition {
 
     /// A spare segment of about the right size. Others on the way go back to the system: traffic has changed.
     fn pooled(&self, footprint: usize, pin: &Pin<'_>) -> Option<NonNull<Segment>> {
+        debug_assert!(pin.is_in(self.domain));
         // Bounded by what is in the pool.
         while let Some(segment) = self.pool.take(pin) {
             // SAFETY: taken from the pool, ours.
@@ -722,7 +734,7 @@ impl Partition {
             // Through the epoch: another taker may still be reading its link.
             self.budget.enter_limbo(self.number, bytes);
             let (budget, segment) = (Arc::clone(&self.budget), Retired(segment));
-            pin.defer_segment(bytes, move || {
+            pin.defer_segment(self.domains(), bytes, move || {
                 let segment = segment;
                 // SAFETY: ours since we took it, and past the grace period of those who looked.
                 unsafe { free_from_limbo(segment.0, &budget) };
@@ -742,6 +754,14 @@ impl Partition {
     pub(crate) fn last_serial(&self) -> u64 {
         // Relaxed: a counter.
         self.serial.load(Ordering::Relaxed)
+    }
+
+    /// Where those may be who look at its segments and bodies: lines lead to them too, once there are messages of message groups.
+    pub(crate) fn domains(&self) -> &[Domain] {
+        // The shared one last. Relaxed: who retires a message of a group has seen the message, and it was published after this was
+        // set.
+        let apart = usize::from(self.tenants.is_some() && self.domain != Domain::SHARED);
+        &self.domains[..=apart]
     }
 
     /// Gives the spare segments back to the system.
@@ -868,6 +888,7 @@ impl Partition {
 
     /// Whether all other segments have been retired; what moved out of them is seen where it went.
     pub fn has_only(&self, segment: &Segment, pin: &Pin<'_>) -> bool {
+        debug_assert!(pin.is_in(self.domain));
         (0..self.index.numbers()).all(|number| {
             self.index
                 .find(number, pin)
@@ -877,7 +898,8 @@ impl Partition {
 
     /// The segment at the head.
     #[inline]
-    pub fn first<'p>(&self, _pin: &'p Pin<'_>) -> &'p Segment {
+    pub fn first<'p>(&self, pin: &'p Pin<'_>) -> &'p Segment {
+        debug_assert!(pin.is_in(self.domain));
         // Acquire: see the segment as opened; pairs with the Release in `pass`.
         // SAFETY: reached from `head` under the pin; a segment is retired only after `head` went past it.
         unsafe { &*self.head.segment.load(Ordering::Acquire) }
@@ -909,7 +931,7 @@ impl Partition {
         shares(Arc::as_ptr(&budget));
         let has_moved = segment.opener() != pin.worker();
         let segment = Retired(NonNull::from(segment));
-        pin.defer_segment(bytes, move || {
+        pin.defer_segment(self.domains(), bytes, move || {
             let segment = segment;
             shares(partition.as_ptr());
             shares(Arc::as_ptr(&budget));
@@ -954,6 +976,7 @@ impl Partition {
 
     /// Segments entered at the moment, for diagnosis and tests: counts of slots by phase. O(segments).
     pub fn census(&self, pin: &Pin<'_>, mut each: impl FnMut(Word)) {
+        debug_assert!(pin.is_in(self.domain));
         for number in 0..self.index.numbers() {
             if let Some(segment) = self.index.find(number, pin) {
                 let slots = segment.reserved();

@@ -110,7 +110,7 @@ impl<T> Published<T> {
         }
         // SAFETY: made by `Arc::into_raw`, and taken out by us alone. Readers may still look: hence the epoch.
         let old = unsafe { Arc::from_raw(old) };
-        pin.defer(size_of::<T>(), move || free(old));
+        pin.defer_everywhere(size_of::<T>(), move || free(old));
         true
     }
 }

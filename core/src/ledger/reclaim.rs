@@ -1,18 +1,87 @@
-//! Epoch reclamation: collector, per-worker registration, pin, retire. The only file that names the epoch crate.
+//! Epoch reclamation: collector, domains, per-worker registration, pin, retire. The only file that names the epoch crate.
 //!
-//! One collector per broker, so that no other crate's pins can hold our memory back. What is retired must be
-//! unreachable from every root (head, tail, returned, index) *before* it is handed over here; it is then freed or
-//! reused once every thread pinned at that time has unpinned. (I6)
+//! One collector per broker, so that no other crate's pins can hold our memory back. It has a *domain* for each partition (of
+//! all queues together: partition 3 of each is in domain 3), with epochs of its own, and one for what partitions share. A worker at
+//! home pins its partition's domain and no other: so whoever moves that domain's epoch on, as each 128th pin tries to, reads no line
+//! that other workers write to. With one domain for all it reads one of each worker.
+//!
+//! A pin begins in the domain it is likely to need, and [enters](Pin::enter) others as it comes to their partitions. Two rules make
+//! that safe. What belongs to a partition is looked at by those who have entered its domain, and retired [there](Pin::defer).
+//! What can be found without having entered any particular domain (eras, routes, tables) is retired
+//! [everywhere](Pin::defer_everywhere): a pin of any domain protects it.
+//!
+//! What is retired must be unreachable from every root (head, tail, returned, index) *before* it is handed over here; it is
+//! then freed or reused once every thread pinned there at that time has unpinned. (I6)
 //!
 //! Under loom the collector is a graveyard: it frees nothing before the model is over. The hand-overs that decide
 //! *when* something is retired are what most models explore. With `--cfg crossbeam_loom` besides, it is the real one, for those
 //! that are about what happens to it then.
 
+use crate::config::DOMAINS;
+
+/// Whose epochs protect a partition's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Domain(u32);
+
+impl Domain {
+    /// Of what the partitions of a queue share: tenants' lines, and all that a FIFO queue has. The last one; where there are so
+    /// many cores, a partition of each standard queue is in it too.
+    pub const SHARED: Self = Self(DOMAINS as u32 - 1);
+}
+
+/// Which domains a queue's partitions are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spread {
+    mask: u32,
+    base: u32,
+}
+
+impl Spread {
+    /// Each in its own.
+    pub const APART: Self = Self {
+        mask: DOMAINS as u32 - 1,
+        base: 0,
+    };
+    /// All in the shared one.
+    pub const TOGETHER: Self = Self {
+        mask: 0,
+        base: Domain::SHARED.0,
+    };
+
+    /// Of a queue, which may be a FIFO queue.
+    #[must_use]
+    pub const fn of(is_fifo: bool) -> Self {
+        if is_fifo { Self::TOGETHER } else { Self::APART }
+    }
+
+    /// Where the partition of this number is. No look at the partition: that would be one more line, and one more wait for it.
+    #[inline]
+    #[must_use]
+    pub const fn domain(self, partition: u32) -> Domain {
+        Domain(partition & self.mask | self.base)
+    }
+}
+
+const _: () = assert!(DOMAINS.is_power_of_two());
+
 #[cfg(any(not(loom), crossbeam_loom))]
 mod imp {
-    use std::cell::Cell;
+    use std::{
+        cell::{Cell, OnceCell},
+        fmt,
+        ptr::NonNull,
+        rc::Rc,
+    };
 
-    use crate::sync::{Arc, AtomicU32, Ordering};
+    use crossbeam_utils::CachePadded;
+
+    use super::Domain;
+    #[cfg(any(test, loom))]
+    use super::Spread;
+    use crate::{
+        config::DOMAINS,
+        sync::{Arc, AtomicPtr, AtomicU32, Mutex, Ordering, fence},
+    };
 
     /// Retired bytes that a worker keeps to itself at most before it hands them to the collector.
     const FLUSH_BYTES: usize = 256 * 1024;
@@ -20,90 +89,401 @@ mod imp {
     /// at once would cost cores at home 5 % of their speed, for the flush meets other workers' lines; many more would
     /// come back cold.
     const SEGMENTS_BYTES: usize = 96 * 1024;
-    /// Registered workers per retirement between two flushes: a flush walks over all of them.
+    /// Workers registered in a domain per retirement between two flushes: a flush walks over all of them.
     const LOCALS_PER_RETIRE: u32 = 32;
+    /// Pins in which a closure is run that nobody is pinned against: as many steps as it is away from that, and one.
+    const STEPS: usize = 4;
+    /// Occasions on which another domain is looked after once.
+    const OCCASIONS: u32 = 16;
+    /// Domains by number, as bits.
+    type Set = u64;
+    const _: () = assert!(DOMAINS <= Set::BITS as usize);
 
     /// One broker's epochs.
-    #[derive(Debug, Clone, Default)]
+    #[derive(Debug, Clone)]
     pub struct Collector {
-        epochs: crossbeam_epoch::Collector,
-        locals: Arc<AtomicU32>,
-        registered: Arc<AtomicU32>,
+        domains: Arc<Domains>,
+    }
+
+    /// Each is made when the first worker comes to it: it takes 3 KiB.
+    struct Domains {
+        all: [AtomicPtr<CachePadded<Epochs>>; DOMAINS],
+        registered: AtomicU32,
+    }
+
+    /// The epochs of one domain.
+    #[derive(Debug, Default)]
+    struct Epochs {
+        collector: crossbeam_epoch::Collector,
+        locals: AtomicU32,
+        /// Closures that have not run yet. Behind the collector: it runs what is left when it is dropped.
+        waiting: AtomicU32,
         #[cfg(lines)]
-        lines: Arc<crate::lines::Epochs>,
+        lines: crate::lines::Epochs,
     }
 
     /// One worker's registration with a collector.
-    #[derive(Debug)]
     pub struct Local {
-        handle: crossbeam_epoch::LocalHandle,
+        /// Each is made when the worker first comes to the domain, and stays where it is.
+        places: Rc<[OnceCell<Place>; DOMAINS]>,
+        domains: Arc<Domains>,
+        /// That of the domain it has entered last, where the next pin begins: kept ready, for the pin waits for it.
+        last: Cell<NonNull<Place>>,
+        /// Domains to whose closures it has added since it handed them over.
+        filled: Cell<Set>,
         number: u32,
-        locals: Arc<AtomicU32>,
         retired: Cell<u32>,
         bytes: Cell<usize>,
-        #[cfg(lines)]
-        lines: (Arc<crate::lines::Epochs>, crate::lines::Participant),
+        /// Counts the occasions to look after another domain, and which.
+        occasions: Cell<u32>,
     }
 
-    /// While it lives, nothing that was reachable when it was made is freed or reused.
-    #[derive(Debug)]
+    /// One worker's registration in one domain.
+    struct Place {
+        domain: u32,
+        handle: crossbeam_epoch::LocalHandle,
+        /// Held while any pin of the worker is in the domain that did not begin there.
+        guard: Cell<Option<crossbeam_epoch::Guard>>,
+        /// How many those are.
+        pins: Cell<u32>,
+        #[cfg(lines)]
+        lines: crate::lines::Participant,
+    }
+
+    /// While it lives, nothing is freed or reused that was reachable in a domain when it entered that.
     pub struct Pin<'l> {
         guard: crossbeam_epoch::Guard,
+        entered: Entered<'l>,
+    }
+
+    /// The domains a pin is in. Apart from its guard, which stays in registers where nobody is handed the pin.
+    struct Entered<'l> {
+        /// Where it began.
+        first: u32,
+        /// The others.
+        others: Cell<Set>,
         local: &'l Local,
+    }
+
+    /// Runs a closure when its last share is dropped.
+    struct Last<F: FnOnce()>(Mutex<Option<F>>);
+
+    impl<F: FnOnce()> Drop for Last<F> {
+        fn drop(&mut self) {
+            let free = self
+                .0
+                .get_mut()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .take();
+            if let Some(free) = free {
+                free();
+            }
+        }
     }
 
     impl Collector {
         /// New epochs.
         #[must_use]
         pub fn new() -> Self {
-            Self::default()
+            Self {
+                domains: Arc::new(Domains {
+                    all: std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut())),
+                    registered: AtomicU32::new(0),
+                }),
+            }
         }
 
         /// Registers the calling thread's worker.
+        #[cfg(any(test, loom))]
         #[must_use]
         pub fn register(&self) -> Local {
-            // Relaxed: a count for the flush rule; an old value flushes a little too often or too seldom.
-            self.locals.fetch_add(1, Ordering::Relaxed);
+            self.register_in(Spread::APART.domain(0))
+        }
+
+        /// Registers the calling thread's worker, whose first pin is to begin in this domain.
+        #[must_use]
+        pub fn register_in(&self, domain: Domain) -> Local {
+            let places = Rc::new([const { OnceCell::new() }; DOMAINS]);
+            let first = places[domain.0 as usize].get_or_init(|| self.domains.place(domain.0));
             Local {
-                handle: self.epochs.register(),
+                domains: Arc::clone(&self.domains),
+                last: Cell::new(NonNull::from(first)),
+                places,
+                filled: Cell::new(0),
                 // Relaxed: a counter.
-                number: self.registered.fetch_add(1, Ordering::Relaxed).wrapping_add(1),
-                locals: Arc::clone(&self.locals),
+                number: self
+                    .domains
+                    .registered
+                    .fetch_add(1, Ordering::Relaxed)
+                    .wrapping_add(1),
                 retired: Cell::new(0),
                 bytes: Cell::new(0),
-                #[cfg(lines)]
-                lines: (Arc::clone(&self.lines), self.lines.register()),
+                occasions: Cell::new(0),
             }
         }
     }
 
+    impl Default for Collector {
+        fn default() -> Self {
+            Self::new()
+        }
+    }
+
+    impl Domains {
+        /// One that is there.
+        fn find(&self, domain: u32) -> Option<&Epochs> {
+            // Acquire: see it as made; pairs with the Release of `get`.
+            let epochs = self.all[domain as usize].load(Ordering::Acquire);
+            // SAFETY: made by `get` from a box, and freed with `self`.
+            unsafe { epochs.as_ref() }.map(|epochs| &**epochs)
+        }
+
+        /// One that is made now if it is not there.
+        fn get(&self, domain: u32) -> &Epochs {
+            self.find(domain).unwrap_or_else(|| self.make(domain))
+        }
+
+        #[cold]
+        fn make(&self, domain: u32) -> &Epochs {
+            let made = Box::into_raw(Box::<CachePadded<Epochs>>::default());
+            // Release: publishes it. Acquire on failure: see another one's.
+            let epochs = match self.all[domain as usize].compare_exchange(
+                std::ptr::null_mut(),
+                made,
+                Ordering::Release,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => made,
+                Err(other) => {
+                    // SAFETY: made above, and shown to nobody.
+                    drop(unsafe { Box::from_raw(made) });
+                    other
+                }
+            };
+            // SAFETY: as in `find`.
+            unsafe { &*epochs }
+        }
+
+        /// Those there are, with their numbers.
+        fn made(&self) -> impl Iterator<Item = (u32, &Epochs)> {
+            (0..DOMAINS as u32).filter_map(|domain| Some((domain, self.find(domain)?)))
+        }
+
+        /// Another worker's registration in a domain.
+        #[cold]
+        #[inline(never)]
+        fn place(&self, domain: u32) -> Place {
+            let epochs = self.get(domain);
+            // Relaxed: a count for the flush rule; an old value flushes a little too often or too seldom.
+            epochs.locals.fetch_add(1, Ordering::Relaxed);
+            Place {
+                domain,
+                handle: epochs.collector.register(),
+                guard: Cell::new(None),
+                pins: Cell::new(0),
+                #[cfg(lines)]
+                lines: epochs.lines.register(),
+            }
+        }
+    }
+
+    impl Drop for Domains {
+        fn drop(&mut self) {
+            for epochs in &self.all {
+                // Relaxed: `&mut self`, nobody else is here.
+                let epochs = epochs.load(Ordering::Relaxed);
+                if !epochs.is_null() {
+                    // SAFETY: made by `make`, and dropped once. Registrations, which may outlive it, keep what they need of it.
+                    drop(unsafe { Box::from_raw(epochs) });
+                }
+            }
+        }
+    }
+
+    impl Epochs {
+        /// Hands `free` to the collector.
+        fn defer(&self, guard: &crossbeam_epoch::Guard, free: impl FnOnce() + Send + 'static) {
+            // Relaxed, both: who looks for something to be done sees an old value a little longer.
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let waiting = Waiting(NonNull::from(&self.waiting));
+            guard.defer(move || {
+                free();
+                let waiting = waiting;
+                // SAFETY: closures are run by the collector's registrations, and by the last of them or the collector itself, when
+                // that goes. All registrations are a `Local`'s, which gives its share in the domains up behind them, or made and
+                // dropped under one; the collector is dropped before the count beside it.
+                unsafe { waiting.0.as_ref() }.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+    }
+
+    /// A domain's count in the hands of a closure.
+    struct Waiting(NonNull<AtomicU32>);
+    // SAFETY: an atomic.
+    unsafe impl Send for Waiting {}
+
     impl Local {
-        /// Pins the epoch; 3 to 5 ns, 2 if this worker is pinned already.
+        /// Pins the epoch of the domain that was entered last; 3 to 5 ns, 2 if this worker is pinned there already.
         #[inline]
         #[must_use]
         pub fn pin(&self) -> Pin<'_> {
-            #[cfg(lines)]
-            self.lines.0.pin(&self.lines.1);
+            // SAFETY: one of `places`, which are never cleared or moved, and live as long as this does.
+            let place = unsafe { self.last.get().as_ref() };
             Pin {
-                guard: self.handle.pin(),
-                local: self,
+                guard: self.pin_at(place),
+                entered: Entered {
+                    first: place.domain,
+                    others: Cell::new(0),
+                    local: self,
+                },
             }
+        }
+
+        /// Has the next pin begin in this domain.
+        #[inline]
+        pub fn expect(&self, domain: Domain) {
+            // SAFETY: as in `pin`.
+            if unsafe { self.last.get().as_ref() }.domain != domain.0 {
+                self.last.set(NonNull::from(self.place(domain.0)));
+            }
+        }
+
+        /// Its registration in a domain, made now if there is none.
+        #[inline]
+        fn place(&self, domain: u32) -> &Place {
+            self.places[domain as usize].get_or_init(|| self.domains.place(domain))
+        }
+
+        #[inline]
+        fn pin_at(&self, place: &Place) -> crossbeam_epoch::Guard {
+            #[cfg(lines)]
+            self.domains.get(place.domain).lines.pin(&place.lines);
+            place.handle.pin()
+        }
+
+        /// Hands over what this worker has retired, and has all that waits in any domain go through the epochs as far as other
+        /// workers let it. O(domains + workers of those in which something waits).
+        pub fn settle(&self) {
+            self.drive_all(STEPS);
+        }
+
+        fn drive_all(&self, steps: usize) {
+            self.bytes.set(0);
+            self.retired.set(0);
+            let filled = self.filled.take();
+            for (domain, epochs) in self.domains.made() {
+                // Relaxed: see `Epochs::defer`.
+                if filled & 1 << domain != 0 || epochs.waiting.load(Ordering::Relaxed) > 0 {
+                    self.drive(domain, epochs, steps);
+                }
+            }
+        }
+
+        /// An occasion to look after domains in which nothing happens any more: each sixteenth drives one in which something waits,
+        /// one after the other. Each one would bring back the reads of others' lines that domains are there to save.
+        pub fn look_after_others(&self) {
+            let occasion = self.occasions.get().wrapping_add(1);
+            self.occasions.set(occasion);
+            let domain = occasion / OCCASIONS % DOMAINS as u32;
+            if occasion.is_multiple_of(OCCASIONS)
+                && let Some(epochs) = self.domains.find(domain)
+                // Relaxed: see `Epochs::defer`.
+                && epochs.waiting.load(Ordering::Relaxed) > 0
+            {
+                self.drive(domain, epochs, 1);
+            }
+        }
+
+        /// Has what waits in a domain go through its epochs.
+        fn drive(&self, domain: u32, epochs: &Epochs, steps: usize) {
+            match self.places[domain as usize].get() {
+                Some(place) => (0..steps).for_each(|_| self.flush_in(domain, place)),
+                // In passing: most workers never come to most domains.
+                None => {
+                    let handle = epochs.collector.register();
+                    (0..steps).for_each(|_| handle.pin().flush());
+                }
+            }
+        }
+
+        fn flush_in(&self, domain: u32, place: &Place) {
+            self.filled.set(self.filled.get() & !(1 << domain));
+            #[cfg(lines)]
+            self.domains.get(domain).lines.flush(&place.lines);
+            place.handle.pin().flush();
         }
     }
 
     impl Drop for Local {
         fn drop(&mut self) {
-            // Relaxed: see `register`.
-            self.locals.fetch_sub(1, Ordering::Relaxed);
+            for place in self.places.iter().filter_map(OnceCell::get) {
+                let epochs = self.domains.get(place.domain);
+                // Relaxed: see `Domains::place`.
+                epochs.locals.fetch_sub(1, Ordering::Relaxed);
+                #[cfg(lines)]
+                epochs.lines.leave(&place.lines);
+            }
+        }
+    }
+
+    impl Entered<'_> {
+        /// As [`Entered::add`]; the next pin is to begin there.
+        #[cold]
+        #[inline(never)]
+        fn come_to(&self, domain: u32) {
+            self.add(domain);
+            self.local.last.set(NonNull::from(self.local.place(domain)));
+        }
+
+        #[inline(never)]
+        fn add(&self, domain: u32) {
+            let others = self.others.get();
+            if domain == self.first || others & 1 << domain != 0 {
+                return;
+            }
+            let place = self.local.place(domain);
+            let pins = place.pins.get();
+            if pins == 0 {
+                place.guard.set(Some(self.local.pin_at(place)));
+            }
+            place.pins.set(pins + 1);
+            self.others.set(others | 1 << domain);
+        }
+
+        #[cold]
+        #[inline(never)]
+        fn leave(&self) {
+            let mut others = self.others.take();
+            while others != 0 {
+                let domain = others.trailing_zeros();
+                others &= others - 1;
+                let place = self.local.place(domain);
+                let pins = place.pins.get() - 1;
+                place.pins.set(pins);
+                if pins == 0 {
+                    drop(place.guard.take());
+                    #[cfg(lines)]
+                    self.local.unpin_lines(domain);
+                }
+            }
+        }
+    }
+
+    impl Drop for Entered<'_> {
+        #[inline]
+        fn drop(&mut self) {
+            if self.others.get() != 0 {
+                self.leave();
+            }
             #[cfg(lines)]
-            self.lines.0.leave(&self.lines.1);
+            self.local.unpin_lines(self.first);
         }
     }
 
     #[cfg(lines)]
-    impl Drop for Pin<'_> {
-        fn drop(&mut self) {
-            self.local.lines.0.unpin(&self.local.lines.1);
+    impl Local {
+        fn unpin_lines(&self, domain: u32) {
+            self.domains.get(domain).lines.unpin(&self.place(domain).lines);
         }
     }
 
@@ -112,22 +492,66 @@ mod imp {
         #[inline]
         #[must_use]
         pub fn worker(&self) -> u32 {
-            self.local.number
+            self.entered.local.number
         }
 
-        /// Runs `free` once no thread pinned now is pinned any more. `bytes` is what it will free.
+        /// Protects what is found in this domain from now on.
+        #[inline(always)]
+        pub fn enter(&self, domain: Domain) {
+            if domain.0 != self.entered.first {
+                self.entered.come_to(domain.0);
+            }
+        }
+
+        /// As [`Pin::enter`], of a domain that is come to besides: the next pin does not begin there.
+        #[inline]
+        pub fn enter_besides(&self, domain: Domain) {
+            self.entered.add(domain.0);
+        }
+
+        /// Whether it has entered this domain.
+        #[inline]
+        #[must_use]
+        pub fn is_in(&self, domain: Domain) -> bool {
+            domain.0 == self.entered.first || self.entered.others.get() & 1 << domain.0 != 0
+        }
+
+        /// Runs `free` once no thread that is in one of `domains` now is so any more. `bytes` is what it will free.
         ///
         /// `free` must be short, for it runs inside some other operation's pin: the longest writes to each line of a segment, some 16 µs
         /// for a quarter of a mebibyte, and 60 where it is a core far away that has read them (reckoned from 4 and 15 ns a line).
         #[inline]
-        pub fn defer(&self, bytes: usize, free: impl FnOnce() + Send + 'static) {
-            #[cfg(lines)]
-            self.local.lines.0.defer(&self.local.lines.1);
-            self.guard.defer(free);
-            let bytes = self.local.bytes.get() + bytes;
-            self.local.bytes.set(bytes);
+        pub fn defer(&self, domains: &[Domain], bytes: usize, free: impl FnOnce() + Send + 'static) {
+            match domains {
+                &[domain] => self.hand_over(domain.0, free),
+                _ => {
+                    let last = Arc::new(Last(Mutex::new(Some(free))));
+                    for domain in domains {
+                        let share = Arc::clone(&last);
+                        self.hand_over(domain.0, move || drop(share));
+                    }
+                }
+            }
+            let bytes = self.entered.local.bytes.get() + bytes;
+            self.entered.local.bytes.set(bytes);
             if bytes >= FLUSH_BYTES {
                 self.flush();
+            }
+        }
+
+        #[inline]
+        fn hand_over(&self, domain: u32, free: impl FnOnce() + Send + 'static) {
+            // Who retires need not have been there before.
+            self.entered.add(domain);
+            let (local, epochs) = (self.entered.local, self.entered.local.domains.get(domain));
+            #[cfg(lines)]
+            epochs.lines.defer(&local.place(domain).lines);
+            local.filled.set(local.filled.get() | 1 << domain);
+            if domain == self.entered.first {
+                epochs.defer(&self.guard, free);
+            } else {
+                // Pinned already: no more than a count.
+                epochs.defer(&local.place(domain).handle.pin(), free);
             }
         }
 
@@ -135,21 +559,48 @@ mod imp {
         ///
         /// crossbeam keeps up to 64 closures in a bag of the thread's own. Unflushed, 64 dead segments would stay hidden
         /// there and every new one would come cold from the system. A flush hands on a whole bag, 2 KiB, however few
-        /// closures are in it, and walks over all workers: too dear for anything smaller than a segment.
-        pub fn defer_segment(&self, bytes: usize, free: impl FnOnce() + Send + 'static) {
-            self.defer(bytes, free);
-            let retired = self.local.retired.get() + 1;
-            self.local.retired.set(retired);
-            // Relaxed: see `register`.
-            if self.local.bytes.get() >= SEGMENTS_BYTES
-                && retired > self.local.locals.load(Ordering::Relaxed) / LOCALS_PER_RETIRE
-            {
+        /// closures are in it, and walks over all workers of the domain: too dear for anything smaller than a segment.
+        pub fn defer_segment(&self, domains: &[Domain], bytes: usize, free: impl FnOnce() + Send + 'static) {
+            self.defer(domains, bytes, free);
+            let retired = self.entered.local.retired.get() + 1;
+            self.entered.local.retired.set(retired);
+            // Relaxed: see `Domains::place`.
+            let locals = domains.first().map_or(0, |domain| {
+                self.entered
+                    .local
+                    .domains
+                    .get(domain.0)
+                    .locals
+                    .load(Ordering::Relaxed)
+            });
+            if self.entered.local.bytes.get() >= SEGMENTS_BYTES && retired > locals / LOCALS_PER_RETIRE {
                 self.flush();
             }
         }
 
-        /// Lets go and pins anew, unless this worker has another pin.
+        /// Runs `free` once no thread that is pinned now, in whatever domain, is so any more. For what is found without entering
+        /// any particular one. Runs nothing itself, for the caller may hold a lock. O(domains).
+        #[cold]
+        pub fn defer_everywhere(&self, bytes: usize, free: impl FnOnce() + Send + 'static) {
+            let last = Arc::new(Last(Mutex::new(Some(free))));
+            // SeqCst: a domain that is made after this is pinned after it, with a fence of the pin's own, and whoever is in it finds
+            // gone what is being retired. Those made before are seen here.
+            fence(Ordering::SeqCst);
+            let local = self.entered.local;
+            for (domain, epochs) in local.domains.made() {
+                let share = Arc::clone(&last);
+                match local.places[domain as usize].get() {
+                    Some(_) => self.hand_over(domain, move || drop(share)),
+                    // In passing: most workers never come to most domains.
+                    None => epochs.defer(&epochs.collector.register().pin(), move || drop(share)),
+                }
+            }
+            local.bytes.set(local.bytes.get() + bytes);
+        }
+
+        /// Lets go and pins anew, where it began.
         pub fn repin(&mut self) {
+            self.entered.leave();
             self.guard.repin();
         }
 
@@ -157,11 +608,41 @@ mod imp {
         #[cold]
         #[inline(never)]
         pub fn flush(&self) {
-            self.local.bytes.set(0);
-            self.local.retired.set(0);
-            #[cfg(lines)]
-            self.local.lines.0.flush(&self.local.lines.1);
-            self.guard.flush();
+            self.entered.local.bytes.set(0);
+            self.entered.local.retired.set(0);
+            self.entered.local.look_after_others();
+            let mut filled = self.entered.local.filled.get() | 1 << self.entered.first;
+            while filled != 0 {
+                let domain = filled.trailing_zeros();
+                filled &= filled - 1;
+                self.entered
+                    .local
+                    .flush_in(domain, self.entered.local.place(domain));
+            }
+        }
+
+        /// As [`Local::settle`], one step of it: those who are short of memory come again.
+        #[cold]
+        pub fn settle(&self) {
+            self.entered.local.drive_all(1);
+        }
+    }
+
+    impl fmt::Debug for Domains {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_list().entries(self.made()).finish()
+        }
+    }
+
+    impl fmt::Debug for Local {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "Local({})", self.number)
+        }
+    }
+
+    impl fmt::Debug for Pin<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "Pin({:?})", self.entered.local)
         }
     }
 }
@@ -170,6 +651,7 @@ mod imp {
 mod imp {
     use std::{fmt, marker::PhantomData};
 
+    use super::Domain;
     use crate::sync::{Arc, Mutex};
 
     type Burial = Box<dyn FnOnce() + Send>;
@@ -227,6 +709,12 @@ mod imp {
             }
         }
 
+        /// A registration.
+        #[must_use]
+        pub fn register_in(&self, _domain: Domain) -> Local {
+            self.register()
+        }
+
         /// How many things were retired so far.
         #[must_use]
         pub fn retired(&self) -> usize {
@@ -235,6 +723,15 @@ mod imp {
     }
 
     impl Local {
+        /// Nothing to do.
+        pub fn expect(&self, _domain: Domain) {}
+
+        /// Nothing to do.
+        pub fn settle(&self) {}
+
+        /// Nothing to do.
+        pub fn look_after_others(&self) {}
+
         /// A pin.
         #[must_use]
         pub fn pin(&self) -> Pin<'_> {
@@ -252,17 +749,37 @@ mod imp {
             1
         }
 
+        /// Everything is in one domain.
+        pub fn enter(&self, _domain: Domain) {}
+
+        /// Everything is in one domain.
+        pub fn enter_besides(&self, _domain: Domain) {}
+
+        /// Always.
+        #[must_use]
+        pub fn is_in(&self, _domain: Domain) -> bool {
+            true
+        }
+
         /// Keeps `free` for the end of the model.
-        pub fn defer(&self, _bytes: usize, free: impl FnOnce() + Send + 'static) {
+        pub fn defer(&self, _domains: &[Domain], _bytes: usize, free: impl FnOnce() + Send + 'static) {
             if let Ok(mut graves) = self.collector.graves.0.lock() {
                 graves.push(Box::new(free));
             }
         }
 
         /// As [`Pin::defer`].
-        pub fn defer_segment(&self, bytes: usize, free: impl FnOnce() + Send + 'static) {
-            self.defer(bytes, free);
+        pub fn defer_segment(&self, domains: &[Domain], bytes: usize, free: impl FnOnce() + Send + 'static) {
+            self.defer(domains, bytes, free);
         }
+
+        /// As [`Pin::defer`].
+        pub fn defer_everywhere(&self, bytes: usize, free: impl FnOnce() + Send + 'static) {
+            self.defer(&[], bytes, free);
+        }
+
+        /// Nothing to do.
+        pub fn settle(&self) {}
 
         /// Nothing to do.
         pub fn repin(&mut self) {}

@@ -12,7 +12,10 @@ use crossbeam_utils::CachePadded;
 
 use crate::{
     budget::Budget,
-    ledger::{reclaim::Pin, segment::Segment},
+    ledger::{
+        reclaim::{Domain, Pin},
+        segment::Segment,
+    },
     sync::{Arc, AtomicPtr, AtomicU64, Ordering},
 };
 
@@ -23,6 +26,8 @@ pub struct Returned {
     pub head: CachePadded<AtomicPtr<Node>>,
     /// The last node or one before it; may lag, is helped.
     pub tail: CachePadded<AtomicPtr<Node>>,
+    /// Where those are who look at it.
+    domain: Domain,
     budget: Arc<Budget>,
 }
 
@@ -69,7 +74,7 @@ impl Retired {
 
 impl Returned {
     /// An empty queue.
-    pub fn new(budget: Arc<Budget>) -> Self {
+    pub fn new(domain: Domain, budget: Arc<Budget>) -> Self {
         let dummy = Box::into_raw(Box::new(Node {
             segment: std::ptr::null(),
             word: 0,
@@ -80,6 +85,7 @@ impl Returned {
         Self {
             head: CachePadded::new(AtomicPtr::new(dummy)),
             tail: CachePadded::new(AtomicPtr::new(dummy)),
+            domain,
             budget,
         }
     }
@@ -90,7 +96,8 @@ impl Returned {
     }
 
     /// Puts some tokens of a word at the back. The caller has taken a hold on the segment for it.
-    pub fn push(&self, segment: &Segment, word: usize, tokens: u64, _pin: &Pin<'_>) {
+    pub fn push(&self, segment: &Segment, word: usize, tokens: u64, pin: &Pin<'_>) {
+        debug_assert!(pin.is_in(self.domain));
         self.budget.force(size_of::<Node>());
         let node = Box::into_raw(Box::new(Node {
             segment,
@@ -132,7 +139,8 @@ impl Returned {
 
     /// The node at the front.
     #[inline]
-    pub fn peek<'p>(&self, _pin: &'p Pin<'_>) -> Option<&'p Node> {
+    pub fn peek<'p>(&self, pin: &'p Pin<'_>) -> Option<&'p Node> {
+        debug_assert!(pin.is_in(self.domain));
         // Acquire, twice: see dummy and front as made; pair with the Release CASes of `push` and `pop`.
         let head = self.head.load(Ordering::Acquire);
         // SAFETY: reached from `head` under the pin; retired only after `head` went past it.
@@ -162,6 +170,7 @@ impl Returned {
     #[must_use = "whoever takes a node off has to drop its hold"]
     pub fn pop(&self, front: &Node, pin: &Pin<'_>) -> bool {
         let front: *mut Node = std::ptr::from_ref(front).cast_mut();
+        debug_assert!(pin.is_in(self.domain));
         // Acquire: as in `peek`; it may have moved on to a dummy that we have not seen yet.
         let head = self.head.load(Ordering::Acquire);
         // SAFETY: as in `peek`. Relaxed: only compared; `front` was seen as made by `peek`.
@@ -184,7 +193,7 @@ impl Returned {
         // SAFETY: not null, it was the head.
         let retired = Retired(unsafe { NonNull::new_unchecked(head) });
         let budget = Arc::clone(&self.budget);
-        pin.defer(size_of::<Node>(), move || {
+        pin.defer(&[self.domain], size_of::<Node>(), move || {
             let retired = retired;
             retired.free();
             budget.give_back(size_of::<Node>());

@@ -19,7 +19,7 @@ use crate::{
     config::{BITS, TENANT_IDLE_MS, TENANT_PROBES, TENANTS_MAX},
     ledger::{
         published::Published,
-        reclaim::Pin,
+        reclaim::{Domain, Pin},
         returned::Returned,
         segment::Segment,
         state::{Phase, Transition},
@@ -166,7 +166,7 @@ impl Tenant {
             busy: Window::default(),
             weight: AtomicU32::new(1),
             in_flight_max: AtomicU64::new(u64::MAX),
-            line: Returned::new(Arc::clone(budget)),
+            line: Returned::new(Domain::SHARED, Arc::clone(budget)),
             name: Published::empty(),
         }
     }

@@ -156,7 +156,7 @@ impl Queue {
             #[cfg(not(loom))]
             if puts_off_otherwise
                 && let Some(era) = self.era(turn.pin())
-                && era.fifo().is_some()
+                && era.fifo(turn.pin()).is_some()
             {
                 self.recall(era, turn);
             }

@@ -4,12 +4,18 @@
 //! all states and all partitions at that instant, and nothing accepted after it is. Handles of the old era find nothing in
 //! the new one, for serials go on.
 
+use std::convert::Infallible;
+
 #[cfg(not(loom))]
 use super::fifo::Fifo;
 use super::stats::Stats;
 use crate::{
     ledger::{
-        graveyard::Graveyard, partition::Partition, published::Published, reclaim::Pin, tenants::Tenants,
+        graveyard::Graveyard,
+        partition::Partition,
+        published::Published,
+        reclaim::{Domain, Pin, Spread},
+        tenants::Tenants,
     },
     sync::Arc,
 };
@@ -21,8 +27,10 @@ pub(crate) struct Era {
     pub(crate) partitions: Box<[Published<Partition>]>,
     /// Shared with the queue's memory of the past, which sums the counters up when the era is over.
     pub(crate) stats: Arc<Stats>,
-    /// Made by the first send with a message group.
-    pub(crate) tenants: Published<Tenants>,
+    /// Made by the first send with a message group; see [`Era::tenants`].
+    tenants: Published<Tenants>,
+    /// Which domains the partitions are in.
+    spread: Spread,
     /// What a FIFO queue has besides.
     #[cfg(not(loom))]
     fifo: Option<Box<Fifo>>,
@@ -34,6 +42,7 @@ impl Era {
             partitions: (0..partitions).map(|_| Published::empty()).collect(),
             stats: Arc::new(Stats::new()),
             tenants: Published::empty(),
+            spread: Spread::APART,
             #[cfg(not(loom))]
             fifo: None,
         }
@@ -41,24 +50,72 @@ impl Era {
 
     #[cfg(not(loom))]
     pub(crate) fn with_fifo(self, fifo: Option<Box<Fifo>>) -> Self {
-        Self { fifo, ..self }
+        let spread = Spread::of(fifo.is_some());
+        Self { fifo, spread, ..self }
     }
 
     /// What a FIFO queue has besides.
     #[cfg(not(loom))]
     #[inline(always)]
-    pub(crate) fn fifo(&self) -> Option<&Fifo> {
-        self.fifo.as_deref()
+    pub(crate) fn fifo(&self, pin: &Pin<'_>) -> Option<&Fifo> {
+        let fifo = self.fifo.as_deref()?;
+        // All that it has is there, its partitions too.
+        pin.enter(Domain::SHARED);
+        Some(fifo)
     }
 
+    /// A partition, to be operated on: its domain is entered.
     #[inline(always)]
     pub(crate) fn partition<'t>(&'t self, number: usize, pin: &'t Pin<'_>) -> Option<&'t Partition> {
+        // There being none, a worker that only steals is spared its home's domain.
+        let partition = self.glance(number, pin)?;
+        pin.enter(self.spread.domain(number as u32));
+        Some(partition)
+    }
+
+    /// A partition of which only the hints are to be read: those that no memory stands behind.
+    #[inline(always)]
+    pub(crate) fn glance<'t>(&'t self, number: usize, pin: &'t Pin<'_>) -> Option<&'t Partition> {
         self.partitions.get(number)?.get(pin)
     }
 
-    /// The partitions there are.
+    /// The partitions there are, each to be operated on. The domains of those that have been looked at are entered.
     pub(crate) fn all<'t>(&'t self, pin: &'t Pin<'_>) -> impl Iterator<Item = &'t Partition> {
+        (0..self.partitions.len()).filter_map(|number| self.partition(number, pin))
+    }
+
+    /// As [`Era::glance`], of all.
+    pub(crate) fn glances<'t>(&'t self, pin: &'t Pin<'_>) -> impl Iterator<Item = &'t Partition> {
         self.partitions.iter().filter_map(|place| place.get(pin))
+    }
+
+    /// The tenants, if there are any: their lines are in the shared domain, which is entered.
+    pub(crate) fn tenants<'t>(&'t self, pin: &'t Pin<'_>) -> Option<&'t Tenants> {
+        let tenants = self.tenants.get(pin)?;
+        pin.enter_besides(Domain::SHARED);
+        Some(tenants)
+    }
+
+    /// Whether messages of message groups have been sent in it.
+    #[inline(always)]
+    pub(crate) fn is_fair(&self) -> bool {
+        self.tenants.is_some()
+    }
+
+    /// As [`Era::tenants`], made now if there are none.
+    pub(crate) fn tenants_or<'t>(
+        &'t self,
+        pin: &'t Pin<'_>,
+        make: impl FnOnce() -> Arc<Tenants>,
+    ) -> &'t Tenants {
+        pin.enter_besides(Domain::SHARED);
+        let Ok(tenants) = self.tenants.get_or_try(pin, || Ok::<_, Infallible>(make()));
+        tenants
+    }
+
+    /// A share in the tenants.
+    pub(crate) fn share_tenants(&self, pin: &Pin<'_>) -> Option<Arc<Tenants>> {
+        self.tenants.share(pin)
     }
 
     /// Gives the partitions of an era that nobody can be using any more to the graveyard. O(partitions).

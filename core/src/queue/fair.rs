@@ -5,7 +5,7 @@
 //! it meets in the ready words of a noisy tenant it puts in that tenant's line, a hundred at most, and goes on looking. So each
 //! message is put in line once, and a quiet one is not received after more noisy ones than lay before it when it was sent.
 
-use std::{collections::HashMap, convert::Infallible};
+use std::collections::HashMap;
 
 use super::{Queue, era::Era, receive::Receive};
 use crate::{
@@ -103,15 +103,9 @@ impl Standing<'_> {
 }
 
 impl Era {
-    /// Whether messages of message groups have been sent in it.
-    #[inline(always)]
-    pub(crate) fn is_fair(&self) -> bool {
-        self.tenants.is_some()
-    }
-
     /// Takes up to `most` nodes off the lines whose messages are not there any more: deleted by old handles, or lapsed.
     pub(super) fn tidy_lines(&self, most: usize, pin: &Pin<'_>) {
-        let Some(tenants) = self.tenants.get(pin) else {
+        let Some(tenants) = self.tenants(pin) else {
             return;
         };
         let mut left = most;
@@ -173,7 +167,7 @@ impl Queue {
             }
             let configs = Some(Arc::new(configs));
             tenants::configure(&self.inner.tenant_configs, configs, pin, || {
-                let tenant = self.era(pin)?.tenants.get(pin)?.find(group, pin)?;
+                let tenant = self.era(pin)?.tenants(pin)?.find(group, pin)?;
                 set_limits(tenant, config.unwrap_or_default());
                 Some(())
             });
@@ -191,8 +185,7 @@ impl Queue {
     pub fn tenants(&self) -> Vec<TenantMetrics> {
         self.in_passing(|turn| {
             let pin = turn.pin();
-            let Some((era, tenants)) = self.era(pin).and_then(|era| Some((era, era.tenants.get(pin)?)))
-            else {
+            let Some((era, tenants)) = self.era(pin).and_then(|era| Some((era, era.tenants(pin)?))) else {
                 return Vec::new();
             };
             let (total, now) = (era.stats.in_flight(), turn.now());
@@ -219,15 +212,15 @@ impl Queue {
     /// Counts a message of a message group that is about to be sent. Returns its tenant's number; 0 for none.
     pub(super) fn enter_tenant(&self, era: &Era, turn: &Turn<'_>, group: &str) -> u32 {
         let pin = turn.pin();
-        let Ok(tenants) = era.tenants.get_or_try(pin, || {
+        let tenants = era.tenants_or(pin, || {
             let shared = &self.inner.shared;
-            Ok::<_, Infallible>(Arc::new(Tenants::new(
+            Arc::new(Tenants::new(
                 [shared.seed, u64::from(self.inner.id.number())],
                 era.stats.sum(|c| &c.leased),
                 shared.clock.clone(),
                 Arc::clone(self.inner.hot.waiters.event()),
                 Arc::clone(&self.inner.budget),
-            )))
+            ))
         });
         tenants
             .enter(group, turn.now(), pin, |tenant| {
@@ -244,13 +237,13 @@ impl Queue {
         let pin = turn.pin();
         match home {
             Some(home) => {
-                let share = || era.tenants.share(pin).ok_or(());
+                let share = || era.share_tenants(pin).ok_or(());
                 // There is a table: the tenant is in it.
                 let known = home.tenants.get_or_try(pin, share);
                 debug_assert!(known.is_ok(), "a tenant without a table");
             }
             None => {
-                if let Some(tenants) = era.tenants.get(pin) {
+                if let Some(tenants) = era.tenants(pin) {
                     tenants.leave(tenant, pin);
                 }
             }
@@ -263,7 +256,7 @@ impl Queue {
         era: &'t Era,
         turn: &'t Turn<'_>,
     ) -> Option<(&'t Partition, Aside<'t>)> {
-        let tenants = era.tenants.get(turn.pin())?;
+        let tenants = era.tenants(turn.pin())?;
         tenants.lined().find_map(|number| {
             let aside = call_up(era, tenants, number, turn.pin())?;
             let partition = era.partition(aside.segment.fixed().partition as usize, turn.pin())?;
@@ -303,7 +296,7 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
         if self.fair.is_none() {
             let stats = &self.era.stats;
             let standing = Standing {
-                tenants: self.era.tenants.get(self.turn.pin())?,
+                tenants: self.era.tenants(self.turn.pin())?,
                 total: stats.in_flight(),
                 now: self.turn.now(),
                 lined_up: 0,

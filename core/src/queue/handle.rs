@@ -10,7 +10,7 @@ use crate::{
     clock,
     config::VISIBILITY_MAX,
     error::{BatchError, ChangeVisibilityError, DeleteError},
-    ledger::{lease::DeletedFrom, state::Refusal},
+    ledger::{lease::DeletedFrom, partition::Partition, state::Refusal},
     receipt::ReceiptHandle,
     turn::Turn,
 };
@@ -20,14 +20,15 @@ impl Queue {
     pub(crate) fn delete_in(&self, turn: &Turn<'_>, handle: &ReceiptHandle) -> Result<Deletion, DeleteError> {
         let era = self.admit(turn, DeleteError::QueueDeleted, DeleteError::ForeignTurn)?;
         #[cfg(not(loom))]
-        if era.fifo().is_some() {
+        if era.fifo(turn.pin()).is_some() {
             let mut round = FifoRound::new();
             let result = self.delete_fifo(era, turn, handle, &mut round);
             self.end_fifo_round(era, turn, round);
             return result;
         }
         let mut round = Round::new();
-        let result = self.delete_one(era, turn, handle, &mut round);
+        let partition = era.partition(handle.partition(), turn.pin());
+        let result = self.delete_one(era, turn, partition, handle, &mut round);
         self.end_round(era, turn, round);
         result
     }
@@ -40,7 +41,7 @@ impl Queue {
         Batch::<()>::check(handles.len())?;
         let era = self.admit(turn, BatchError::QueueDeleted, BatchError::ForeignTurn)?;
         #[cfg(not(loom))]
-        if era.fifo().is_some() {
+        if era.fifo(turn.pin()).is_some() {
             let (mut results, mut round) = (Batch::new(), FifoRound::new());
             for handle in handles {
                 results.push(self.delete_fifo(era, turn, handle, &mut round));
@@ -49,8 +50,16 @@ impl Queue {
             return Ok(results);
         }
         let (mut results, mut round) = (Batch::new(), Round::new());
+        // Most batches are of one partition.
+        let mut found = None;
         for handle in handles {
-            results.push(self.delete_one(era, turn, handle, &mut round));
+            let number = handle.partition();
+            let partition = match found {
+                Some((same, partition)) if same == number => Some(partition),
+                _ => era.partition(number, turn.pin()),
+            };
+            found = partition.map(|partition| (number, partition));
+            results.push(self.delete_one(era, turn, partition, handle, &mut round));
         }
         self.end_round(era, turn, round);
         Ok(results)
@@ -61,13 +70,14 @@ impl Queue {
         &'t self,
         era: &'t Era,
         turn: &'t Turn<'_>,
+        partition: Option<&'t Partition>,
         handle: &ReceiptHandle,
         round: &mut Round<'t>,
     ) -> Result<Deletion, DeleteError> {
         if handle.queue != self.inner.id {
             return Err(DeleteError::Foreign);
         }
-        let Some(partition) = era.partition(handle.partition(), turn.pin()) else {
+        let Some(partition) = partition else {
             // There was one; purged, or closed because nothing was left in it.
             return Ok(Deletion::Gone);
         };
@@ -132,7 +142,7 @@ impl Queue {
             return Err(ChangeVisibilityError::Foreign);
         }
         #[cfg(not(loom))]
-        if visibility_ms == 0 && era.fifo().is_some() {
+        if visibility_ms == 0 && era.fifo(turn.pin()).is_some() {
             return self.hand_in_fifo(era, turn, handle);
         }
         // There was one; purged, or closed because nothing was left in it.

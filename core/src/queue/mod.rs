@@ -61,7 +61,7 @@ use crate::{
     ledger::{
         partition::{Full, Partition, Serials},
         published::Published,
-        reclaim::Pin,
+        reclaim::{Pin, Spread},
     },
     message::{Message, Outgoing, Sent},
     queue::{
@@ -374,7 +374,7 @@ impl Queue {
     /// # Errors
     /// [`DeleteError`]; nothing was deleted.
     pub fn delete(&self, handle: &ReceiptHandle) -> Result<Deletion, DeleteError> {
-        self.in_turn(|turn| self.delete_in(turn, handle))
+        self.in_turn_for(Some(handle), |turn| self.delete_in(turn, handle))
     }
 
     /// Deletes up to 10 messages; each entry has a result of its own.
@@ -385,7 +385,7 @@ impl Queue {
         &self,
         handles: &[ReceiptHandle],
     ) -> Result<Batch<Result<Deletion, DeleteError>>, BatchError> {
-        self.in_turn(|turn| self.delete_batch_in(turn, handles))
+        self.in_turn_for(handles.first(), |turn| self.delete_batch_in(turn, handles))
     }
 
     /// Moves the end of a lease to `visibility_timeout` (0..=12 h) from now; zero gives the lease up and makes the
@@ -398,7 +398,9 @@ impl Queue {
         handle: &ReceiptHandle,
         visibility_timeout: Duration,
     ) -> Result<VisibilityChange, ChangeVisibilityError> {
-        self.in_turn(|turn| self.change_visibility_in(turn, handle, visibility_timeout))
+        self.in_turn_for(Some(handle), |turn| {
+            self.change_visibility_in(turn, handle, visibility_timeout)
+        })
     }
 
     /// Changes up to 10 leases; each entry has a result of its own.
@@ -409,7 +411,8 @@ impl Queue {
         &self,
         changes: &[(ReceiptHandle, Duration)],
     ) -> Result<Batch<Result<VisibilityChange, ChangeVisibilityError>>, BatchError> {
-        self.in_turn(|turn| self.change_visibility_batch_in(turn, changes))
+        let first = changes.first().map(|(handle, _)| handle);
+        self.in_turn_for(first, |turn| self.change_visibility_batch_in(turn, changes))
     }
 
     /// A receipt handle as opaque text, to be given to somebody outside the process.
@@ -446,7 +449,7 @@ impl Queue {
                 self.era(turn.pin()).map_or_else(Counts::default, |era| {
                     let counts = era.stats.read();
                     #[cfg(not(loom))]
-                    if era.fifo().is_some() {
+                    if era.fifo(turn.pin()).is_some() {
                         return counts.delaying(self.count_delayed(era, turn));
                     }
                     counts
@@ -474,7 +477,7 @@ impl Queue {
     pub fn next_due(&self) -> Option<Millis> {
         self.in_passing(|turn| {
             self.era(turn.pin())?
-                .all(turn.pin())
+                .glances(turn.pin())
                 .filter_map(Partition::next_due)
                 .min()
         })
@@ -488,7 +491,7 @@ impl Queue {
         self.in_turn(|turn| {
             let now = now.min(turn.now());
             let Some(era) = self.era(turn.pin()) else { return };
-            for partition in era.all(turn.pin()) {
+            for partition in era.glances(turn.pin()) {
                 // Now, whenever it was to be looked at next.
                 partition.look_by(Millis::new(0));
                 // Bounded: what becomes due later is after `now`.
@@ -501,7 +504,9 @@ impl Queue {
             #[cfg(not(loom))]
             self.forget(era, turn);
         });
-        self.clear_away();
+        // All that it takes once a second; in between, housekeepers would be in the way of those who retire.
+        let is_due = self.inner.shared.is_clearing_due();
+        self.clear_away(if is_due { FLUSHES_IN_VAIN } else { 1 });
         self.next_due()
     }
 
@@ -558,7 +563,7 @@ impl Queue {
     /// [`NoSuchQueue`] if the queue has been deleted.
     pub fn purge(&self) -> Result<u64, NoSuchQueue> {
         self.in_passing(|turn| self.replace_era(Some(self.new_era()), turn).ok_or(NoSuchQueue))
-            .inspect(|_| self.clear_away())
+            .inspect(|_| self.clear_away(FLUSHES_IN_VAIN))
     }
 
     /// Refuses every later call, and does away with the messages.
@@ -570,7 +575,7 @@ impl Queue {
         // Whoever waits shall hear of it, for messages or for room.
         self.inner.hot.waiters.wake_all();
         self.inner.shared.budget.room().wake_all();
-        self.clear_away();
+        self.clear_away(FLUSHES_IN_VAIN);
     }
 
     /// Puts another era in the place of the present one; says how many messages that had. `None` if the queue has been
@@ -612,8 +617,8 @@ impl Queue {
         WorkerCore::in_passing(&self.inner.shared, |worker| f(&worker.begin()))
     }
 
-    /// Frees what an era that is over has left, as far as nobody can be looking at it any more.
-    fn clear_away(&self) {
+    /// Frees what an era that is over has left, as far as nobody can be looking at it any more; tries so often in vain.
+    fn clear_away(&self, most_in_vain: usize) {
         let budget = &self.inner.shared.budget;
         WorkerCore::in_passing(&self.inner.shared, |worker| {
             let (mut used, mut in_vain) = (budget.read().used, 0);
@@ -622,7 +627,7 @@ impl Queue {
                 worker.flush();
                 let left = budget.read();
                 in_vain = if left.used < used { 0 } else { in_vain + 1 };
-                if left.limbo == 0 || in_vain == FLUSHES_IN_VAIN {
+                if left.limbo == 0 || in_vain == most_in_vain {
                     return;
                 }
                 used = left.used;
@@ -636,6 +641,17 @@ impl Queue {
     #[inline]
     fn in_turn<R>(&self, f: impl FnOnce(&Turn<'_>) -> R) -> R {
         WorkerCore::of_thread(&self.inner.shared, |worker| f(&worker.begin()))
+    }
+
+    /// As `in_turn`, for something to be done with a message: its domain is the one pinned.
+    #[inline]
+    fn in_turn_for<R>(&self, handle: Option<&ReceiptHandle>, f: impl FnOnce(&Turn<'_>) -> R) -> R {
+        WorkerCore::of_thread(&self.inner.shared, |worker| {
+            if let Some(handle) = handle {
+                worker.expect(Spread::of(self.inner.is_fifo).domain(handle.partition() as u32));
+            }
+            f(&worker.begin())
+        })
     }
 
     /// Messages have been made visible.
@@ -675,7 +691,7 @@ impl Queue {
     ) -> Result<&'t Partition, Full> {
         let inner = &self.inner;
         let place = era.partitions.get(number).ok_or(Full)?;
-        place.get_or_try(turn.pin(), || {
+        let partition = place.get_or_try(turn.pin(), || {
             Partition::new(
                 number as u32,
                 Arc::clone(&inner.budget),
@@ -683,7 +699,9 @@ impl Queue {
                 inner.is_fifo,
                 turn.now(),
             )
-        })
+        })?;
+        turn.pin().enter(partition.domain);
+        Ok(partition)
     }
 
     /// Gives back what it does not need, because memory has run short.

@@ -45,7 +45,7 @@ impl Queue {
         let stripe = Self::stripe(era, turn);
         let terms = self.terms(stripe, turn, visibility_timeout)?;
         #[cfg(not(loom))]
-        if era.fifo().is_some() {
+        if era.fifo(turn.pin()).is_some() {
             let mut received = Received::new(self);
             self.receive_fifo(era, turn, stripe, &terms, max, received.claims());
             return Ok(received);
@@ -85,7 +85,7 @@ impl Queue {
         let stripe = Self::stripe(era, turn);
         let terms = self.terms(stripe, turn, visibility_timeout)?;
         #[cfg(not(loom))]
-        if era.fifo().is_some() {
+        if era.fifo(turn.pin()).is_some() {
             let mut claims = Claims::new();
             self.receive_fifo(era, turn, stripe, &terms, 1, &mut claims);
             return Ok(claims.pop().map(|claim| Delivery::new(claim, self)));
@@ -245,7 +245,7 @@ impl Queue {
         let mut swept = 0;
         let lapsed = || era.stats.sum(|c| &c.lapsed_in_flight);
         let before = lapsed();
-        for partition in era.all(turn.pin()) {
+        for partition in era.glances(turn.pin()) {
             if swept < enough && partition.is_sweep_due(now) {
                 swept += self.sweep(turn, era, partition, now, enough - swept);
             }
@@ -266,7 +266,7 @@ impl Queue {
         let home = turn.worker().home & route.mask();
         let pin = turn.pin();
         steal::first(turn.worker(), home, route.span(), max, round, pin, |number| {
-            era.partition(number, pin)
+            era.glance(number, pin)
         })
     }
 
@@ -318,6 +318,7 @@ impl Queue {
         now: Millis,
         enough: u32,
     ) -> u32 {
+        turn.pin().enter(partition.domain);
         let mut all = Vec::new();
         let swept = partition.sweep(now, enough, turn.pin(), &mut |heard| all.push(heard));
         #[cfg(not(loom))]
@@ -357,6 +358,7 @@ impl Queue {
                     .as_bytes()
             },
         };
+        turn.pin().enter(partition.domain);
         let mut all = Vec::new();
         let tended = partition.tend(most, &chores, now, turn.pin(), &mut |heard| all.push(heard));
         #[cfg(not(loom))]
@@ -407,6 +409,7 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
         if self.is_empty() {
             // In passing, a little of what purged queues have left.
             self.queue.inner.shared.graveyard.work(GRAVES_IN_PASSING);
+            self.turn.worker().found_nothing();
         }
         self.queue
             .settle(self.era, self.turn, self.stripe, self.terms, self.hand);

@@ -93,7 +93,7 @@ impl Queue {
                 return batch;
             };
             #[cfg(not(loom))]
-            if era.fifo().is_some() {
+            if era.fifo(turn.pin()).is_some() {
                 return self.relocate_fifo(era, turn, most, &mut route);
             }
             let Some((partition, taken)) = self.take_oldest(era, most, turn) else {
@@ -144,8 +144,7 @@ impl Queue {
                 era.all(turn.pin())
                     .any(|partition| partition.glance(turn.pin()).any(|segment| segment.tokens() > 0))
                     || era
-                        .tenants
-                        .get(turn.pin())
+                        .tenants(turn.pin())
                         .is_some_and(|tenants| tenants.is_anyone_in_line(turn.pin()))
             })
         })
@@ -160,10 +159,11 @@ impl Queue {
         turn: &'t Turn<'_>,
     ) -> Option<(&'t Partition, Asides<'t>)> {
         let pin = turn.pin();
-        let mut partitions: Vec<_> = era.all(pin).map(|at| (at.oldest(), at)).collect();
+        let mut partitions: Vec<_> = era.glances(pin).map(|at| (at.oldest(), at)).collect();
         // By a hint; all of them are looked at before the answer is "nothing".
         partitions.sort_by_key(|&(oldest, _)| oldest);
         for (_, partition) in partitions {
+            pin.enter(partition.domain);
             let now = turn.now();
             if partition.is_sweep_due(now) {
                 self.sweep(turn, era, partition, now, BATCH_MAX as u32);

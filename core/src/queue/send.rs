@@ -75,7 +75,7 @@ impl Queue {
         }
         let messages = bodies.iter().map(|body| Outgoing::new(body));
         #[cfg(not(loom))]
-        if let Some(fifo) = era.fifo() {
+        if let Some(fifo) = era.fifo(turn.pin()) {
             return self.send_fifo_batch(era, fifo, turn, messages);
         }
         Ok(self.send_each(era, turn, messages))
@@ -101,7 +101,7 @@ impl Queue {
             .fold(0usize, |sum, message| sum.saturating_add(message.size()));
         check_total(length)?;
         #[cfg(not(loom))]
-        if let Some(fifo) = era.fifo() {
+        if let Some(fifo) = era.fifo(turn.pin()) {
             return self.send_fifo_batch(era, fifo, turn, messages.iter().copied());
         }
         Ok(self.send_each(era, turn, messages.iter().copied()))
@@ -193,7 +193,7 @@ impl Queue {
         message: &Outgoing<'_>,
     ) -> Result<Sent<'q>, SendError> {
         #[cfg(not(loom))]
-        if let Some(fifo) = era.fifo() {
+        if let Some(fifo) = era.fifo(turn.pin()) {
             return self.send_fifo(era, fifo, turn, message);
         }
         if message.deduplication.is_some() {
@@ -308,7 +308,7 @@ impl Queue {
         let now = turn.now();
         #[cfg(not(loom))]
         self.forget(era, turn);
-        for partition in era.all(turn.pin()) {
+        for partition in era.glances(turn.pin()) {
             if partition.is_tending_due(now) {
                 self.tend(era, partition, turn, now, u32::MAX);
             }

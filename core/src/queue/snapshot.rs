@@ -237,7 +237,7 @@ impl Queue {
                 metrics.put_off = era.stats.sum(|c| &c.put_off);
                 metrics.evacuated = era.stats.sum(|c| &c.evacuated);
                 metrics.steals = era.stats.sum(|c| &c.steals);
-                metrics.partitions_open = era.all(turn.pin()).count();
+                metrics.partitions_open = era.glances(turn.pin()).count();
             }
             metrics
         })

@@ -82,6 +82,7 @@ impl Partition {
     /// Whether messages come back here: on `returned`, or in the segment at the head.
     #[cold]
     fn sees_returns(&self, pin: &Pin<'_>) -> bool {
+        pin.enter(self.domain);
         !self.returned.is_empty(pin) || self.first(pin).ready.has_returned()
     }
 

@@ -143,6 +143,8 @@ impl Queue {
         if rate >= NARROW_RATE * width.now() as u64 {
             width.busy_last.store(now.0, Ordering::Relaxed);
         }
+        // What waits for a grace period, that of the mask among it, in domains where nothing happens.
+        turn.pin().settle();
         self.close_one(turn, route);
         let idle = now.since(Millis(
             width
@@ -164,8 +166,8 @@ impl Queue {
         if let Some(settling) = width.routes.narrow(route) {
             width.note(&width.narrowed, now);
             // Once nobody is left who may have seen the old mask.
-            turn.pin().defer(0, move || settling.settle());
-            turn.pin().flush();
+            turn.pin().defer_everywhere(0, move || settling.settle());
+            turn.pin().settle();
         }
     }
 
@@ -196,9 +198,9 @@ impl Queue {
         let pin = turn.pin();
         let drained = |last: usize| {
             // Read only now, and not the caller's: a sender that saw the old mask may have seen a newer era than that.
-            let place = self.era(pin)?.partitions.get(last)?;
-            place
-                .get(pin)
+            let era = self.era(pin)?;
+            let place = era.partitions.get(last)?;
+            era.partition(last, pin)
                 .is_none_or(|partition| partition.is_drained(pin))
                 .then_some(place)
         };

@@ -11,7 +11,10 @@ use papaya::HashMap;
 use super::Group;
 use crate::{
     budget::Budget,
-    ledger::{partition::Full, reclaim::Pin},
+    ledger::{
+        partition::Full,
+        reclaim::{Domain, Pin},
+    },
     sync::{Arc, AtomicU64, Ordering},
 };
 
@@ -132,7 +135,7 @@ impl Groups {
             let share = group.last_taken() as u32;
             self.budget.enter_limbo(share, bytes);
             // Others may have found it before: once they are through with it, it goes.
-            pin.defer(bytes, move || {
+            pin.defer(&[Domain::SHARED], bytes, move || {
                 drop(group);
                 budget.leave_limbo(share, bytes);
                 budget.give_back(bytes);

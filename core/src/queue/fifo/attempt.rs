@@ -106,7 +106,7 @@ impl Queue {
             // All that can be refused, before it is entered.
             Self::check_max(max)?;
             let visibility_ms = self.visibility_ms(visibility_timeout)?;
-            let fifo = era.fifo().ok_or(ReceiveError::QueueDeleted)?;
+            let fifo = era.fifo(turn.pin()).ok_or(ReceiveError::QueueDeleted)?;
             let key = Fingerprint::of(fifo.attempts.key, &[attempt]);
             let hint = turn.worker().number as usize;
             let fresh = Arc::new(Mutex::new(Attempt::default()));

@@ -146,7 +146,7 @@ impl Queue {
     #[must_use]
     pub fn fifo_metrics(&self) -> Option<FifoMetrics> {
         self.in_passing(|turn| {
-            let fifo = self.era(turn.pin())?.fifo()?;
+            let fifo = self.era(turn.pin())?.fifo(turn.pin())?;
             let deduplication_ids = fifo.deduplication.len();
             Some(FifoMetrics {
                 groups: fifo.groups.len(),
@@ -200,7 +200,7 @@ impl Queue {
     fn close(&self, era: &Era, turn: &Turn<'_>, group: &Group) {
         match group.close(turn.pin()) {
             Ok(()) => {
-                if let Some(fifo) = era.fifo() {
+                if let Some(fifo) = era.fifo(turn.pin()) {
                     fifo.groups.leave(group, turn.pin());
                 }
             }
@@ -387,7 +387,7 @@ impl Queue {
 
     /// Forgets what need not be remembered any more.
     pub(super) fn forget(&self, era: &Era, turn: &Turn<'_>) {
-        if let Some(fifo) = era.fifo() {
+        if let Some(fifo) = era.fifo(turn.pin()) {
             fifo.deduplication.forget_all(turn.now());
             fifo.attempts.forget_all(turn.now());
         }

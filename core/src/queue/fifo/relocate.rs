@@ -65,7 +65,7 @@ impl Queue {
         sent: Millis,
     ) -> Result<(), Stop> {
         let era = self.era(turn.pin()).ok_or(Stop::NoTarget)?;
-        let fifo = era.fifo().ok_or(Stop::NoTarget)?;
+        let fifo = era.fifo(turn.pin()).ok_or(Stop::NoTarget)?;
         let group = draft.group.ok_or(Stop::NoSource)?;
         let draft = ExtrasDraft {
             moved_here: true,
