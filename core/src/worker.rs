@@ -134,9 +134,9 @@ impl WorkerCore {
         Turn::new(self.local.pin(), Reading::new(&self.shared.clock), self)
     }
 
-    /// A receive has looked everywhere in vain: the next turn does not begin where it looked last.
-    pub(crate) fn found_nothing(&self) {
-        self.local.expect(Spread::APART.domain(self.home as u32));
+    /// A receive has looked everywhere in vain: the next turn begins at `home`, not where it looked last.
+    pub(crate) fn found_nothing(&self, home: Domain) {
+        self.local.expect(home);
         self.local.look_after_others();
     }
 

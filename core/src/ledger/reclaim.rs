@@ -69,6 +69,7 @@ mod imp {
     use std::{
         cell::{Cell, OnceCell},
         fmt,
+        mem::MaybeUninit,
         ptr::NonNull,
         rc::Rc,
     };
@@ -293,8 +294,12 @@ mod imp {
                 // Relaxed: `&mut self`, nobody else is here.
                 let epochs = epochs.load(Ordering::Relaxed);
                 if !epochs.is_null() {
-                    // SAFETY: made by `make`, and dropped once. Registrations, which may outlive it, keep what they need of it.
-                    drop(unsafe { Box::from_raw(epochs) });
+                    // SAFETY: made by `make` from a box, and dropped once. In place, for closures that the collector runs now still
+                    // count beside it; then the box goes, in which nothing is left.
+                    unsafe {
+                        std::ptr::drop_in_place(epochs);
+                        drop(Box::from_raw(epochs.cast::<MaybeUninit<CachePadded<Epochs>>>()));
+                    }
                 }
             }
         }

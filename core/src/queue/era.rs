@@ -69,8 +69,14 @@ impl Era {
     pub(crate) fn partition<'t>(&'t self, number: usize, pin: &'t Pin<'_>) -> Option<&'t Partition> {
         // There being none, a worker that only steals is spared its home's domain.
         let partition = self.glance(number, pin)?;
-        pin.enter(self.spread.domain(number as u32));
+        pin.enter(self.domain(number));
         Some(partition)
+    }
+
+    /// Where a partition is.
+    #[inline(always)]
+    pub(crate) fn domain(&self, number: usize) -> Domain {
+        self.spread.domain(number as u32)
     }
 
     /// A partition of which only the hints are to be read: those that no memory stands behind.

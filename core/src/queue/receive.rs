@@ -409,7 +409,8 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
         if self.is_empty() {
             // In passing, a little of what purged queues have left.
             self.queue.inner.shared.graveyard.work(GRAVES_IN_PASSING);
-            self.turn.worker().found_nothing();
+            let home = self.turn.worker().home & self.queue.inner.hot.width.route().mask();
+            self.turn.worker().found_nothing(self.era.domain(home));
         }
         self.queue
             .settle(self.era, self.turn, self.stripe, self.terms, self.hand);

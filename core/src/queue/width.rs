@@ -144,7 +144,7 @@ impl Queue {
             width.busy_last.store(now.0, Ordering::Relaxed);
         }
         // What waits for a grace period, that of the mask among it, in domains where nothing happens.
-        turn.pin().settle();
+        turn.worker().flush();
         self.close_one(turn, route);
         let idle = now.since(Millis(
             width
@@ -167,7 +167,7 @@ impl Queue {
             width.note(&width.narrowed, now);
             // Once nobody is left who may have seen the old mask.
             turn.pin().defer_everywhere(0, move || settling.settle());
-            turn.pin().settle();
+            turn.worker().flush();
         }
     }
 
