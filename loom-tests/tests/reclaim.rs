@@ -177,7 +177,7 @@ fn a_look_and_the_retirement_of_a_segment() {
         ],
         &[],
     );
-    model("a_look_and_the_retirement_of_a_segment", 6580, {
+    model("a_look_and_the_retirement_of_a_segment", 3986, {
         let outcomes = outcomes.clone();
         move || outcomes.record(look_up_and_retire(LOOK, REUSE))
     });
@@ -187,7 +187,7 @@ fn a_look_and_the_retirement_of_a_segment() {
 #[test]
 fn a_delete_by_a_handle_of_the_life_before() {
     let outcomes = Outcomes::new(&["here, used again", "here, kept from use", "there"], &[]);
-    model("a_delete_by_a_handle_of_the_life_before", 4900, {
+    model("a_delete_by_a_handle_of_the_life_before", 2836, {
         let outcomes = outcomes.clone();
         move || outcomes.record(delete_and_reuse(|hand, lease| hand.delete(lease).is_ok()))
     });
@@ -287,7 +287,7 @@ fn look_up_and_retire_by(look: LookAt, retire: Retire) -> &'static str {
 #[test]
 fn a_retirement_step_by_step() {
     let outcomes = Outcomes::new(&["found", "gone"], &[]);
-    model("a_retirement_step_by_step", 1884, {
+    model("a_retirement_step_by_step", 2470, {
         let outcomes = outcomes.clone();
         move || outcomes.record(look_up_and_retire_by(LOOK_AT, RETIRE))
     });

@@ -256,7 +256,7 @@ fn a_late_batch_in_one_word_and_passing() {
 #[test]
 fn two_receivers_at_a_node_of_two_names() {
     let outcomes = Outcomes::new(&["both"], &["none", "one"]);
-    model("two_receivers_at_a_node_of_two_names", 7285, {
+    model("two_receivers_at_a_node_of_two_names", 2540, {
         let outcomes = outcomes.clone();
         move || outcomes.record(one_node(VISIT))
     });
