@@ -1,7 +1,7 @@
 //! Epoch reclamation: collector, domains, per-worker registration, pin, retire. The only file that names the epoch crate.
 //!
-//! One collector per broker, so that no other crate's pins can hold our memory back. It has a *domain* for each partition (of
-//! all queues together: partition 3 of each is in domain 3), with epochs of its own, and one for what partitions share. A worker at
+//! One collector per broker, so that no other crate's pins can hold our memory back. It has up to 64 *domains*, with epochs of their
+//! own: partition 3 of each standard queue is in domain 3, partition 67 too, and what partitions share is in the last. A worker at
 //! home pins its partition's domain and no other: so whoever moves that domain's epoch on, as each 128th pin tries to, reads no line
 //! that other workers write to. With one domain for all it reads one of each worker.
 //!
