@@ -531,6 +531,13 @@ mod told {
             }
         }
 
+        /// Whoever has it alone needs no lock.
+        pub fn get_mut(&mut self) -> LockResult<&mut T> {
+            // Acquire: pairs with the store of whoever held it last.
+            self.told.load(Ordering::Acquire);
+            self.lock.get_mut()
+        }
+
         fn hear<'m>(&'m self, guard: sync::MutexGuard<'m, T>) -> MutexGuard<'m, T> {
             // Acquire: pairs with the store of whoever held it before.
             self.told.load(Ordering::Acquire);
