@@ -134,9 +134,9 @@ impl WorkerCore {
         Turn::new(self.local.pin(), Reading::new(&self.shared.clock), self)
     }
 
-    /// A receive has looked everywhere in vain: the next turn begins at `home`, not where it looked last.
-    pub(crate) fn found_nothing(&self, home: Domain) {
-        self.local.expect(home);
+    /// A receive has looked everywhere in vain: the next turn begins where the next one looks first, not where this looked last.
+    pub(crate) fn found_nothing(&self, next: Domain) {
+        self.local.expect(next);
         self.local.look_after_others();
     }
 

@@ -51,7 +51,7 @@ impl Queue {
             return Ok(received);
         }
         let max = self.allow(era, turn, stripe, &terms, max)?;
-        let first = self.first(era, turn, max, terms.round);
+        let first = self.first(era, turn, stripe, max, terms.round);
         let mut received = Received::new(self);
         let mut hand = Many {
             claims: received.claims(),
@@ -92,7 +92,7 @@ impl Queue {
         }
         self.allow(era, turn, stripe, &terms, 1)?;
         let (worker, pin) = (turn.worker(), turn.pin());
-        let first = self.first(era, turn, 1, terms.round);
+        let first = self.first(era, turn, stripe, 1, terms.round);
         if !era.is_fair()
             && let Some(partition) = era.partition(first, pin)
             && partition.returned.is_empty(pin)
@@ -261,12 +261,38 @@ impl Queue {
 
     /// The partition to look at first.
     #[inline(always)]
-    pub(super) fn first(&self, era: &Era, turn: &Turn<'_>, max: usize, round: u32) -> usize {
+    pub(super) fn first(
+        &self,
+        era: &Era,
+        turn: &Turn<'_>,
+        stripe: Option<&Stripe>,
+        max: usize,
+        round: u32,
+    ) -> usize {
+        let span = self.inner.hot.width.route().span();
+        let base = self.base(era, turn, stripe);
+        let (worker, pin) = (turn.worker(), turn.pin());
+        let first = steal::first(worker, base, span, max, round, pin, |number| {
+            era.glance(number, pin)
+        });
+        // Where it is older is the place to go on.
+        if first != base
+            && let Some(stripe) = stripe
+        {
+            stripe.elsewhere.set(first as u64 + 1);
+        }
+        first
+    }
+
+    /// Where receives begin that look at nothing else.
+    #[inline(always)]
+    fn base(&self, era: &Era, turn: &Turn<'_>, stripe: Option<&Stripe>) -> usize {
         let route = self.inner.hot.width.route();
         let home = turn.worker().home & route.mask();
-        let pin = turn.pin();
-        steal::first(turn.worker(), home, route.span(), max, round, pin, |number| {
-            era.glance(number, pin)
+        stripe.map_or(home, |stripe| {
+            steal::base(&stripe.elsewhere, turn.worker(), home, route.span(), |number| {
+                era.glance(number, turn.pin())
+            })
         })
     }
 
@@ -409,8 +435,8 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
         if self.is_empty() {
             // In passing, a little of what purged queues have left.
             self.queue.inner.shared.graveyard.work(GRAVES_IN_PASSING);
-            let home = self.turn.worker().home & self.queue.inner.hot.width.route().mask();
-            self.turn.worker().found_nothing(self.era.domain(home));
+            let next = self.queue.base(self.era, self.turn, self.stripe);
+            self.turn.worker().found_nothing(self.era.domain(next));
         }
         self.queue
             .settle(self.era, self.turn, self.stripe, self.terms, self.hand);
@@ -515,6 +541,9 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
             if victim != first {
                 self.visit(victim);
                 if !self.is_empty() {
+                    if let Some(stripe) = self.stripe {
+                        stripe.elsewhere.set(victim as u64 + 1);
+                    }
                     return;
                 }
             }

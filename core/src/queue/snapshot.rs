@@ -99,7 +99,7 @@ pub struct QueueMetrics {
     pub put_off: u64,
     /// Messages moved out of nearly empty segments since the last purge.
     pub evacuated: u64,
-    /// Receives that went to another partition than the home since the last purge.
+    /// Looks at another partition since the last purge, because the one that a receive began at had too little.
     pub steals: u64,
     /// Partitions that sends are spread over.
     pub width: usize,

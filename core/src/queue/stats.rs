@@ -32,11 +32,13 @@ pub struct Counters {
     pub deleted_in_flight: Counter,
     /// Received without a lease (visibility timeout zero).
     pub glimpsed: Counter,
-    /// In flight to visible, by the lease's end.
-    pub expired: Counter,
     /// In flight to visible, by the lease's holder.
     pub released: Counter,
+    /// Not a count: one more than the partition where receives found something last that is not the home; zero for none.
+    pub elsewhere: Counter,
     _first_line: [u64; 8],
+    /// In flight to visible, by the lease's end.
+    pub expired: Counter,
     /// Accepted, delayed.
     pub sent_delayed: Counter,
     /// Delayed to visible.
@@ -59,7 +61,7 @@ pub struct Counters {
     pub moved_in: Counter,
     /// Survivors moved out of nearly empty segments.
     pub evacuated: Counter,
-    /// Looks at another partition because the first had too little.
+    /// Looks at another partition because the one looked at first had too little.
     pub steals: Counter,
 }
 

@@ -1,8 +1,10 @@
-//! Which partition a receive looks at: home, an older one, then everybody else's.
+//! Which partition a receive looks at: home, an older one, then everybody else's. A worker that finds nothing at home goes on
+//! where it found something last, as if that were its home, until there is nothing left or one that is older.
 
 use crate::{
     clock::Millis,
     ledger::{partition::Partition, reclaim::Pin},
+    queue::stats::Counter,
     sync::Ordering,
     worker::WorkerCore,
 };
@@ -22,7 +24,32 @@ const ESCAPE_EVERY: u32 = 31;
 /// from under their own core's hands, whose next receive is then short, and so on: two cores at home are best left alone.
 const VISIT_EVERY: u32 = 1021;
 
-/// The partition to look at first.
+/// Where receives of a worker begin that look at nothing else: at home, or while there is nothing, where it found something last.
+///
+/// Those that consume only have nothing at home. Each would go from one random partition to the next, and share all lines with
+/// all others; like this it shares one partition's, mostly with who sends there.
+#[inline(always)]
+pub(crate) fn base<'q>(
+    elsewhere: &Counter,
+    worker: &WorkerCore,
+    home: usize,
+    partitions: usize,
+    find: impl Fn(usize) -> Option<&'q Partition>,
+) -> usize {
+    match elsewhere.read() {
+        0 => home,
+        there => {
+            let there = there as usize - 1;
+            // What is due at home is not left to others.
+            let is_wanted =
+                |home: &Partition| home.oldest() != Millis::NEVER.0 || home.is_sweep_due(worker.last_seen());
+            let stays = there >= partitions || find(home).is_some_and(is_wanted);
+            if stays { home } else { there }
+        }
+    }
+}
+
+/// The partition to look at first; `home` is where receives begin.
 #[inline]
 pub(crate) fn first<'q>(
     worker: &WorkerCore,
@@ -65,10 +92,16 @@ pub(crate) fn other_than(this: usize, worker: &WorkerCore, partitions: usize) ->
     if other < this { other } else { other + 1 }
 }
 
-/// Every partition once, from a random one on.
-pub(crate) fn all(worker: &WorkerCore, partitions: usize) -> impl Iterator<Item = usize> {
-    let start = worker.random_below(partitions);
-    (start..partitions).chain(0..start)
+/// Every partition once, from a random one on, in steps of a random length: one after the other, whichever follows some that are
+/// empty would be found by the receives that begin at any of them.
+pub(crate) fn all(worker: &WorkerCore, partitions: usize) -> impl Iterator<Item = usize> + use<> {
+    // Odd steps come to each number below a power of two, and at most half of those are no partition's.
+    let numbers = partitions.next_power_of_two();
+    let start = worker.random_below(numbers);
+    let step = worker.random_below(numbers) | 1;
+    (0..numbers)
+        .map(move |nth| start.wrapping_add(nth.wrapping_mul(step)) & (numbers - 1))
+        .filter(move |&number| number < partitions)
 }
 
 impl Partition {

@@ -740,6 +740,97 @@ fn the_older_partition_is_served_too() {
     assert_eq!(here.home(), 0);
 }
 
+/// Where the next message comes from: each says who has sent it.
+fn sender_of_next(queue: &Queue) -> u64 {
+    let message = one(queue, LONG);
+    delete(queue, &message);
+    number_of(message.body())
+}
+
+fn send_from(broker: &Broker, queue: &Queue, home: usize, messages: usize) {
+    let worker = broker.worker_at(home).expect("a worker");
+    worker.turn(|turn| {
+        for _ in 0..messages {
+            turn.send(queue, &numbered(home as u64, 8)).expect("room");
+        }
+    });
+}
+
+#[test]
+fn who_has_nothing_at_home_goes_on_where_it_found_something() {
+    let (_time, broker) = manual(8);
+    let queue = queue(&broker, "wide");
+    for home in 0..6 {
+        send_from(&broker, &queue, home, 100);
+    }
+    let consumer = broker.worker_at(7).expect("a worker");
+    let mut senders: Vec<_> = (0..600).map(|_| sender_of_next(&queue)).collect();
+    senders.dedup();
+    assert_eq!(senders.len(), 6, "{senders:?}");
+    assert_eq!(queue.receive(1, LONG), Ok(vec![]));
+    assert_eq!(consumer.home(), 7);
+}
+
+#[test]
+fn who_has_gone_elsewhere_comes_home_for_a_message() {
+    let (_time, broker) = manual(8);
+    let queue = queue(&broker, "wide");
+    send_from(&broker, &queue, 0, 100);
+    let consumer = broker.worker_at(7).expect("a worker");
+    for _ in 0..10 {
+        assert_eq!(sender_of_next(&queue), 0);
+        send_from(&broker, &queue, 7, 2);
+        assert_eq!(sender_of_next(&queue), 7);
+        assert_eq!(sender_of_next(&queue), 7);
+    }
+    assert_eq!(consumer.home(), 7);
+}
+
+#[test]
+fn who_has_gone_elsewhere_comes_home_for_a_lease_that_is_over() {
+    let (time, broker) = manual(8);
+    let queue = queue(&broker, "wide");
+    let consumer = broker.worker_at(7).expect("a worker");
+    queue.send(&numbered(7, 8)).expect("room");
+    assert_eq!(queue.receive(1, secs(1)).expect("valid").len(), 1);
+    time.advance(ms(10));
+    assert_eq!(queue.receive(1, LONG), Ok(vec![]));
+    send_from(&broker, &queue, 0, 100);
+    assert_eq!(sender_of_next(&queue), 0);
+    time.advance(secs(2));
+    // The one that notices the time, and the next.
+    let next: Vec<_> = (0..2).map(|_| sender_of_next(&queue)).collect();
+    assert!(next.contains(&7), "{next:?}");
+    assert_eq!(consumer.home(), 7);
+}
+
+#[test]
+fn who_has_gone_elsewhere_goes_to_the_older_partition() {
+    let (time, broker) = manual(3);
+    let queue = queue(&broker, "three");
+    let consumer = broker.worker_at(2).expect("a worker");
+    for round in 0..20 {
+        let (old, new) = (round % 2, 1 - round % 2);
+        // Gone to where the new ones will be.
+        send_from(&broker, &queue, new, 1);
+        assert_eq!(sender_of_next(&queue), new as u64);
+        send_from(&broker, &queue, old, 50);
+        time.advance(ms(20));
+        send_from(&broker, &queue, new, 100);
+        let senders: Vec<_> = (0..150).map(|_| sender_of_next(&queue)).collect();
+        let first = senders.iter().position(|&sender| sender == old as u64);
+        let last = senders.iter().rposition(|&sender| sender == old as u64);
+        let (first, last) = (first.expect("sent"), last.expect("sent"));
+        assert!(first <= 64, "{first}");
+        assert_eq!(
+            last - first,
+            49,
+            "it stays until nothing older is left: {senders:?}"
+        );
+    }
+    assert_eq!(consumer.home(), 2);
+}
+
 /// How many receives of one message each it takes until `wanted` comes; everything else is deleted.
 fn receives_until(queue: &Queue, wanted: &[u8]) -> usize {
     for receives in 1..=100_000 {
