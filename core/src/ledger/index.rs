@@ -130,7 +130,7 @@ impl Index {
     pub fn find<'p>(&self, number: u32, _pin: &'p Pin<'_>) -> Option<&'p Segment> {
         // Acquire: see the segment as opened; pairs with `enter`, and with `leave`.
         let segment = self.segments.get(number as usize)?.0.load(Ordering::Acquire);
-        // SAFETY: entered segments are alive; they leave before they are retired, and we are pinned.
+        // SAFETY: entered segments are alive; they leave before they are retired, and we are pinned in their domain: `Partition` asks for it.
         (!segment.is_null()).then(|| unsafe { &*segment })
     }
 

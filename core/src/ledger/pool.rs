@@ -75,7 +75,7 @@ impl Pool {
         // Progress: a failed CAS means that another thread put or took one.
         loop {
             let segment = NonNull::new(top)?;
-            // SAFETY: it was on the stack while we were pinned; taken and retired since, it still is not freed. Only
+            // SAFETY: it was on the stack while we were pinned in its partition's domain; taken and retired since, it still is not freed. Only
             // `tally` is looked at: a faster taker may be rewriting the header.
             let tally = unsafe { &(*segment.as_ptr()).tally };
             // Relaxed: written before the Release that we acquired.

@@ -3,7 +3,7 @@
 //! One collector per broker, so that no other crate's pins can hold our memory back. It has up to 64 *domains*, with epochs of their
 //! own: partition 3 of each standard queue is in domain 3, partition 67 too, and what partitions share is in the last. A worker at
 //! home pins its partition's domain and no other: so whoever moves that domain's epoch on, as each 128th pin tries to, reads no line
-//! that other workers write to. With one domain for all it reads one of each worker.
+//! that other workers at home write to. With one domain for all it reads one of each worker.
 //!
 //! A pin begins in the domain it is likely to need, and [enters](Pin::enter) others as it comes to their partitions. Two rules make
 //! that safe. What belongs to a partition is looked at by those who have entered its domain, and retired [there](Pin::defer).
@@ -69,12 +69,9 @@ mod imp {
     use std::{
         cell::{Cell, OnceCell},
         fmt,
-        mem::MaybeUninit,
         ptr::NonNull,
         rc::Rc,
     };
-
-    use crossbeam_utils::CachePadded;
 
     use super::Domain;
     #[cfg(any(test, loom))]
@@ -108,16 +105,18 @@ mod imp {
 
     /// Each is made when the first worker comes to it: it takes 3 KiB.
     struct Domains {
-        all: [AtomicPtr<CachePadded<Epochs>>; DOMAINS],
+        all: [AtomicPtr<Epochs>; DOMAINS],
         registered: AtomicU32,
     }
 
-    /// The epochs of one domain.
+    /// The epochs of one domain. Two lines apart from others: the processor fetches lines in pairs.
     #[derive(Debug, Default)]
+    #[repr(align(128))]
     struct Epochs {
         collector: crossbeam_epoch::Collector,
         locals: AtomicU32,
-        /// Closures that have not run yet. Behind the collector: it runs what is left when it is dropped.
+        /// Closures that were handed over and have not run yet, at most: not those a worker has kept to itself so far, which nobody
+        /// else can run. Below zero for a moment where the collector is ahead of whoever hands over.
         waiting: AtomicU32,
         #[cfg(lines)]
         lines: crate::lines::Epochs,
@@ -132,6 +131,8 @@ mod imp {
         last: Cell<NonNull<Place>>,
         /// Domains to whose closures it has added since it handed them over.
         filled: Cell<Set>,
+        /// The domain looked after last for others.
+        cared: Cell<u32>,
         number: u32,
         retired: Cell<u32>,
         bytes: Cell<usize>,
@@ -145,8 +146,10 @@ mod imp {
         handle: crossbeam_epoch::LocalHandle,
         /// Held while any pin of the worker is in the domain that did not begin there.
         guard: Cell<Option<crossbeam_epoch::Guard>>,
-        /// How many those are.
-        pins: Cell<u32>,
+        /// How many those are. As wide as never to come round again, even if every turn was forgotten.
+        pins: Cell<u64>,
+        /// Closures added since it handed them over.
+        kept: Cell<u32>,
         #[cfg(lines)]
         lines: crate::lines::Participant,
     }
@@ -211,6 +214,7 @@ mod imp {
                 last: Cell::new(NonNull::from(first)),
                 places,
                 filled: Cell::new(0),
+                cared: Cell::new(0),
                 // Relaxed: a counter.
                 number: self
                     .domains
@@ -236,7 +240,7 @@ mod imp {
             // Acquire: see it as made; pairs with the Release of `get`.
             let epochs = self.all[domain as usize].load(Ordering::Acquire);
             // SAFETY: made by `get` from a box, and freed with `self`.
-            unsafe { epochs.as_ref() }.map(|epochs| &**epochs)
+            unsafe { epochs.as_ref() }
         }
 
         /// One that is made now if it is not there.
@@ -246,7 +250,7 @@ mod imp {
 
         #[cold]
         fn make(&self, domain: u32) -> &Epochs {
-            let made = Box::into_raw(Box::<CachePadded<Epochs>>::default());
+            let made = Box::into_raw(Box::<Epochs>::default());
             // Release: publishes it. Acquire on failure: see another one's.
             let epochs = match self.all[domain as usize].compare_exchange(
                 std::ptr::null_mut(),
@@ -282,6 +286,7 @@ mod imp {
                 handle: epochs.collector.register(),
                 guard: Cell::new(None),
                 pins: Cell::new(0),
+                kept: Cell::new(0),
                 #[cfg(lines)]
                 lines: epochs.lines.register(),
             }
@@ -294,11 +299,12 @@ mod imp {
                 // Relaxed: `&mut self`, nobody else is here.
                 let epochs = epochs.load(Ordering::Relaxed);
                 if !epochs.is_null() {
-                    // SAFETY: made by `make` from a box, and dropped once. In place, for closures that the collector runs now still
-                    // count beside it; then the box goes, in which nothing is left.
+                    // SAFETY: made by `make` from a box, and nobody else is here. The collector is taken out first: closures that it
+                    // runs now still count beside where it was, of which no reference is made before they all have. Then the box
+                    // goes, in the collector's place a new one.
                     unsafe {
-                        std::ptr::drop_in_place(epochs);
-                        drop(Box::from_raw(epochs.cast::<MaybeUninit<CachePadded<Epochs>>>()));
+                        drop((&raw mut (*epochs).collector).replace(crossbeam_epoch::Collector::new()));
+                        drop(Box::from_raw(epochs));
                     }
                 }
             }
@@ -306,14 +312,21 @@ mod imp {
     }
 
     impl Epochs {
-        /// Hands `free` to the collector.
-        fn defer(&self, guard: &crossbeam_epoch::Guard, free: impl FnOnce() + Send + 'static) {
-            // Relaxed, both: who looks for something to be done sees an old value a little longer.
-            self.waiting.fetch_add(1, Ordering::Relaxed);
+        /// How many closures wait for somebody to move the epoch on.
+        fn waiting(&self) -> u32 {
+            // Relaxed: who looks for something to be done sees an old value a little longer.
+            let waiting = self.waiting.load(Ordering::Relaxed);
+            waiting.cast_signed().max(0).cast_unsigned()
+        }
+
+        /// Hands `free` to the worker's bag.
+        fn defer(&self, place: &Place, guard: &crossbeam_epoch::Guard, free: impl FnOnce() + Send + 'static) {
+            place.kept.set(place.kept.get().wrapping_add(1));
             let waiting = Waiting(NonNull::from(&self.waiting));
             guard.defer(move || {
                 free();
                 let waiting = waiting;
+                // Relaxed: see `waiting`.
                 // SAFETY: closures are run by the collector's registrations, and by the last of them or the collector itself, when
                 // that goes. All registrations are a `Local`'s, which gives its share in the domains up behind them, or made and
                 // dropped under one; the collector is dropped before the count beside it.
@@ -367,7 +380,8 @@ mod imp {
         }
 
         /// Hands over what this worker has retired, and has all that waits in any domain go through the epochs as far as other
-        /// workers let it. O(domains + workers of those in which something waits).
+        /// workers let it; and this one, if it is in a turn: then an epoch moves one step at most, and a closure waits for two.
+        /// O(domains + workers of those in which something waits).
         pub fn settle(&self) {
             self.drive_all(STEPS);
         }
@@ -377,51 +391,72 @@ mod imp {
             self.retired.set(0);
             let filled = self.filled.take();
             for (domain, epochs) in self.domains.made() {
-                // Relaxed: see `Epochs::defer`.
-                if filled & 1 << domain != 0 || epochs.waiting.load(Ordering::Relaxed) > 0 {
-                    self.drive(domain, epochs, steps);
+                if filled & 1 << domain != 0 || epochs.waiting() > 0 {
+                    // Registered for good, should it not have been here before. A registration is garbage of its domain afterwards,
+                    // some 4 KiB: one for each look would heap up where somebody keeps the epoch still.
+                    let place = self.place(domain);
+                    (0..steps).for_each(|_| self.flush_in(place));
                 }
             }
         }
 
-        /// An occasion to look after domains in which nothing happens any more: each sixteenth drives one in which something waits,
-        /// one after the other. Each one would bring back the reads of others' lines that domains are there to save.
+        /// An occasion to look after domains in which nothing happens any more: each sixteenth looks at one of those there are, one
+        /// after the other, and helps where something waits; as long as it does help, each occasion goes on there. Each one all the
+        /// time would bring back the reads of others' lines that domains are there to save.
         pub fn look_after_others(&self) {
             let occasion = self.occasions.get().wrapping_add(1);
             self.occasions.set(occasion);
-            let domain = occasion / OCCASIONS % DOMAINS as u32;
-            if occasion.is_multiple_of(OCCASIONS)
-                && let Some(epochs) = self.domains.find(domain)
-                // Relaxed: see `Epochs::defer`.
-                && epochs.waiting.load(Ordering::Relaxed) > 0
-            {
-                self.drive(domain, epochs, 1);
+            if occasion.is_multiple_of(OCCASIONS) {
+                self.look_after_another();
             }
         }
 
-        /// Has what waits in a domain go through its epochs.
-        fn drive(&self, domain: u32, epochs: &Epochs, steps: usize) {
-            match self.places[domain as usize].get() {
-                Some(place) => (0..steps).for_each(|_| self.flush_in(domain, place)),
-                // In passing: most workers never come to most domains.
-                None => {
-                    let handle = epochs.collector.register();
-                    (0..steps).for_each(|_| handle.pin().flush());
+        #[cold]
+        #[inline(never)]
+        fn look_after_another(&self) {
+            let cared = self.cared.get();
+            let next = (1..=DOMAINS as u32)
+                .map(|steps| (cared + steps) % DOMAINS as u32)
+                .find_map(|domain| Some((domain, self.domains.find(domain)?)));
+            let Some((domain, epochs)) = next else { return };
+            let before = epochs.waiting();
+            if before > 0 {
+                self.flush_in(self.place(domain));
+                let after = epochs.waiting();
+                if (1..before).contains(&after) {
+                    self.occasions.set(self.occasions.get().wrapping_sub(1));
+                    return;
                 }
             }
+            self.cared.set(domain);
         }
 
-        fn flush_in(&self, domain: u32, place: &Place) {
+        /// Hands over what it has added to a domain's closures, and has what waits there go a step through the epochs.
+        fn flush_in(&self, place: &Place) {
+            let domain = place.domain;
             self.filled.set(self.filled.get() & !(1 << domain));
+            self.tell(place);
             #[cfg(lines)]
             self.domains.get(domain).lines.flush(&place.lines);
             place.handle.pin().flush();
+        }
+
+        /// Counts what it is about to hand over.
+        fn tell(&self, place: &Place) {
+            let kept = place.kept.take();
+            if kept > 0 {
+                // Relaxed: see `Epochs::waiting`.
+                let waiting = &self.domains.get(place.domain).waiting;
+                waiting.fetch_add(kept, Ordering::Relaxed);
+            }
         }
     }
 
     impl Drop for Local {
         fn drop(&mut self) {
             for place in self.places.iter().filter_map(OnceCell::get) {
+                // With its registration, a worker's bag goes to the collector.
+                self.tell(place);
                 let epochs = self.domains.get(place.domain);
                 // Relaxed: see `Domains::place`.
                 epochs.locals.fetch_sub(1, Ordering::Relaxed);
@@ -552,11 +587,12 @@ mod imp {
             #[cfg(lines)]
             epochs.lines.defer(&local.place(domain).lines);
             local.filled.set(local.filled.get() | 1 << domain);
+            let place = local.place(domain);
             if domain == self.entered.first {
-                epochs.defer(&self.guard, free);
+                epochs.defer(place, &self.guard, free);
             } else {
                 // Pinned already: no more than a count.
-                epochs.defer(&local.place(domain).handle.pin(), free);
+                epochs.defer(place, &place.handle.pin(), free);
             }
         }
 
@@ -569,22 +605,18 @@ mod imp {
             self.defer(domains, bytes, free);
             let retired = self.entered.local.retired.get() + 1;
             self.entered.local.retired.set(retired);
+            let all = &self.entered.local.domains;
             // Relaxed: see `Domains::place`.
-            let locals = domains.first().map_or(0, |domain| {
-                self.entered
-                    .local
-                    .domains
-                    .get(domain.0)
-                    .locals
-                    .load(Ordering::Relaxed)
-            });
+            let locals = |domain: &Domain| all.get(domain.0).locals.load(Ordering::Relaxed);
+            let locals = domains.iter().map(locals).max().unwrap_or(0);
             if self.entered.local.bytes.get() >= SEGMENTS_BYTES && retired > locals / LOCALS_PER_RETIRE {
                 self.flush();
             }
         }
 
         /// Runs `free` once no thread that is pinned now, in whatever domain, is so any more. For what is found without entering
-        /// any particular one. Runs nothing itself, for the caller may hold a lock. O(domains).
+        /// any particular one. Flushes nothing, for the caller may hold a lock; any pin may run closures, and so those take none of
+        /// the locks under which something is retired. O(domains), all of which are entered.
         #[cold]
         pub fn defer_everywhere(&self, bytes: usize, free: impl FnOnce() + Send + 'static) {
             let last = Arc::new(Last(Mutex::new(Some(free))));
@@ -592,13 +624,9 @@ mod imp {
             // gone what is being retired. Those made before are seen here.
             fence(Ordering::SeqCst);
             let local = self.entered.local;
-            for (domain, epochs) in local.domains.made() {
+            for (domain, _) in local.domains.made() {
                 let share = Arc::clone(&last);
-                match local.places[domain as usize].get() {
-                    Some(_) => self.hand_over(domain, move || drop(share)),
-                    // In passing: most workers never come to most domains.
-                    None => epochs.defer(&epochs.collector.register().pin(), move || drop(share)),
-                }
+                self.hand_over(domain, move || drop(share));
             }
             local.bytes.set(local.bytes.get() + bytes);
         }
@@ -609,20 +637,19 @@ mod imp {
             self.guard.repin();
         }
 
-        /// Hands what this worker has retired to the collector, and frees what is ripe.
+        /// Hands what this worker has retired to the collector, and frees what is ripe there and in the domains it is in.
         #[cold]
         #[inline(never)]
         pub fn flush(&self) {
             self.entered.local.bytes.set(0);
             self.entered.local.retired.set(0);
             self.entered.local.look_after_others();
-            let mut filled = self.entered.local.filled.get() | 1 << self.entered.first;
-            while filled != 0 {
-                let domain = filled.trailing_zeros();
-                filled &= filled - 1;
-                self.entered
-                    .local
-                    .flush_in(domain, self.entered.local.place(domain));
+            let local = self.entered.local;
+            let mut domains = local.filled.get() | self.entered.others.get() | 1 << self.entered.first;
+            while domains != 0 {
+                let domain = domains.trailing_zeros();
+                domains &= domains - 1;
+                local.flush_in(local.place(domain));
             }
         }
 

@@ -67,7 +67,7 @@ impl Era {
     /// A partition, to be operated on: its domain is entered.
     #[inline(always)]
     pub(crate) fn partition<'t>(&'t self, number: usize, pin: &'t Pin<'_>) -> Option<&'t Partition> {
-        // There being none, a worker that only steals is spared its home's domain.
+        // There being none, a worker that only steals need not pin its home's domain.
         let partition = self.glance(number, pin)?;
         pin.enter(self.domain(number));
         Some(partition)

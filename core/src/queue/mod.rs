@@ -79,7 +79,7 @@ use crate::{
     worker::WorkerCore,
 };
 
-/// Bites that the collector is asked to take where something is to be cleared away.
+/// Bites that the collector is asked to take of each domain where something is to be cleared away.
 const FLUSHES_MAX: usize = 1024;
 /// Bites without a gain after which it is left for later: somebody is pinned, or what is oldest is the collector's own, which has a
 /// node to free for every 64 things that it has freed.
@@ -506,7 +506,12 @@ impl Queue {
         });
         // All that it takes once a second; in between, housekeepers would be in the way of those who retire.
         let is_due = self.inner.shared.is_clearing_due();
-        self.clear_away(if is_due { FLUSHES_IN_VAIN } else { 1 });
+        let waits = || self.inner.shared.budget.read().limbo > 0;
+        self.clear_away(if is_due {
+            FLUSHES_IN_VAIN
+        } else {
+            usize::from(waits())
+        });
         self.next_due()
     }
 
@@ -624,10 +629,13 @@ impl Queue {
             let (mut used, mut in_vain) = (budget.read().used, 0);
             // The collector takes a bounded bite each time, of the oldest; bounded here too, should other threads retire all the while.
             for _ in 0..FLUSHES_MAX {
+                if in_vain == most_in_vain {
+                    return;
+                }
                 worker.flush();
                 let left = budget.read();
                 in_vain = if left.used < used { 0 } else { in_vain + 1 };
-                if left.limbo == 0 || in_vain == most_in_vain {
+                if left.limbo == 0 {
                     return;
                 }
                 used = left.used;

@@ -125,8 +125,7 @@ impl Queue {
         // Relaxed, throughout: only paces the looks and the changes.
         let checked = width.checked.load(Ordering::Relaxed);
         let ms = now.0.saturating_sub(checked);
-        let route = width.route();
-        if ms < CHECK_EVERY_MS || (route.mask() < width.least && route.span() <= width.least) {
+        if ms < CHECK_EVERY_MS {
             return;
         }
         if width
@@ -136,6 +135,12 @@ impl Queue {
         {
             return;
         }
+        // What waits for a grace period, that of the mask among it, in domains where nothing happens.
+        turn.worker().flush();
+        let route = width.route();
+        if route.mask() < width.least && route.span() <= width.least {
+            return;
+        }
         let sent = era.stats.sum(|counters| &counters.sent);
         let before = width.sent_then.swap(sent, Ordering::Relaxed);
         // After a purge the counters begin anew.
@@ -143,8 +148,6 @@ impl Queue {
         if rate >= NARROW_RATE * width.now() as u64 {
             width.busy_last.store(now.0, Ordering::Relaxed);
         }
-        // What waits for a grace period, that of the mask among it, in domains where nothing happens.
-        turn.worker().flush();
         self.close_one(turn, route);
         let idle = now.since(Millis(
             width
@@ -165,9 +168,9 @@ impl Queue {
         }
         if let Some(settling) = width.routes.narrow(route) {
             width.note(&width.narrowed, now);
-            // Once nobody is left who may have seen the old mask.
+            // Once nobody is left who may have seen the old mask, this turn included: the next look sees it settled.
             turn.pin().defer_everywhere(0, move || settling.settle());
-            turn.worker().flush();
+            turn.pin().settle();
         }
     }
 
@@ -205,8 +208,12 @@ impl Queue {
                 .then_some(place)
         };
         // Receives that still look there find an empty partition; handles of its messages find none, which means "gone".
-        self.inner.hot.width.routes.close_last(route, drained, |place| {
+        let is_closed = self.inner.hot.width.routes.close_last(route, drained, |place| {
             place.replace(None, pin, drop);
         });
+        if is_closed {
+            // It may be large, and there may be no next look.
+            pin.settle();
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::{
         },
         lease::{Claims, Terms},
         partition::Partition,
+        reclaim::Domain,
     },
     queue::{Queue, dead_letter::Fate, era::Era, receive::GRAVES_IN_PASSING, stats::Stripe, steal},
     turn::Turn,
@@ -62,7 +63,7 @@ impl Queue {
         let Ok(max) = self.allow(era, turn, stripe, terms, max) else {
             return;
         };
-        let first = self.first(era, turn, max, terms.round);
+        let first = self.first(era, turn, stripe, max, terms.round);
         let mut receive = FifoReceive {
             queue: self,
             era,
@@ -121,6 +122,7 @@ impl<'t> FifoReceive<'_, 't, '_> {
         if self.is_empty() {
             // In passing, a little of what purged queues have left.
             self.queue.inner.shared.graveyard.work(GRAVES_IN_PASSING);
+            self.turn.worker().found_nothing(Domain::SHARED);
         }
         if self.terms.visibility_ms > 0 {
             self.lease();
@@ -148,6 +150,9 @@ impl<'t> FifoReceive<'_, 't, '_> {
             if victim != first {
                 self.visit(victim);
                 if !self.is_empty() {
+                    if let Some(stripe) = self.stripe {
+                        stripe.elsewhere.set(victim as u64 + 1);
+                    }
                     return;
                 }
             }
