@@ -116,7 +116,8 @@ mod imp {
         collector: crossbeam_epoch::Collector,
         locals: AtomicU32,
         /// Closures that were handed over and have not run yet, at most: not those a worker has kept to itself so far, which nobody
-        /// else can run. Below zero for a moment where the collector is ahead of whoever hands over.
+        /// else can run. Too low, even below
+        /// zero, from when the collector takes a full bag by itself until its worker flushes.
         waiting: AtomicU32,
         #[cfg(lines)]
         lines: crate::lines::Epochs,
