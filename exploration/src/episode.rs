@@ -209,8 +209,8 @@ impl<'s> Hand<'s> {
             Some(turn) => turn.receive(queue, max, timeout).map(|received| {
                 let got = received.iter().map(|delivery| {
                     let of = (delivery.receipt_handle(), delivery.receive_count());
-                    let group = delivery.message_group();
-                    got_of(place, delivery.body(), of, group, delivery.sequence_number())
+                    let sent = (delivery.sequence_number(), delivery.sent_at());
+                    got_of(place, delivery.body(), of, delivery.message_group(), sent)
                 });
                 got.collect()
             }),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use epoq::{Broker, Counts, FifoConfig, ManualClock, Queue, QueueConfig, Redrive, fault, limits};
+use epoq::{Broker, Counts, FifoConfig, ManualClock, Millis, Queue, QueueConfig, Redrive, fault, limits};
 use epoq_judge::{Books, Broken, Delivery, Groups, Id, Lease, Moment};
 
 use crate::random::Random;
@@ -46,6 +46,7 @@ pub(crate) struct Stage {
     pub(crate) books: Books,
     pub(crate) groups: Groups,
     pub(crate) operations: AtomicUsize,
+    retention: Duration,
     /// Less than five minutes go by, until all workers are gone: what is sent again comes to nothing.
     pub(crate) is_brief: bool,
     /// Nothing is sent while so many messages are there: where there are few, all workers are at the same ones.
@@ -60,6 +61,7 @@ pub(crate) struct Got {
     pub(crate) receives: u32,
     pub(crate) handle: epoq::ReceiptHandle,
     pub(crate) sequence: u128,
+    pub(crate) sent: Millis,
     pub(crate) group: usize,
     pub(crate) place: Place,
 }
@@ -76,10 +78,10 @@ impl Stage {
             .memory_limit(memory)
             .build()
             .expect("valid");
-        let short = random.once_in(6);
+        let retention = Duration::from_secs(if random.once_in(6) { 60 } else { 14 * 24 * 3_600 });
         let plain = || QueueConfig {
             in_flight_max: None,
-            retention: Duration::from_secs(if short { 60 } else { 14 * 24 * 3_600 }),
+            retention,
             ..QueueConfig::default()
         };
         let fifo = FifoConfig {
@@ -130,6 +132,7 @@ impl Stage {
             books: Books::new(WORKERS + 1),
             groups: Groups::new(GROUPS),
             operations: AtomicUsize::new(0),
+            retention,
             is_brief: random.once_in(2),
             messages_max: random.of_these([1, 3, u64::MAX, u64::MAX]),
             calls: AtomicU64::new(0),
@@ -189,7 +192,8 @@ impl Stage {
                 call,
                 before,
                 after,
-                end_ms: end,
+                // What is before the others may lapse in flight, which lets them go.
+                end_ms: end.min(got.sent.as_millis() + self.retention.as_millis() as u64),
             };
             demand(self.groups.enter(got.group, delivery));
         }
@@ -352,8 +356,8 @@ pub(crate) fn body_of(id: Id, length: usize) -> Vec<u8> {
 /// What is to be known of a message received.
 pub(crate) fn got(place: Place, message: &epoq::Message) -> Got {
     let of = (message.receipt_handle(), message.receive_count());
-    let group = message.message_group();
-    got_of(place, message.body(), of, group, message.sequence_number())
+    let sent = (message.sequence_number(), message.sent_at());
+    got_of(place, message.body(), of, message.message_group(), sent)
 }
 
 pub(crate) fn got_of(
@@ -361,7 +365,7 @@ pub(crate) fn got_of(
     body: &[u8],
     (handle, receives): (epoq::ReceiptHandle, u32),
     group: Option<&str>,
-    sequence: Option<epoq::SequenceNumber>,
+    (sequence, sent): (Option<epoq::SequenceNumber>, Millis),
 ) -> Got {
     let id = Id(u64::from_le_bytes(*body.first_chunk().expect("a number")));
     assert_eq!(body, body_of(id, body.len() - 8), "not the body that was sent");
@@ -370,6 +374,7 @@ pub(crate) fn got_of(
         receives,
         handle,
         sequence: sequence.map_or(0, epoq::SequenceNumber::to_u128),
+        sent,
         group: group.and_then(|group| group.parse().ok()).unwrap_or(0),
         place,
     }
