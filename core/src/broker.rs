@@ -84,6 +84,8 @@ pub(crate) struct Shared {
     next_home: AtomicU32,
     /// When housekeeping is to free all it can.
     clear_at: AtomicU64,
+    /// When somebody is to look after domains in which nothing happens.
+    settle_at: AtomicU64,
     workers: Mutex<WorkerNumbers>,
     /// Every queue there is, to find spare segments when memory runs short.
     all: Mutex<Vec<Weak<queue::Inner>>>,
@@ -171,13 +173,21 @@ impl Shared {
 
     /// Whether a second has passed since this was last asked and answered with yes.
     pub(crate) fn is_clearing_due(&self) -> bool {
-        let now = self.clock.now().as_millis();
+        Self::is_due(&self.clear_at, self.clock.now())
+    }
+
+    /// The same, of another second.
+    pub(crate) fn is_settling_due(&self, now: Millis) -> bool {
+        Self::is_due(&self.settle_at, now)
+    }
+
+    fn is_due(at: &AtomicU64, now: Millis) -> bool {
         // Relaxed, both: only paces housekeeping.
-        let due = self.clear_at.load(Ordering::Relaxed);
-        now >= due
-            && self
-                .clear_at
-                .compare_exchange(due, now + CLEAR_EVERY_MS, Ordering::Relaxed, Ordering::Relaxed)
+        let due = at.load(Ordering::Relaxed);
+        let next = now.as_millis() + CLEAR_EVERY_MS;
+        now.as_millis() >= due
+            && at
+                .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
     }
 
@@ -533,6 +543,7 @@ impl Builder {
                 number: sync::broker_number(),
                 next_home: AtomicU32::new(0),
                 clear_at: AtomicU64::new(0),
+                settle_at: AtomicU64::new(0),
                 workers: Mutex::new(WorkerNumbers::default()),
                 all: Mutex::new(Vec::new()),
                 graveyard: Arc::new(Graveyard::default()),

@@ -16,7 +16,7 @@ use crate::{
 
 /// One thread's registration with a [`Broker`](crate::Broker).
 ///
-/// A worker has a home partition: the one its sends go to, and where its receives look first. Made with
+/// A worker has a home partition: the one its sends go to, and where its receives look first if there is something. Made with
 /// [`Broker::worker`](crate::Broker::worker) (homes are dealt out in turn) or
 /// [`Broker::worker_at`](crate::Broker::worker_at) (a fixed home: for a thread pinned to a core). It stays on the thread
 /// that made it, and while it lives calls on [`Queue`](crate::Queue) from that thread use it too. Threads that never
@@ -56,6 +56,8 @@ pub(crate) struct WorkerCore {
     pub(crate) home: usize,
     random: Cell<u64>,
     last_seen: Cell<Millis>,
+    /// The moment `is_another_ms` was asked last.
+    asked: Cell<Millis>,
 }
 
 sync::thread_local! {
@@ -125,6 +127,7 @@ impl WorkerCore {
             // Odd and different for each worker: xorshift must not start at zero.
             random: Cell::new((shared.seed ^ u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1),
             last_seen: Cell::new(Millis::new(0)),
+            asked: Cell::new(Millis::new(0)),
             shared: Arc::clone(shared),
         }
     }
@@ -156,6 +159,12 @@ impl WorkerCore {
     #[inline]
     pub(crate) fn last_seen(&self) -> Millis {
         self.last_seen.get()
+    }
+
+    /// Whether the last receive was in another millisecond than when this was asked last.
+    #[inline]
+    pub(crate) fn is_another_ms(&self) -> bool {
+        self.asked.replace(self.last_seen.get()) != self.last_seen.get()
     }
 
     /// Notes the moment of a receive.

@@ -576,9 +576,10 @@ impl Partition {
     /// ones too.
     pub fn publish_again(&self, segment: &Segment, word: usize, tokens: u64, pin: &Pin<'_>) {
         segment.ready.note_returned();
-        // However young: where a receiver has noted that there is nothing, somebody shall come and look.
-        self.note_sent(Millis(0));
         self.publish(segment, word, tokens, pin);
+        // However young: where a receiver has noted that there is nothing, somebody shall come and look. Behind the token: a receiver
+        // that notes it once more in between looks once more.
+        self.note_sent(Millis(0));
     }
 
     /// Sets tokens in one word, and brings the word back if the head may have passed. Every way into Visible ends here.
@@ -698,7 +699,7 @@ impl Partition {
             Some(segment) => segment,
             None => self.allocate(arena).or_else(|full| {
                 // Over the budget: what waits for the epoch may be ripe, and a smaller one may fit.
-                pin.flush();
+                pin.flush_in(self.domain);
                 self.pooled(footprint, pin)
                     .or_else(|| {
                         [arena / 8, least]

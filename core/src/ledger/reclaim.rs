@@ -93,6 +93,8 @@ mod imp {
     const STEPS: usize = 4;
     /// Occasions on which another domain is looked after once.
     const OCCASIONS: u32 = 16;
+    /// Closures in a full bag of the epoch crate's: the next one hands it over.
+    const BAG: u32 = 64;
     /// Domains by number, as bits.
     type Set = u64;
     const _: () = assert!(DOMAINS <= Set::BITS as usize);
@@ -115,9 +117,9 @@ mod imp {
     struct Epochs {
         collector: crossbeam_epoch::Collector,
         locals: AtomicU32,
-        /// Closures that were handed over and have not run yet, at most: not those a worker has kept to itself so far, which nobody
-        /// else can run. Too low, even below
-        /// zero, from when the collector takes a full bag by itself until its worker flushes.
+        /// Closures that were handed over and have not run yet: not those a worker has kept to itself so far, which nobody else can run.
+        /// A bag that is fuller than we know, with something of the collector's own, goes before we count it: then it is too low by less
+        /// than a bag, until the worker fills or hands over the next one.
         waiting: AtomicU32,
         #[cfg(lines)]
         lines: crate::lines::Epochs,
@@ -134,6 +136,8 @@ mod imp {
         filled: Cell<Set>,
         /// The domain looked after last for others.
         cared: Cell<u32>,
+        /// Looks after the next one, in vain so far.
+        in_vain: Cell<usize>,
         number: u32,
         retired: Cell<u32>,
         bytes: Cell<usize>,
@@ -216,6 +220,7 @@ mod imp {
                 places,
                 filled: Cell::new(0),
                 cared: Cell::new(0),
+                in_vain: Cell::new(0),
                 // Relaxed: a counter.
                 number: self
                     .domains
@@ -320,9 +325,9 @@ mod imp {
             waiting.cast_signed().max(0).cast_unsigned()
         }
 
-        /// Hands `free` to the worker's bag.
+        /// Puts `free` into the worker's bag, which has been counted if it is full.
         fn defer(&self, place: &Place, guard: &crossbeam_epoch::Guard, free: impl FnOnce() + Send + 'static) {
-            place.kept.set(place.kept.get().wrapping_add(1));
+            place.kept.set(place.kept.get() + 1);
             let waiting = Waiting(NonNull::from(&self.waiting));
             guard.defer(move || {
                 free();
@@ -394,7 +399,7 @@ mod imp {
             for (domain, epochs) in self.domains.made() {
                 if filled & 1 << domain != 0 || epochs.waiting() > 0 {
                     // Registered for good, should it not have been here before. A registration is garbage of its domain afterwards,
-                    // some 4 KiB: one for each look would heap up where somebody keeps the epoch still.
+                    // some 4 KiB with its last bag: one for each look would heap up where somebody keeps the epoch still.
                     let place = self.place(domain);
                     (0..steps).for_each(|_| self.flush_in(place));
                 }
@@ -402,8 +407,8 @@ mod imp {
         }
 
         /// An occasion to look after domains in which nothing happens any more: each sixteenth looks at one of those there are, one
-        /// after the other, and helps where something waits; as long as it does help, each occasion goes on there. Each one all the
-        /// time would bring back the reads of others' lines that domains are there to save.
+        /// after the other. Where something waits, each occasion goes on there until nothing does any more, or four times in a row
+        /// nothing has become less. Each one all the time would bring back the reads of others' lines that domains are there to save.
         pub fn look_after_others(&self) {
             let occasion = self.occasions.get().wrapping_add(1);
             self.occasions.set(occasion);
@@ -422,13 +427,23 @@ mod imp {
             let Some((domain, epochs)) = next else { return };
             let before = epochs.waiting();
             if before > 0 {
-                self.flush_in(self.place(domain));
+                let place = self.place(domain);
+                let told = self.tell(place);
+                self.flush_in(place);
                 let after = epochs.waiting();
-                if (1..before).contains(&after) {
+                // A closure waits for two steps of the epoch: at first nothing becomes less.
+                let in_vain = if after < before + told {
+                    0
+                } else {
+                    self.in_vain.get() + 1
+                };
+                if after > 0 && in_vain < STEPS {
+                    self.in_vain.set(in_vain);
                     self.occasions.set(self.occasions.get().wrapping_sub(1));
                     return;
                 }
             }
+            self.in_vain.set(0);
             self.cared.set(domain);
         }
 
@@ -442,14 +457,15 @@ mod imp {
             place.handle.pin().flush();
         }
 
-        /// Counts what it is about to hand over.
-        fn tell(&self, place: &Place) {
+        /// Counts what it is about to hand over, and says how much.
+        fn tell(&self, place: &Place) -> u32 {
             let kept = place.kept.take();
             if kept > 0 {
                 // Relaxed: see `Epochs::waiting`.
                 let waiting = &self.domains.get(place.domain).waiting;
                 waiting.fetch_add(kept, Ordering::Relaxed);
             }
+            kept
         }
     }
 
@@ -589,6 +605,9 @@ mod imp {
             epochs.lines.defer(&local.place(domain).lines);
             local.filled.set(local.filled.get() | 1 << domain);
             let place = local.place(domain);
+            if place.kept.get() == BAG {
+                local.tell(place);
+            }
             if domain == self.entered.first {
                 epochs.defer(place, &self.guard, free);
             } else {
@@ -638,15 +657,26 @@ mod imp {
             self.guard.repin();
         }
 
-        /// Hands what this worker has retired to the collector, and frees what is ripe there and in the domains it is in.
+        /// Hands what this worker has retired to the collector, and frees what is ripe there and where it began.
         #[cold]
         #[inline(never)]
         pub fn flush(&self) {
+            self.flush_all(1 << self.entered.first);
+        }
+
+        /// As [`Pin::flush`], for what is ripe in a domain that it is in.
+        #[cold]
+        #[inline(never)]
+        pub fn flush_in(&self, domain: Domain) {
+            self.flush_all(1 << domain.0);
+        }
+
+        fn flush_all(&self, ripe: Set) {
             self.entered.local.bytes.set(0);
             self.entered.local.retired.set(0);
             self.entered.local.look_after_others();
             let local = self.entered.local;
-            let mut domains = local.filled.get() | self.entered.others.get() | 1 << self.entered.first;
+            let mut domains = local.filled.get() | ripe;
             while domains != 0 {
                 let domain = domains.trailing_zeros();
                 domains &= domains - 1;
@@ -819,6 +849,9 @@ mod imp {
 
         /// Nothing to do.
         pub fn flush(&self) {}
+
+        /// Nothing to do.
+        pub fn flush_in(&self, _domain: Domain) {}
     }
 
     impl fmt::Debug for Collector {

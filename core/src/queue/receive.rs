@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Queue, dead_letter::Fate, era::Era, fair::Standing, stats::Stripe, steal};
+use super::{
+    Queue,
+    dead_letter::Fate,
+    era::Era,
+    fair::Standing,
+    stats::Stripe,
+    steal::{self, Seeker},
+};
 #[cfg(not(loom))]
 use crate::ledger::lease::Claims;
 use crate::{
@@ -269,31 +276,27 @@ impl Queue {
         max: usize,
         round: u32,
     ) -> usize {
-        let span = self.inner.hot.width.route().span();
-        let base = self.base(era, turn, stripe);
-        let (worker, pin) = (turn.worker(), turn.pin());
-        let first = steal::first(worker, base, span, max, round, pin, |number| {
-            era.glance(number, pin)
-        });
-        // Where it is older is the place to go on.
-        if first != base
-            && let Some(stripe) = stripe
-        {
-            stripe.elsewhere.set(first as u64 + 1);
-        }
-        first
+        let pin = turn.pin();
+        self.seeker(turn, stripe, round)
+            .first(max, pin, |number| era.glance(number, pin))
     }
 
-    /// Where receives begin that look at nothing else.
+    /// The worker of a turn, about to receive here.
     #[inline(always)]
-    fn base(&self, era: &Era, turn: &Turn<'_>, stripe: Option<&Stripe>) -> usize {
+    pub(super) fn seeker<'t>(
+        &self,
+        turn: &'t Turn<'_>,
+        stripe: Option<&'t Stripe>,
+        receive: u32,
+    ) -> Seeker<'t> {
         let route = self.inner.hot.width.route();
-        let home = turn.worker().home & route.mask();
-        stripe.map_or(home, |stripe| {
-            steal::base(&stripe.elsewhere, turn.worker(), home, route.span(), |number| {
-                era.glance(number, turn.pin())
-            })
-        })
+        Seeker {
+            worker: turn.worker(),
+            home: turn.worker().home & route.mask(),
+            stripe,
+            partitions: route.span(),
+            receive,
+        }
     }
 
     /// Counts what was claimed; without leases, makes it visible again.
@@ -435,7 +438,8 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
         if self.is_empty() {
             // In passing, a little of what purged queues have left.
             self.queue.inner.shared.graveyard.work(GRAVES_IN_PASSING);
-            let next = self.queue.base(self.era, self.turn, self.stripe);
+            let find = |number| self.era.glance(number, self.turn.pin());
+            let next = self.seeker().base(find);
             self.turn.worker().found_nothing(self.era.domain(next));
         }
         self.queue
@@ -461,6 +465,10 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
         if span > 1 && self.hand.room(self.max) > 0 {
             self.steal(first, span);
         }
+    }
+
+    fn seeker(&self) -> Seeker<'_> {
+        self.queue.seeker(self.turn, self.stripe, self.terms.round)
     }
 
     #[inline]
@@ -541,9 +549,7 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
             if victim != first {
                 self.visit(victim);
                 if !self.is_empty() {
-                    if let Some(stripe) = self.stripe {
-                        stripe.elsewhere.set(victim as u64 + 1);
-                    }
+                    self.seeker().goes_on_at(victim);
                     return;
                 }
             }

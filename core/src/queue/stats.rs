@@ -12,7 +12,7 @@ use crate::{
     sync::{Arc, AtomicU64, Mutex, Ordering, fence},
 };
 
-/// What a worker did to a queue, and how often. Two lines per worker, so nobody else writes here.
+/// What a worker did to a queue, and how often. Lines of the worker's own, so nobody else writes here.
 #[derive(Debug, Default)]
 pub struct Stripe(CachePadded<Counters>);
 

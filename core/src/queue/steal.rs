@@ -4,7 +4,7 @@
 use crate::{
     clock::Millis,
     ledger::{partition::Partition, reclaim::Pin},
-    queue::stats::Counter,
+    queue::stats::Stripe,
     sync::Ordering,
     worker::WorkerCore,
 };
@@ -15,74 +15,121 @@ const OLDER_BY_MS: u64 = 5;
 /// Single receives between two looks at another partition's age; batches look two times in three. Odd, as are the others, so that
 /// the receives that go elsewhere are now those that look at `returned` first, now those that look at the head first.
 const LOOK_EVERY: u32 = 7;
-/// Batches that go home whatever is older elsewhere, one in so many: what is older there may be messages that come back
-/// again and again.
-const HOME_EVERY: u32 = 3;
+/// Batches that begin where the worker is, whatever is older elsewhere, one in so many: what is older there may be messages that come
+/// back again and again.
+const BASE_EVERY: u32 = 3;
 /// Receives between two visits to a partition that has something, while messages come back at home.
 const ESCAPE_EVERY: u32 = 31;
+/// The same of a worker that has gone elsewhere, to where there may be nothing but what comes back.
+const ESCAPE_AWAY_EVERY: u32 = 3;
+/// Receives between two that begin at home, of a worker that has gone elsewhere: should the hint be wrong that there is nothing.
+const AWAY_MAX: u32 = 127;
 /// Receives between two visits to a random partition whatever its hints say, should they be wrong. A visit takes messages
 /// from under their own core's hands, whose next receive is then short, and so on: two cores at home are best left alone.
 const VISIT_EVERY: u32 = 1021;
 
-/// Where receives of a worker begin that look at nothing else: at home, or while there is nothing, where it found something last.
-///
-/// Those that consume only have nothing at home. Each would go from one random partition to the next, and share all lines with
-/// all others; like this it shares one partition's, mostly with who sends there.
-#[inline(always)]
-pub(crate) fn base<'q>(
-    elsewhere: &Counter,
-    worker: &WorkerCore,
-    home: usize,
-    partitions: usize,
-    find: impl Fn(usize) -> Option<&'q Partition>,
-) -> usize {
-    match elsewhere.read() {
-        0 => home,
-        there => {
-            let there = there as usize - 1;
-            // What is due at home is not left to others.
-            let is_wanted =
-                |home: &Partition| home.oldest() != Millis::NEVER.0 || home.is_sweep_due(worker.last_seen());
-            let stays = there >= partitions || find(home).is_some_and(is_wanted);
-            if stays { home } else { there }
-        }
-    }
+/// A worker that is about to receive.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seeker<'s> {
+    pub(crate) worker: &'s WorkerCore,
+    /// Where it sends to.
+    pub(crate) home: usize,
+    /// See [`Stripe`]; without counters of its own it is always at home.
+    pub(crate) stripe: Option<&'s Stripe>,
+    pub(crate) partitions: usize,
+    /// The receive's number.
+    pub(crate) receive: u32,
 }
 
-/// The partition to look at first; `home` is where receives begin.
-#[inline]
-pub(crate) fn first<'q>(
-    worker: &WorkerCore,
-    home: usize,
-    partitions: usize,
-    max: usize,
-    receive: u32,
-    pin: &Pin<'_>,
-    find: impl Fn(usize) -> Option<&'q Partition>,
-) -> usize {
-    if partitions == 1 {
-        return home;
+impl Seeker<'_> {
+    /// Where it begins if it looks at nothing else: at home, or while there is nothing, where it found something last.
+    ///
+    /// Those that consume only have nothing at home. Each would go from one random partition to the next, and share all lines with
+    /// all others; like this it shares one partition's, mostly with who sends there.
+    #[inline(always)]
+    pub(crate) fn base<'q>(&self, find: impl Fn(usize) -> Option<&'q Partition>) -> usize {
+        match self.stripe.map_or(0, |stripe| stripe.elsewhere.read()) {
+            0 => self.home,
+            there => {
+                let there = there as usize - 1;
+                // What is due at home is not left to others.
+                let is_wanted = |home: &Partition| {
+                    home.oldest() != Millis::NEVER.0 || home.is_sweep_due(self.worker.last_seen())
+                };
+                let stays = there >= self.partitions
+                    || self.receive.is_multiple_of(AWAY_MAX)
+                    || find(self.home).is_some_and(is_wanted);
+                if stays { self.home } else { there }
+            }
+        }
     }
-    if receive.is_multiple_of(VISIT_EVERY) {
-        return other_than(home, worker, partitions);
+
+    /// The partition to look at first.
+    #[inline(always)]
+    pub(crate) fn first<'q>(
+        &self,
+        max: usize,
+        pin: &Pin<'_>,
+        find: impl Fn(usize) -> Option<&'q Partition>,
+    ) -> usize {
+        if self.partitions == 1 {
+            return self.home;
+        }
+        let base = self.base(&find);
+        let first = self.first_from(base, max, pin, find);
+        // There is the place to go on while nothing is at home: it is older, or has what does not come back.
+        if first != base {
+            self.goes_on_at(first);
+        }
+        first
     }
-    let looks = if max == 1 {
-        receive.is_multiple_of(LOOK_EVERY)
-    } else {
-        !receive.is_multiple_of(HOME_EVERY)
-    };
-    let escapes = receive.is_multiple_of(ESCAPE_EVERY);
-    if !looks && !escapes {
-        return home;
+
+    #[inline]
+    fn first_from<'q>(
+        &self,
+        base: usize,
+        max: usize,
+        pin: &Pin<'_>,
+        find: impl Fn(usize) -> Option<&'q Partition>,
+    ) -> usize {
+        let (worker, receive) = (self.worker, self.receive);
+        if receive.is_multiple_of(VISIT_EVERY) {
+            return other_than(base, worker, self.partitions);
+        }
+        let is_away = base != self.home;
+        let looks = if max == 1 {
+            // Who has nothing at home may be all that some partitions have: if its receives are few, each one looks.
+            receive.is_multiple_of(LOOK_EVERY) || is_away && worker.is_another_ms()
+        } else {
+            !receive.is_multiple_of(BASE_EVERY)
+        };
+        let sees_returns = || find(base).is_some_and(|here| here.sees_returns(pin));
+        let escapes = if is_away {
+            // First, for that line is at hand.
+            receive.is_multiple_of(ESCAPE_AWAY_EVERY) && sees_returns()
+        } else {
+            receive.is_multiple_of(ESCAPE_EVERY)
+        };
+        if !looks && !escapes {
+            return base;
+        }
+        let other = other_than(base, worker, self.partitions);
+        let Some(there) = find(other) else { return base };
+        let here = find(base);
+        // Older messages, or leases whose end nobody there has noticed; or any, if there is only what comes back here.
+        let goes = there.oldest().saturating_add(OLDER_BY_MS)
+            < here.map_or(Millis::NEVER.0, Partition::oldest)
+            || there.is_sweep_due(worker.last_seen())
+            || escapes && there.oldest() != Millis::NEVER.0 && (is_away || sees_returns());
+        if goes { other } else { base }
     }
-    let other = other_than(home, worker, partitions);
-    let Some(there) = find(other) else { return home };
-    let here = find(home);
-    // Older messages, or leases whose end nobody there has noticed; or any, if home has only what comes back.
-    let goes = there.oldest().saturating_add(OLDER_BY_MS) < here.map_or(Millis::NEVER.0, Partition::oldest)
-        || there.is_sweep_due(worker.last_seen())
-        || escapes && there.oldest() != Millis::NEVER.0 && here.is_some_and(|here| here.sees_returns(pin));
-    if goes { other } else { home }
+
+    /// It found something in this partition, or goes there to.
+    pub(crate) fn goes_on_at(&self, partition: usize) {
+        if let Some(stripe) = self.stripe {
+            stripe.elsewhere.set(partition as u64 + 1);
+        }
+    }
 }
 
 /// A random partition that is not `this` one; there are at least two.
@@ -129,5 +176,26 @@ impl Partition {
         oldest != Millis::NEVER.0
             && oldest < now.0
             && self.head.oldest.swap(Millis::NEVER.0, Ordering::Relaxed) != Millis::NEVER.0
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle, stalls))))]
+mod tests {
+    use super::all;
+    use crate::{Broker, QueueConfig};
+
+    #[test]
+    fn every_partition_is_looked_at_once() {
+        let broker = Broker::new();
+        let queue = broker.create_queue("q", QueueConfig::default()).unwrap();
+        queue.in_turn(|turn| {
+            for partitions in (1..70).chain([1000, 1024]) {
+                for _ in 0..50 {
+                    let mut numbers: Vec<_> = all(turn.worker(), partitions).collect();
+                    numbers.sort_unstable();
+                    assert!(numbers.into_iter().eq(0..partitions), "of {partitions}");
+                }
+            }
+        });
     }
 }

@@ -135,8 +135,10 @@ impl Queue {
         {
             return;
         }
-        // What waits for a grace period, that of the mask among it, in domains where nothing happens.
-        turn.worker().flush();
+        // What waits for a grace period, that of the mask among it, in domains where nothing happens; for all queues.
+        if self.inner.shared.is_settling_due(now) {
+            turn.worker().flush();
+        }
         let route = width.route();
         if route.mask() < width.least && route.span() <= width.least {
             return;

@@ -1113,3 +1113,41 @@ fn a_receive_of_one_finds_it_in_any_partition() {
         time.advance(secs(1) + ms(1));
     }
 }
+
+/// What a receive throws away at most leaves a partition that looks empty, and is not.
+#[test]
+fn messages_behind_many_that_have_lapsed_come_though_there_are_others_elsewhere() {
+    let (time, broker) = manual(2);
+    let config = QueueConfig {
+        retention: secs(60),
+        ..QueueConfig::default()
+    };
+    let queue = fifo_with(&broker, "q.fifo", config);
+    let send = |home: usize, name: &str, messages: usize| {
+        let worker = broker.worker_at(home).expect("a worker");
+        for number in 0..messages {
+            let group = format!("{name}-{number}");
+            let message = Outgoing::new(name.as_bytes()).message_group(&group);
+            queue
+                .send_message(&message.deduplication_id(&group))
+                .expect("room");
+        }
+        drop(worker);
+    };
+    let consumer = broker.worker_at(0).expect("a worker");
+    // Gone elsewhere, for there is nothing at home.
+    send(1, "first", 1);
+    assert_eq!(texts(&[one(&queue, LONG)]), ["first"]);
+    send(0, "lapsed", 400);
+    time.advance(secs(50));
+    send(0, "here", 50);
+    send(1, "there", 300);
+    time.advance(secs(15));
+    // Some come back with nothing: each throws away so many at most.
+    let receive = |_| queue.receive(1, LONG).expect("valid");
+    let received: Vec<_> = (0..20).flat_map(receive).collect();
+    let received = texts(&received);
+    let here = received.iter().filter(|text| **text == "here").count();
+    assert!(here >= 10, "{received:?}");
+    assert_eq!(consumer.home(), 0);
+}

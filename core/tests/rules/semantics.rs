@@ -766,7 +766,8 @@ fn who_has_nothing_at_home_goes_on_where_it_found_something() {
     let consumer = broker.worker_at(7).expect("a worker");
     let mut senders: Vec<_> = (0..600).map(|_| sender_of_next(&queue)).collect();
     senders.dedup();
-    assert_eq!(senders.len(), 6, "{senders:?}");
+    // Now and then it begins at home, to be sure, and goes on from there.
+    assert!((6..=12).contains(&senders.len()), "{senders:?}");
     assert_eq!(queue.receive(1, LONG), Ok(vec![]));
     assert_eq!(consumer.home(), 7);
 }
@@ -817,18 +818,68 @@ fn who_has_gone_elsewhere_goes_to_the_older_partition() {
         send_from(&broker, &queue, old, 50);
         time.advance(ms(20));
         send_from(&broker, &queue, new, 100);
-        let senders: Vec<_> = (0..150).map(|_| sender_of_next(&queue)).collect();
+        let mut senders: Vec<_> = (0..150).map(|_| sender_of_next(&queue)).collect();
         let first = senders.iter().position(|&sender| sender == old as u64);
-        let last = senders.iter().rposition(|&sender| sender == old as u64);
-        let (first, last) = (first.expect("sent"), last.expect("sent"));
-        assert!(first <= 64, "{first}");
-        assert_eq!(
-            last - first,
-            49,
+        assert!(first.is_some_and(|first| first <= 64), "{first:?}");
+        senders.dedup();
+        assert!(
+            senders.len() <= 6,
             "it stays until nothing older is left: {senders:?}"
         );
     }
     assert_eq!(consumer.home(), 2);
+}
+
+#[test]
+fn who_has_gone_elsewhere_leaves_what_only_comes_back() {
+    for (max, bound) in [(1, 2_000), (10, 200)] {
+        let (time, broker) = manual(3);
+        let queue = queue(&broker, "three");
+        let consumer = broker.worker_at(2).expect("a worker");
+        send_from(&broker, &queue, 1, 20);
+        time.advance(ms(20));
+        send_from(&broker, &queue, 0, 200);
+        let mut left = 200;
+        let receives = (0..100_000).position(|_| {
+            for message in queue.receive(max, LONG).expect("valid") {
+                if number_of(message.body()) == 1 {
+                    release(&queue, &message);
+                } else {
+                    delete(&queue, &message);
+                    left -= 1;
+                }
+            }
+            left == 0
+        });
+        assert!(receives.is_some_and(|receives| receives <= bound), "{receives:?}");
+        assert_eq!(consumer.home(), 2);
+    }
+}
+
+/// A consumer with few receives and much to receive where it is comes to the others' older messages with one in so many as there are
+/// partitions.
+#[test]
+fn who_has_gone_elsewhere_and_receives_seldom_looks_around_each_time() {
+    let (time, broker) = manual(16);
+    let queue = queue(&broker, "wide");
+    let consumer = broker.worker_at(15).expect("a worker");
+    let mut receives = 0;
+    for home in 1..11 {
+        send_from(&broker, &queue, 0, 1);
+        assert_eq!(sender_of_next(&queue), 0);
+        send_from(&broker, &queue, home, 1);
+        time.advance(ms(20));
+        send_from(&broker, &queue, 0, 1_000);
+        let found = (0..1_000).position(|_| {
+            time.advance(ms(100));
+            sender_of_next(&queue) == home as u64
+        });
+        receives += found.expect("one of so many");
+        queue.purge().expect("there");
+    }
+    // On average 15 each.
+    assert!(receives <= 300, "{receives}");
+    assert_eq!(consumer.home(), 15);
 }
 
 /// How many receives of one message each it takes until `wanted` comes; everything else is deleted.

@@ -115,9 +115,12 @@ impl<'p> Baton<'p> {
             debug_assert!(false, "a message in a partition that is closed");
             return None;
         };
+        let sent = member.sent();
         if is_new && !segment.is_passed(slot) {
-            own.note_sent(member.sent());
-            if !segment.publish(word, token) {
+            // The hint behind the token, see `publish_again`.
+            let is_passed = segment.publish(word, token);
+            own.note_sent(sent);
+            if !is_passed {
                 return None;
             }
             // The head has gone by meanwhile. If the token is still there the baton is in our hand again; if not, somebody
@@ -126,7 +129,6 @@ impl<'p> Baton<'p> {
                 return None;
             }
         }
-        let sent = member.sent();
         let lay = |home: &Partition| home.lay_noting(group, Laid::Baton, sent, None, now, pin);
         if home.is_some_and(|home| lay(home).is_ok()) {
             return None;

@@ -150,9 +150,9 @@ impl<'t> FifoReceive<'_, 't, '_> {
             if victim != first {
                 self.visit(victim);
                 if !self.is_empty() {
-                    if let Some(stripe) = self.stripe {
-                        stripe.elsewhere.set(victim as u64 + 1);
-                    }
+                    self.queue
+                        .seeker(self.turn, self.stripe, self.terms.round)
+                        .goes_on_at(victim);
                     return;
                 }
             }
@@ -201,7 +201,8 @@ impl<'t> FifoReceive<'_, 't, '_> {
             self.has_swept = true;
             self.serve(partition);
         }
-        if self.is_empty() && partition.note_empty(now) {
+        // Not where there is more to be thrown away than one receive does: behind that there may be messages.
+        if self.is_empty() && self.in_vain < DECISIONS_MAX && partition.note_empty(now) {
             self.serve(partition);
         }
     }
