@@ -276,13 +276,16 @@ fn acquitted(pass: &FifoPass, plan: &FifoPlan) {
 }
 
 fn convicted<const FAULT: usize>(plan: &FifoPlan, wrong: Wrong) {
-    let pass = pass::<Faulty<FAULT>>(plan).unwrap();
-    let lines = pass.settlement.findings.lines();
-    assert!(
-        pass.settlement.findings.count(wrong) > 0,
-        "{:?} in {plan:?}: not {wrong}: {lines:?}",
-        FAULTS[FAULT]
-    );
+    let mut lines = Vec::new();
+    // On a busy machine one thread may have had all the time of a pass.
+    for _ in 0..40 {
+        let pass = pass::<Faulty<FAULT>>(plan).unwrap();
+        if pass.settlement.findings.count(wrong) > 0 {
+            return;
+        }
+        lines = pass.settlement.findings.lines();
+    }
+    panic!("{:?} in {plan:?}: not {wrong}: {lines:?}", FAULTS[FAULT]);
 }
 
 #[test]
