@@ -56,8 +56,6 @@ pub(crate) struct WorkerCore {
     pub(crate) home: usize,
     random: Cell<u64>,
     last_seen: Cell<Millis>,
-    /// The moment `is_another_ms` was asked last.
-    asked: Cell<Millis>,
 }
 
 sync::thread_local! {
@@ -127,7 +125,6 @@ impl WorkerCore {
             // Odd and different for each worker: xorshift must not start at zero.
             random: Cell::new((shared.seed ^ u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1),
             last_seen: Cell::new(Millis::new(0)),
-            asked: Cell::new(Millis::new(0)),
             shared: Arc::clone(shared),
         }
     }
@@ -140,7 +137,7 @@ impl WorkerCore {
     /// A receive has looked everywhere in vain: the next turn begins where the next one looks first, not where this looked last.
     pub(crate) fn found_nothing(&self, next: Domain) {
         self.local.expect(next);
-        self.local.look_after_others();
+        self.local.look_after_others(0);
     }
 
     /// Has the next turn begin where this domain is pinned.
@@ -159,12 +156,6 @@ impl WorkerCore {
     #[inline]
     pub(crate) fn last_seen(&self) -> Millis {
         self.last_seen.get()
-    }
-
-    /// Whether the last receive was in another millisecond than when this was asked last.
-    #[inline]
-    pub(crate) fn is_another_ms(&self) -> bool {
-        self.asked.replace(self.last_seen.get()) != self.last_seen.get()
     }
 
     /// Notes the moment of a receive.

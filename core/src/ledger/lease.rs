@@ -659,6 +659,8 @@ impl Partition {
                 None
             };
             if let Some(why) = why {
+                // Who noted meanwhile that there is nothing was wrong, if this stays.
+                self.note_oldest(entry.sent());
                 let slot = at as u32;
                 claims.set_aside(Aside { segment, slot, why });
             } else if let Some((claim, sent)) = self.lease_slot(segment, at, due, now) {

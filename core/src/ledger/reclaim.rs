@@ -118,8 +118,8 @@ mod imp {
         collector: crossbeam_epoch::Collector,
         locals: AtomicU32,
         /// Closures that were handed over and have not run yet: not those a worker has kept to itself so far, which nobody else can run.
-        /// A bag that is fuller than we know, with something of the collector's own, goes before we count it: then it is too low by less
-        /// than a bag, until the worker fills or hands over the next one.
+        /// Too low or too high by less than a bag, until the worker fills or hands over the next one, where the collector's own closures
+        /// are in it too: they make a bag full before we count it, and after that the rest is counted though the worker keeps it.
         waiting: AtomicU32,
         #[cfg(lines)]
         lines: crate::lines::Epochs,
@@ -136,7 +136,8 @@ mod imp {
         filled: Cell<Set>,
         /// The domain looked after last for others.
         cared: Cell<u32>,
-        /// Looks after the next one, in vain so far.
+        /// Looks after the next one so far, and those in vain in a row.
+        looks: Cell<u32>,
         in_vain: Cell<usize>,
         number: u32,
         retired: Cell<u32>,
@@ -220,6 +221,7 @@ mod imp {
                 places,
                 filled: Cell::new(0),
                 cared: Cell::new(0),
+                looks: Cell::new(0),
                 in_vain: Cell::new(0),
                 // Relaxed: a counter.
                 number: self
@@ -407,26 +409,27 @@ mod imp {
         }
 
         /// An occasion to look after domains in which nothing happens any more: each sixteenth looks at one of those there are, one
-        /// after the other. Where something waits, each occasion goes on there until nothing does any more, or four times in a row
-        /// nothing has become less. Each one all the time would bring back the reads of others' lines that domains are there to save.
-        pub fn look_after_others(&self) {
+        /// after the other, but for those that are flushed anyway. Where something waits, each occasion goes on there until nothing does
+        /// any more, or four times in a row nothing has become less, or sixteen times at most. Each one all the time would bring back the
+        /// reads of others' lines that domains are there to save.
+        pub fn look_after_others(&self, flushed: Set) {
             let occasion = self.occasions.get().wrapping_add(1);
             self.occasions.set(occasion);
             if occasion.is_multiple_of(OCCASIONS) {
-                self.look_after_another();
+                self.look_after_another(flushed);
             }
         }
 
         #[cold]
         #[inline(never)]
-        fn look_after_another(&self) {
+        fn look_after_another(&self, flushed: Set) {
             let cared = self.cared.get();
             let next = (1..=DOMAINS as u32)
                 .map(|steps| (cared + steps) % DOMAINS as u32)
                 .find_map(|domain| Some((domain, self.domains.find(domain)?)));
             let Some((domain, epochs)) = next else { return };
             let before = epochs.waiting();
-            if before > 0 {
+            if before > 0 && flushed & 1 << domain == 0 {
                 let place = self.place(domain);
                 let told = self.tell(place);
                 self.flush_in(place);
@@ -437,12 +440,15 @@ mod imp {
                 } else {
                     self.in_vain.get() + 1
                 };
-                if after > 0 && in_vain < STEPS {
+                let looks = self.looks.get() + 1;
+                if after > 0 && in_vain < STEPS && looks < OCCASIONS {
+                    self.looks.set(looks);
                     self.in_vain.set(in_vain);
                     self.occasions.set(self.occasions.get().wrapping_sub(1));
                     return;
                 }
             }
+            self.looks.set(0);
             self.in_vain.set(0);
             self.cared.set(domain);
         }
@@ -674,9 +680,9 @@ mod imp {
         fn flush_all(&self, ripe: Set) {
             self.entered.local.bytes.set(0);
             self.entered.local.retired.set(0);
-            self.entered.local.look_after_others();
             let local = self.entered.local;
             let mut domains = local.filled.get() | ripe;
+            local.look_after_others(domains);
             while domains != 0 {
                 let domain = domains.trailing_zeros();
                 domains &= domains - 1;
@@ -706,6 +712,117 @@ mod imp {
     impl fmt::Debug for Pin<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "Pin({:?})", self.entered.local)
+        }
+    }
+
+    #[cfg(all(test, not(any(loom, shuttle, stalls))))]
+    mod tests {
+        use super::*;
+
+        /// Retires some closures that add one each to a count.
+        fn retire(local: &Local, domain: u32, closures: u32, freed: &Arc<AtomicU32>) {
+            let pin = local.pin();
+            for _ in 0..closures {
+                let freed = Arc::clone(freed);
+                pin.defer(&[Domain(domain)], 0, move || {
+                    freed.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+        }
+
+        /// The same, handed over, and ripe as soon as somebody moves the epoch on.
+        fn leave(collector: &Collector, domain: u32, closures: u32, freed: &Arc<AtomicU32>) {
+            let (local, other) = (collector.register(), collector.register_in(Domain(domain)));
+            let pin = other.pin();
+            retire(&local, domain, closures, freed);
+            local.settle();
+            assert_eq!(freed.load(Ordering::Relaxed), 0);
+            drop(pin);
+        }
+
+        #[test]
+        fn full_bags_count_as_waiting() {
+            let (collector, freed) = (Collector::new(), Arc::default());
+            let (local, other) = (collector.register(), collector.register());
+            let pin = other.pin();
+            retire(&local, 0, 200, &freed);
+            assert_eq!(collector.domains.get(0).waiting(), 3 * BAG);
+            drop(pin);
+            other.settle();
+            assert_eq!(freed.load(Ordering::Relaxed), 3 * BAG, "whoever looks sees them");
+            local.settle();
+            assert_eq!(freed.load(Ordering::Relaxed), 200);
+            assert_eq!(collector.domains.get(0).waiting(), 0);
+        }
+
+        #[test]
+        fn who_looks_after_a_domain_stays_while_that_helps() {
+            let (collector, freed) = (Collector::new(), Arc::default());
+            leave(&collector, 2, 10, &freed);
+            let caring = collector.register();
+            let occasions = (1..1_000).find(|_| {
+                caring.look_after_others(0);
+                freed.load(Ordering::Relaxed) == 10
+            });
+            // The sixteenth, and one or two more.
+            assert!(
+                occasions.is_some_and(|occasions| (OCCASIONS..OCCASIONS + 3).contains(&occasions)),
+                "{occasions:?}"
+            );
+        }
+
+        /// Occasions until somebody has done with the domain it came to first.
+        fn occasions_at_one(collector: &Collector) -> u32 {
+            let caring = collector.register();
+            let occasions = (1..1_000).find(|_| {
+                caring.look_after_others(0);
+                caring.cared.get() == 1
+            });
+            occasions.expect("it goes on")
+        }
+
+        #[test]
+        fn who_looks_after_a_domain_in_vain_goes_on() {
+            let (collector, freed) = (Collector::new(), Arc::default());
+            let stuck = collector.register_in(Domain(1));
+            let pin = stuck.pin();
+            let adding = collector.register();
+            retire(&adding, 1, 10, &freed);
+            adding.settle();
+            assert_eq!(occasions_at_one(&collector), OCCASIONS + STEPS as u32 - 1);
+            drop(pin);
+        }
+
+        #[test]
+        fn who_looks_after_a_domain_with_much_to_do_goes_on() {
+            let (collector, freed) = (Collector::new(), Arc::default());
+            let stuck = collector.register_in(Domain(1));
+            let pin = stuck.pin();
+            let adding = collector.register();
+            // A flush frees eight bags.
+            for _ in 0..1_000 {
+                retire(&adding, 1, 1, &freed);
+                adding.flush_in(adding.place(1));
+            }
+            drop(pin);
+            assert_eq!(occasions_at_one(&collector), 2 * OCCASIONS - 1);
+            let freed = freed.load(Ordering::Relaxed);
+            assert!(freed > 0 && freed < 1_000, "{freed}");
+        }
+
+        #[test]
+        fn a_flush_frees_what_others_left_in_that_domain() {
+            let (collector, freed) = (Collector::new(), Arc::default());
+            let (_, local) = (leave(&collector, 1, 10, &freed), collector.register());
+            (0..STEPS).for_each(|_| local.pin().flush());
+            assert_eq!(freed.load(Ordering::Relaxed), 0, "elsewhere");
+            for _ in 0..STEPS {
+                local.expect(Domain(0));
+                let pin = local.pin();
+                pin.enter(Domain(1));
+                pin.flush_in(Domain(1));
+            }
+            assert_eq!(freed.load(Ordering::Relaxed), 10);
         }
     }
 }
@@ -793,7 +910,7 @@ mod imp {
         pub fn settle(&self) {}
 
         /// Nothing to do.
-        pub fn look_after_others(&self) {}
+        pub fn look_after_others(&self, _flushed: u64) {}
 
         /// A pin.
         #[must_use]

@@ -439,7 +439,11 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
             // In passing, a little of what purged queues have left.
             self.queue.inner.shared.graveyard.work(GRAVES_IN_PASSING);
             let find = |number| self.era.glance(number, self.turn.pin());
-            let next = self.seeker().base(find);
+            let next = Seeker {
+                receive: self.terms.round.wrapping_add(1),
+                ..self.seeker()
+            };
+            let next = next.base(find);
             self.turn.worker().found_nothing(self.era.domain(next));
         }
         self.queue
@@ -538,15 +542,23 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
         delivered
     }
 
-    /// With something in hand, one random victim may fill it up; with nothing, every partition is looked at.
+    /// With something in hand, one random victim may fill it up; with nothing, every partition is looked at, first the one where
+    /// something was found last.
     #[cold]
     #[inline(never)]
     fn steal(&mut self, first: usize, span: usize) {
         if !self.is_empty() {
             return self.visit(steal::other_than(first, self.turn.worker(), span));
         }
+        let last = self.seeker().elsewhere().filter(|&last| last != first);
+        if let Some(last) = last {
+            self.visit(last);
+            if !self.is_empty() {
+                return;
+            }
+        }
         for victim in steal::all(self.turn.worker(), span) {
-            if victim != first {
+            if victim != first && Some(victim) != last {
                 self.visit(victim);
                 if !self.is_empty() {
                     self.seeker().goes_on_at(victim);

@@ -37,6 +37,8 @@ pub struct Counters {
     /// Not a count: one more than the partition where receives found something last that is not the home; zero for none.
     pub elsewhere: Counter,
     _first_line: [u64; 8],
+    /// Not a count: the millisecond of the last receive before a worker that is elsewhere last looked around.
+    pub looked_at: Counter,
     /// In flight to visible, by the lease's end.
     pub expired: Counter,
     /// Accepted, delayed.

@@ -3,6 +3,7 @@
 
 use crate::{
     clock::Millis,
+    config::WORDS,
     ledger::{partition::Partition, reclaim::Pin},
     queue::stats::Stripe,
     sync::Ordering,
@@ -48,20 +49,27 @@ impl Seeker<'_> {
     /// all others; like this it shares one partition's, mostly with who sends there.
     #[inline(always)]
     pub(crate) fn base<'q>(&self, find: impl Fn(usize) -> Option<&'q Partition>) -> usize {
-        match self.stripe.map_or(0, |stripe| stripe.elsewhere.read()) {
-            0 => self.home,
-            there => {
-                let there = there as usize - 1;
-                // What is due at home is not left to others.
-                let is_wanted = |home: &Partition| {
-                    home.oldest() != Millis::NEVER.0 || home.is_sweep_due(self.worker.last_seen())
-                };
-                let stays = there >= self.partitions
-                    || self.receive.is_multiple_of(AWAY_MAX)
-                    || find(self.home).is_some_and(is_wanted);
-                if stays { self.home } else { there }
-            }
-        }
+        let Some(there) = self.elsewhere() else {
+            return self.home;
+        };
+        // What is due at home is not left to others.
+        let is_wanted =
+            |home: &Partition| home.oldest() != Millis::NEVER.0 || home.is_sweep_due(self.worker.last_seen());
+        let stays = self.comes_home() || find(self.home).is_some_and(is_wanted);
+        if stays { self.home } else { there }
+    }
+
+    /// Where it found something last that is not its home, if that partition is still in use.
+    #[inline(always)]
+    pub(crate) fn elsewhere(&self) -> Option<usize> {
+        let there = self.stripe?.elsewhere.read().checked_sub(1)? as usize;
+        (there < self.partitions).then_some(there)
+    }
+
+    /// Whether this receive looks at home whatever the hints say.
+    #[inline(always)]
+    const fn comes_home(&self) -> bool {
+        self.receive.is_multiple_of(AWAY_MAX)
     }
 
     /// The partition to look at first.
@@ -76,12 +84,10 @@ impl Seeker<'_> {
             return self.home;
         }
         let base = self.base(&find);
-        let first = self.first_from(base, max, pin, find);
-        // There is the place to go on while nothing is at home: it is older, or has what does not come back.
-        if first != base {
-            self.goes_on_at(first);
+        if base == self.home && self.comes_home() && self.elsewhere().is_some() {
+            return base;
         }
-        first
+        self.first_from(base, max, pin, find)
     }
 
     #[inline]
@@ -99,14 +105,15 @@ impl Seeker<'_> {
         let is_away = base != self.home;
         let looks = if max == 1 {
             // Who has nothing at home may be all that some partitions have: if its receives are few, each one looks.
-            receive.is_multiple_of(LOOK_EVERY) || is_away && worker.is_another_ms()
+            receive.is_multiple_of(LOOK_EVERY) || is_away && self.is_another_ms()
         } else {
             !receive.is_multiple_of(BASE_EVERY)
         };
         let sees_returns = || find(base).is_some_and(|here| here.sees_returns(pin));
         let escapes = if is_away {
-            // First, for that line is at hand.
-            receive.is_multiple_of(ESCAPE_AWAY_EVERY) && sees_returns()
+            let has_nothing_else = |here: &Partition| here.sees_returns(pin) && !here.sees_new(pin);
+            // First, for those lines are at hand.
+            receive.is_multiple_of(ESCAPE_AWAY_EVERY) && find(base).is_some_and(has_nothing_else)
         } else {
             receive.is_multiple_of(ESCAPE_EVERY)
         };
@@ -116,12 +123,31 @@ impl Seeker<'_> {
         let other = other_than(base, worker, self.partitions);
         let Some(there) = find(other) else { return base };
         let here = find(base);
-        // Older messages, or leases whose end nobody there has noticed; or any, if there is only what comes back here.
-        let goes = there.oldest().saturating_add(OLDER_BY_MS)
+        // Older messages, or any if there is only what comes back here.
+        let is_better = there.oldest().saturating_add(OLDER_BY_MS)
             < here.map_or(Millis::NEVER.0, Partition::oldest)
-            || there.is_sweep_due(worker.last_seen())
             || escapes && there.oldest() != Millis::NEVER.0 && (is_away || sees_returns());
-        if goes { other } else { base }
+        if is_better {
+            // The place to go on, too, while nothing is at home.
+            self.goes_on_at(other);
+            other
+        // Or leases whose end nobody there has noticed.
+        } else if there.is_sweep_due(worker.last_seen()) {
+            other
+        } else {
+            base
+        }
+    }
+
+    /// Whether a millisecond has gone by, by the worker's receives, since this was asked last.
+    #[inline]
+    fn is_another_ms(&self) -> bool {
+        let now = self.worker.last_seen().0;
+        self.stripe.is_some_and(|stripe| {
+            let is_another = stripe.looked_at.read() != now;
+            stripe.looked_at.set(now);
+            is_another
+        })
     }
 
     /// It found something in this partition, or goes there to.
@@ -160,10 +186,17 @@ impl Partition {
     }
 
     /// Whether messages come back here: on `returned`, or in the segment at the head.
-    #[cold]
     fn sees_returns(&self, pin: &Pin<'_>) -> bool {
         pin.enter(self.domain);
         !self.returned.is_empty(pin) || self.first(pin).ready.has_returned()
+    }
+
+    /// Whether the segment at the head has messages that nobody has received yet.
+    #[cold]
+    fn sees_new(&self, pin: &Pin<'_>) -> bool {
+        pin.enter(self.domain);
+        let first = self.first(pin);
+        (0..WORDS).any(|word| first.new_tokens(word) != 0)
     }
 
     /// Notes that a receiver found nothing at `now`, unless there was a message in the same millisecond. Returns whether that is
@@ -181,8 +214,42 @@ impl Partition {
 
 #[cfg(all(test, not(any(loom, shuttle, stalls))))]
 mod tests {
-    use super::all;
-    use crate::{Broker, QueueConfig};
+    use std::time::Duration;
+
+    use super::{AWAY_MAX, all};
+    use crate::{Broker, QueueConfig, clock::Millis, sync::Ordering};
+
+    /// A race leaves a message behind a hint that says no; who has gone elsewhere finds it nevertheless, while there is enough where it is.
+    #[test]
+    fn a_wrong_hint_at_home_is_found_out() {
+        for max in [1, 10] {
+            let broker = Broker::builder().partitions(2).min_width(2).build().unwrap();
+            let queue = broker.create_queue("q", QueueConfig::default()).unwrap();
+            let send = |home, body: &[u8]| {
+                let worker = broker.worker_at(home).unwrap();
+                worker.turn(|turn| turn.send(&queue, body).unwrap());
+            };
+            for _ in 0..40 * AWAY_MAX {
+                send(0, b"there");
+            }
+            let consumer = broker.worker_at(1).unwrap();
+            let receive = || queue.receive(max, Duration::from_secs(30)).unwrap();
+            assert!(receive().iter().all(|message| message.body() == b"there"));
+            send(1, b"home");
+            queue.in_turn(|turn| {
+                let era = queue.era(turn.pin()).unwrap();
+                let home = era.glance(1, turn.pin()).unwrap();
+                home.head.oldest.store(Millis::NEVER.0, Ordering::Relaxed);
+            });
+            let found =
+                (0..4 * AWAY_MAX).position(|_| receive().iter().any(|message| message.body() == b"home"));
+            assert!(
+                found.is_some_and(|found| found <= AWAY_MAX as usize),
+                "{found:?}, {max} at a time"
+            );
+            drop(consumer);
+        }
+    }
 
     #[test]
     fn every_partition_is_looked_at_once() {

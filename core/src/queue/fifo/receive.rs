@@ -146,13 +146,19 @@ impl<'t> FifoReceive<'_, 't, '_> {
         if !self.is_empty() {
             return self.visit(steal::other_than(first, self.turn.worker(), span));
         }
+        let seeker = self.queue.seeker(self.turn, self.stripe, self.terms.round);
+        let last = seeker.elsewhere().filter(|&last| last != first);
+        if let Some(last) = last {
+            self.visit(last);
+            if !self.is_empty() {
+                return;
+            }
+        }
         for victim in steal::all(self.turn.worker(), span) {
-            if victim != first {
+            if victim != first && Some(victim) != last {
                 self.visit(victim);
                 if !self.is_empty() {
-                    self.queue
-                        .seeker(self.turn, self.stripe, self.terms.round)
-                        .goes_on_at(victim);
+                    seeker.goes_on_at(victim);
                     return;
                 }
             }
