@@ -659,7 +659,7 @@ impl Partition {
                 None
             };
             if let Some(why) = why {
-                // Who noted meanwhile that there is nothing was wrong, if this stays.
+                // Who noted meanwhile that there is nothing was wrong, should there be more behind it.
                 self.note_oldest(entry.sent());
                 let slot = at as u32;
                 claims.set_aside(Aside { segment, slot, why });

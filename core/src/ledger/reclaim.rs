@@ -782,6 +782,17 @@ mod imp {
         }
 
         #[test]
+        fn what_is_flushed_anyway_is_not_looked_after() {
+            let (collector, freed) = (Collector::new(), Arc::default());
+            leave(&collector, 1, 10, &freed);
+            let caring = collector.register();
+            for _ in 0..10 * OCCASIONS {
+                caring.look_after_others(1 << 1);
+            }
+            assert_eq!(freed.load(Ordering::Relaxed), 0);
+        }
+
+        #[test]
         fn who_looks_after_a_domain_in_vain_goes_on() {
             let (collector, freed) = (Collector::new(), Arc::default());
             let stuck = collector.register_in(Domain(1));

@@ -447,6 +447,19 @@ impl Segment {
         new
     }
 
+    /// Whether there is one; looks at as many slots as that takes.
+    pub fn has_new_token(&self, word: usize) -> bool {
+        let mut rest = self.tokens(word);
+        while rest != 0 {
+            let slot = self.slots.get(word * BITS + rest.trailing_zeros() as usize);
+            if slot.is_some_and(|slot| slot.state().receives() == 0) {
+                return true;
+            }
+            rest &= rest - 1;
+        }
+        false
+    }
+
     /// What does not change between reuse and retirement.
     #[inline(always)]
     #[cfg_attr(lines, track_caller)]

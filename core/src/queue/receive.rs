@@ -543,27 +543,23 @@ impl<'t, H: Hand<'t>> Receive<'_, 't, '_, H> {
     }
 
     /// With something in hand, one random victim may fill it up; with nothing, every partition is looked at, first the one where
-    /// something was found last.
+    /// it would have begun or has been.
     #[cold]
     #[inline(never)]
     fn steal(&mut self, first: usize, span: usize) {
         if !self.is_empty() {
             return self.visit(steal::other_than(first, self.turn.worker(), span));
         }
-        let last = self.seeker().elsewhere().filter(|&last| last != first);
-        if let Some(last) = last {
-            self.visit(last);
+        let back = self
+            .seeker()
+            .back(first, |number| self.era.glance(number, self.turn.pin()));
+        let others =
+            steal::all(self.turn.worker(), span).filter(|&victim| victim != first && Some(victim) != back);
+        for victim in back.into_iter().chain(others) {
+            self.visit(victim);
             if !self.is_empty() {
+                self.seeker().goes_on_at(victim);
                 return;
-            }
-        }
-        for victim in steal::all(self.turn.worker(), span) {
-            if victim != first && Some(victim) != last {
-                self.visit(victim);
-                if !self.is_empty() {
-                    self.seeker().goes_on_at(victim);
-                    return;
-                }
             }
         }
     }

@@ -37,8 +37,6 @@ pub struct Counters {
     /// Not a count: one more than the partition where receives found something last that is not the home; zero for none.
     pub elsewhere: Counter,
     _first_line: [u64; 8],
-    /// Not a count: the millisecond of the last receive before a worker that is elsewhere last looked around.
-    pub looked_at: Counter,
     /// In flight to visible, by the lease's end.
     pub expired: Counter,
     /// Accepted, delayed.
@@ -65,6 +63,10 @@ pub struct Counters {
     pub evacuated: Counter,
     /// Looks at another partition because the one looked at first had too little.
     pub steals: Counter,
+    /// Not a count: what `elsewhere` was before that.
+    pub before: Counter,
+    /// Not a count: the millisecond of the last receive before a worker that is elsewhere last looked around.
+    pub looked_at: Counter,
 }
 
 /// A counter with a single writer.

@@ -5,7 +5,7 @@ use crate::{
     clock::Millis,
     config::WORDS,
     ledger::{partition::Partition, reclaim::Pin},
-    queue::stats::Stripe,
+    queue::stats::{Counter, Stripe},
     sync::Ordering,
     worker::WorkerCore,
 };
@@ -49,20 +49,34 @@ impl Seeker<'_> {
     /// all others; like this it shares one partition's, mostly with who sends there.
     #[inline(always)]
     pub(crate) fn base<'q>(&self, find: impl Fn(usize) -> Option<&'q Partition>) -> usize {
-        let Some(there) = self.elsewhere() else {
-            return self.home;
-        };
-        // What is due at home is not left to others.
-        let is_wanted =
-            |home: &Partition| home.oldest() != Millis::NEVER.0 || home.is_sweep_due(self.worker.last_seen());
-        let stays = self.comes_home() || find(self.home).is_some_and(is_wanted);
-        if stays { self.home } else { there }
+        match self.elsewhere() {
+            Some(there) if !self.comes_home() => self.base_or(there, find),
+            _ => self.home,
+        }
     }
 
-    /// Where it found something last that is not its home, if that partition is still in use.
+    /// Home, if something is there or due there, which is not left to others.
     #[inline(always)]
-    pub(crate) fn elsewhere(&self) -> Option<usize> {
-        let there = self.stripe?.elsewhere.read().checked_sub(1)? as usize;
+    fn base_or<'q>(&self, there: usize, find: impl Fn(usize) -> Option<&'q Partition>) -> usize {
+        let is_wanted =
+            |home: &Partition| home.oldest() != Millis::NEVER.0 || home.is_sweep_due(self.worker.last_seen());
+        if find(self.home).is_some_and(is_wanted) {
+            self.home
+        } else {
+            there
+        }
+    }
+
+    /// Where it found something last that is not its home, or seemed to.
+    #[inline(always)]
+    fn elsewhere(&self) -> Option<usize> {
+        self.place(&self.stripe?.elsewhere)
+    }
+
+    /// A partition that is noted in its counters, if that is still in use.
+    #[inline(always)]
+    fn place(&self, counter: &Counter) -> Option<usize> {
+        let there = counter.read().checked_sub(1)? as usize;
         (there < self.partitions).then_some(there)
     }
 
@@ -70,6 +84,25 @@ impl Seeker<'_> {
     #[inline(always)]
     const fn comes_home(&self) -> bool {
         self.receive.is_multiple_of(AWAY_MAX)
+    }
+
+    /// Where it goes on that has looked at `first` in vain: where it would have begun had something else not seemed better, or where it
+    /// was before that.
+    #[cold]
+    pub(crate) fn back<'q>(
+        &self,
+        first: usize,
+        find: impl Fn(usize) -> Option<&'q Partition>,
+    ) -> Option<usize> {
+        let stripe = self.stripe?;
+        [
+            Some(self.base(find)),
+            self.elsewhere(),
+            self.place(&stripe.before),
+        ]
+        .into_iter()
+        .flatten()
+        .find(|&there| there != first)
     }
 
     /// The partition to look at first.
@@ -83,10 +116,11 @@ impl Seeker<'_> {
         if self.partitions == 1 {
             return self.home;
         }
-        let base = self.base(&find);
-        if base == self.home && self.comes_home() && self.elsewhere().is_some() {
-            return base;
-        }
+        let base = match self.elsewhere() {
+            None => self.home,
+            Some(_) if self.comes_home() => return self.home,
+            Some(there) => self.base_or(there, &find),
+        };
         self.first_from(base, max, pin, find)
     }
 
@@ -145,14 +179,20 @@ impl Seeker<'_> {
         let now = self.worker.last_seen().0;
         self.stripe.is_some_and(|stripe| {
             let is_another = stripe.looked_at.read() != now;
-            stripe.looked_at.set(now);
+            if is_another {
+                stripe.looked_at.set(now);
+            }
             is_another
         })
     }
 
     /// It found something in this partition, or goes there to.
+    #[cold]
     pub(crate) fn goes_on_at(&self, partition: usize) {
-        if let Some(stripe) = self.stripe {
+        let Some(stripe) = self.stripe else { return };
+        let before = stripe.elsewhere.read();
+        if partition != self.home && before != partition as u64 + 1 {
+            stripe.before.set(before);
             stripe.elsewhere.set(partition as u64 + 1);
         }
     }
@@ -191,12 +231,14 @@ impl Partition {
         !self.returned.is_empty(pin) || self.first(pin).ready.has_returned()
     }
 
-    /// Whether the segment at the head has messages that nobody has received yet.
+    /// Whether there are messages that nobody has received yet: in the segment at the head, or in further ones.
     #[cold]
     fn sees_new(&self, pin: &Pin<'_>) -> bool {
         pin.enter(self.domain);
         let first = self.first(pin);
-        (0..WORDS).any(|word| first.new_tokens(word) != 0)
+        // Relaxed: a hint. Last, for that is the sender's line.
+        (0..WORDS).any(|word| first.has_new_token(word))
+            || !first.header.next.load(Ordering::Relaxed).is_null()
     }
 
     /// Notes that a receiver found nothing at `now`, unless there was a message in the same millisecond. Returns whether that is

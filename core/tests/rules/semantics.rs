@@ -772,6 +772,47 @@ fn who_has_nothing_at_home_goes_on_where_it_found_something() {
     assert_eq!(consumer.home(), 7);
 }
 
+/// Not because leases elsewhere may be over, nor because something came back now and then.
+#[test]
+fn who_has_gone_elsewhere_stays_there_while_there_is_something() {
+    for max in [1, 10] {
+        let (time, broker) = manual(8);
+        let queue = queue(&broker, "wide");
+        for home in 0..8 {
+            send_from(&broker, &queue, home, 1);
+        }
+        // All partitions are swept from now on.
+        for _ in 0..8 {
+            one(&queue, secs(1));
+        }
+        time.advance(secs(2));
+        for _ in 0..8 {
+            delete(&queue, &one(&queue, LONG));
+        }
+        let consumer = broker.worker_at(7).expect("a worker");
+        for home in 0..6 {
+            send_from(&broker, &queue, home, 600 * max);
+        }
+        let mut senders = Vec::new();
+        while senders.len() < 500 * max {
+            if senders.len() % (100 * max) == 0 {
+                time.advance(ms(3));
+            }
+            for message in queue.receive(max, LONG).expect("valid") {
+                senders.push(number_of(message.body()));
+                if senders.len() % (40 * max) == 0 {
+                    release(&queue, &message);
+                } else {
+                    delete(&queue, &message);
+                }
+            }
+        }
+        senders.dedup();
+        assert!(senders.len() <= 40, "{max} at a time: {senders:?}");
+        assert_eq!(consumer.home(), 7);
+    }
+}
+
 #[test]
 fn who_has_gone_elsewhere_comes_home_for_a_message() {
     let (_time, broker) = manual(8);

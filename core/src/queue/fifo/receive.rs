@@ -147,20 +147,14 @@ impl<'t> FifoReceive<'_, 't, '_> {
             return self.visit(steal::other_than(first, self.turn.worker(), span));
         }
         let seeker = self.queue.seeker(self.turn, self.stripe, self.terms.round);
-        let last = seeker.elsewhere().filter(|&last| last != first);
-        if let Some(last) = last {
-            self.visit(last);
+        let back = seeker.back(first, |number| self.era.glance(number, self.turn.pin()));
+        let others =
+            steal::all(self.turn.worker(), span).filter(|&victim| victim != first && Some(victim) != back);
+        for victim in back.into_iter().chain(others) {
+            self.visit(victim);
             if !self.is_empty() {
+                seeker.goes_on_at(victim);
                 return;
-            }
-        }
-        for victim in steal::all(self.turn.worker(), span) {
-            if victim != first && Some(victim) != last {
-                self.visit(victim);
-                if !self.is_empty() {
-                    seeker.goes_on_at(victim);
-                    return;
-                }
             }
         }
         if !self.has_swept {
