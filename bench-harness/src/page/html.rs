@@ -8,13 +8,10 @@ use super::{
     plot, scaling,
     words::{self, Table},
 };
-use crate::{
-    compare::Ratio,
-    suite::{
-        axis::{Vary, bytes, short},
-        measure::clock,
-        results::Results,
-    },
+use crate::suite::{
+    axis::{Vary, bytes, short},
+    measure::clock,
+    results::Results,
 };
 
 /// The whole page.
@@ -106,7 +103,8 @@ fn tiles(results: &Results) -> Markup {
         let curve = results.curve("threads")?;
         let x = results.cores() as f64;
         let over = curve.line("epoq")?.at(x)?.over(curve.line("locked")?.at(x)?)?;
-        Some(words::ratio(over.median))
+        // What the table does not state, the tile does not either.
+        over.is_meaningful().then(|| words::ratio(over.median))
     };
     html! {
         div.tiles {
@@ -228,39 +226,22 @@ fn again(results: &Results) -> Markup {
 }
 
 fn aims(headlines: &[Headline]) -> Markup {
-    let met = headlines
-        .iter()
-        .filter(|headline| headline.is_met() == Some(true))
-        .count();
-    let noisy = headlines
-        .iter()
-        .filter(|headline| headline.is_met().is_none())
-        .count();
     html! {
         h2 id="aims" { "Aims" }
-        p {
-            (met) " of " (headlines.len()) " are met"
-            @if noisy > 0 { "; " (noisy) " cannot be stated, because their passes differ by more than a factor of " (Ratio::SPREAD_MAX) }
-            ". Ratios are the ledger's throughput over the other's, pass by pass."
-        }
+        p { (headlines::tally(headlines)) " Ratios are the ledger's throughput over the other's, pass by pass." }
         div.scroll { table {
-            thead { tr { th { "what" } th { "median" } th { "aim" } th { "met" } } }
+            thead { tr { th { "what" } th { "median and range" } th { "95 % interval" } th { "aim" } th { "met" } } }
             tbody {
                 @for headline in headlines {
                     tr {
                         td.wrap { (headline.what) @if !headline.over.is_empty() { span.range { "over " (headline.over) } } }
                         td {
                             strong { (headline.median_words()) }
-                            @if headline.figure.min < headline.figure.max {
-                                span.range { (words::range(headline.figure, |figure| headline.words(figure))) }
-                            }
+                            @if let Some(range) = headline.range_words() { span.range { (range) } }
                         }
+                        td { (headline.interval_words().unwrap_or_else(|| "–".into())) }
                         td { (headline.aim_words()) }
-                        td { @match headline.is_met() {
-                            Some(true) => span.yes { "yes" },
-                            Some(false) => span.no { "no" },
-                            None => "?",
-                        } }
+                        td { span class=[headline.is_met().map(|met| if met { "yes" } else { "no" })] { (headline.met_words()) } }
                     }
                 }
             }
@@ -324,6 +305,36 @@ mod tests {
         assert!(place("id=\"again\"") < place("id=\"curves\""));
         assert!(!page.contains("NaN"));
         assert!(page.matches("<svg").count() >= 2 * results.curves.len());
+    }
+
+    #[test]
+    fn a_tile_does_not_state_what_the_table_refuses() {
+        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let tile = "as fast as the queue behind one mutex";
+        let spread = |results: &mut Results, factor: f64| {
+            let curve = results
+                .curves
+                .iter_mut()
+                .find(|curve| curve.id == "threads")
+                .unwrap();
+            for line in curve.lines.iter_mut().filter(|line| line.target == "epoq") {
+                for point in &mut line.points {
+                    for (index, pass) in point.passes.iter_mut().enumerate() {
+                        pass.messages = 1_000_000;
+                        pass.seconds = factor.powi(index as i32);
+                    }
+                }
+            }
+            for line in curve.lines.iter_mut().filter(|line| line.target == "locked") {
+                for pass in line.points.iter_mut().flat_map(|point| &mut point.passes) {
+                    (pass.messages, pass.seconds) = (1_000_000, 1.0);
+                }
+            }
+        };
+        spread(&mut results, 1.0);
+        assert!(page(&results).contains(tile));
+        spread(&mut results, 2.0);
+        assert!(!page(&results).contains(tile));
     }
 
     #[test]

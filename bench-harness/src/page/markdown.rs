@@ -2,10 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{
-    headlines, html,
-    words::{self, Table},
-};
+use super::{headlines, html, words::Table};
 use crate::suite::results::Results;
 
 /// The whole summary; `page` is where the plots are.
@@ -47,11 +44,12 @@ pub fn summary(results: &Results, page: &str) -> String {
     );
     let headlines = headlines::of(results);
     if !headlines.is_empty() {
-        text.push_str("## Aims\n\n| What | Over | Median | Range | Aim | Met | Command |\n|---|---|---|---|---|---|---|\n");
+        let _ = writeln!(text, "## Aims\n\n{}\n", headlines::tally(&headlines));
+        text.push_str("| What | Over | Median | Range | 95 % interval | Aim | Met | Command |\n|---|---|---|---|---|---|---|---|\n");
         for headline in &headlines {
             let _ = writeln!(
                 text,
-                "| {} | {} | **{}** | {} | {} | {} | {} |",
+                "| {} | {} | **{}** | {} | {} | {} | {} | {} |",
                 headline.what,
                 if headline.over.is_empty() {
                     "–"
@@ -59,13 +57,10 @@ pub fn summary(results: &Results, page: &str) -> String {
                     &headline.over
                 },
                 headline.median_words(),
-                words::range(headline.figure, |figure| headline.words(figure)),
+                headline.range_words().unwrap_or_else(|| "–".into()),
+                headline.interval_words().unwrap_or_else(|| "–".into()),
                 headline.aim_words(),
-                match headline.is_met() {
-                    Some(true) => "yes",
-                    Some(false) => "**no**",
-                    None => "?",
-                },
+                headline.met_words(),
                 headline
                     .command
                     .split("; ")

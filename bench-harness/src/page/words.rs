@@ -1,6 +1,7 @@
 //! Figures in words, and tables that HTML and Markdown share.
 
 use crate::{
+    compare::Ratio,
     progress::human,
     suite::{
         axis::{many, short},
@@ -55,13 +56,22 @@ impl Cell {
         }
     }
 
-    /// A ratio of passes; not stated where they say nothing.
-    pub fn of_ratio(spread: Option<Spread>) -> Self {
-        let mut cell = Self::of(spread, ratio);
-        if spread.is_some_and(|spread| !spread.is_meaningful()) {
-            cell.text = "too noisy".into();
+    /// A ratio of passes; where they say nothing, why.
+    pub fn of_ratio(over: Option<&Ratio>) -> Self {
+        let mut cell = Self::of(over.map(spread_of), ratio);
+        if let Some(why) = over.and_then(Ratio::unstated) {
+            cell.text = why.into();
         }
         cell
+    }
+}
+
+/// The passes' range of a ratio.
+pub fn spread_of(ratio: &Ratio) -> Spread {
+    Spread {
+        median: ratio.median,
+        min: ratio.min,
+        max: ratio.max,
     }
 }
 
@@ -146,6 +156,20 @@ pub fn list(words: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ratio_of_too_few_passes_is_not_stated() {
+        let cell = |each: &[f64]| Cell::of_ratio(Some(&Ratio::new(String::new(), each.to_vec())));
+        assert_eq!(cell(&[2.0]).text, "one pass: no ratio");
+        assert_eq!(cell(&[2.0, 2.1]).text, "two passes: no ratio");
+        assert_eq!(cell(&[1.0, 2.0, 4.0]).text, "too noisy");
+        let stated = cell(&[2.0, 2.1, 2.2]);
+        assert_eq!(
+            (stated.text.as_str(), stated.range.as_deref()),
+            ("2.10×", Some("2.00–2.20×"))
+        );
+        assert_eq!(Cell::of_ratio(None).text, "–");
+    }
 
     #[test]
     fn figures_in_words() {

@@ -178,11 +178,6 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Whether a ratio of such passes says anything; by the range, for a point has few passes.
-    pub fn is_meaningful(self) -> bool {
-        self.min > 0.0 && self.max / self.min <= Ratio::SPREAD_MAX
-    }
-
     /// `None` of nothing.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
@@ -226,9 +221,13 @@ impl Point {
     }
 
     /// This one's throughput over another's, pass by pass.
-    pub fn over(&self, other: &Self) -> Option<Spread> {
+    pub fn over(&self, other: &Self) -> Option<Ratio> {
         let pairs = self.passes.iter().zip(&other.passes);
-        Spread::of(pairs.map(|(own, other)| own.rate() / other.rate()))
+        let each: Vec<f64> = pairs
+            .map(|(own, other)| own.rate() / other.rate())
+            .filter(|ratio| ratio.is_finite())
+            .collect();
+        (!each.is_empty()).then(|| Ratio::new(String::new(), each))
     }
 }
 
