@@ -50,6 +50,10 @@ pub fn verdict(comparison: &Comparison) -> String {
         .iter()
         .filter(|change| change.judgement != Judgement::NotJudged)
         .count();
+    let incomplete = comparison
+        .incomplete
+        .as_ref()
+        .map_or_else(String::new, |why| format!("No verdict: {why}. "));
     let drift = if comparison.drift_points == 0 {
         "No rival was measured, so nothing is known about the machine's own change.".to_owned()
     } else {
@@ -64,7 +68,7 @@ pub fn verdict(comparison: &Comparison) -> String {
         n => format!(" {n} points of the baseline were not measured."),
     };
     format!(
-        "Of {judged} figures of the ledger {worse} are worse and {better} better by more than {} and beyond noise, which is {} of a median. {drift}{missing}",
+        "{incomplete}Of {judged} figures of the ledger {worse} are worse and {better} better by more than {} and beyond noise, which is {} of a median. {drift}{missing}",
         words::percent(comparison.threshold),
         words::percent(comparison.noise)
     )
@@ -81,7 +85,7 @@ pub fn changes_table(comparison: &Comparison) -> Table {
     let heads = ["curve", "at", "figure", "before", "after", "gain", "verdict"];
     let row = |change: &&Change| {
         let words = match change.measure {
-            Measure::Throughput => words::rate,
+            Measure::Throughput | Measure::Capacity => words::rate,
             Measure::Latency => words::time,
             Measure::Bytes => crate::suite::axis::short,
         };

@@ -38,7 +38,7 @@ const COMPARISON_NAME: &str = "comparison.html";
 pub enum Kind {
     /// About two minutes on two cores
     Quick,
-    /// More points, longer and more often: about an hour
+    /// More points, longer and more often: about 45 minutes on two cores
     Full,
 }
 
@@ -93,7 +93,8 @@ pub struct Report {
     /// Directories of results; one is rendered anew, several are compared with the first
     #[arg(required = true, value_name = "DIR")]
     pub runs: Vec<PathBuf>,
-    /// Judge each run against this one; exit with 4 if the ledger is slower somewhere, beyond the threshold and beyond noise
+    /// Judge each run against this one; exit with 4 if the ledger is slower somewhere, beyond the threshold and beyond noise, and with 3 if
+    /// nothing could be judged or an interrupted run left points out
     #[arg(long, value_name = "DIR")]
     pub baseline: Option<PathBuf>,
     /// How much slower is too much
@@ -126,7 +127,7 @@ pub const REPORT_EXAMPLES: &str = "\
 Examples:
   epoq-bench report results/suite                                makes page and summary anew
   epoq-bench report before after                                 one page with both, what changed in a table
-  epoq-bench report after --baseline before --threshold 10%      exits with 4 where the ledger became slower by more
+  epoq-bench report after --baseline before --threshold 10%      exits with 4 where the ledger became slower by more, with 3 if nothing was judged
 A change counts only beyond noise: the best pass is worse than the baseline's worst, also when what became of the rivals is taken off.";
 
 /// Examples under `completions --help`.
@@ -318,6 +319,7 @@ pub fn report(options: &Report) -> Result<Verdict, Error> {
         .map(|(name, results)| (name.clone(), results))
         .collect();
     let mut worse = 0;
+    let mut incomplete = Vec::new();
     if all.len() > 1 {
         let (_, first) = &all[0];
         let comparisons: Vec<(String, Comparison)> = all[1..]
@@ -348,6 +350,7 @@ pub fn report(options: &Report) -> Result<Verdict, Error> {
                 println!("  WORSE:  {}", change.words());
             }
             worse += comparison.regressions().len();
+            incomplete.extend(comparison.incomplete.as_ref().map(|why| format!("{name}: {why}")));
         }
         println!("\n{}", page.display());
     }
@@ -356,6 +359,12 @@ pub fn report(options: &Report) -> Result<Verdict, Error> {
         Verdict::Failed
     } else if options.baseline.is_some() && worse > 0 {
         Verdict::Regressed
+    } else if options.baseline.is_some() && !incomplete.is_empty() {
+        // A gate that judged nothing has not been passed.
+        return Err(Error::Broken(anyhow::anyhow!(
+            "no verdict: {}",
+            incomplete.join("; ")
+        )));
     } else {
         Verdict::Verified
     })
@@ -382,6 +391,51 @@ fn name_of(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Writes the sample, changed, into a new directory.
+    fn written(name: &str, change: impl FnOnce(&mut Results)) -> PathBuf {
+        let directory = std::env::temp_dir().join(format!("epoq-bench-gate-{}-{name}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        change(&mut results);
+        results.write(&directory).unwrap();
+        directory
+    }
+
+    #[test]
+    fn a_gate_that_judged_nothing_is_not_passed() {
+        let before = written("before", |_| {});
+        let cut = written("cut", |results| {
+            results.interrupted = true;
+            results.curves.truncate(2);
+        });
+        let other = written("other", |results| {
+            for curve in &mut results.curves {
+                curve.settings.insert("seconds".into(), 9.into());
+            }
+        });
+        let judge = |run: &Path, baseline: Option<&Path>| {
+            report(&Report {
+                runs: vec![before.clone(), run.to_owned()],
+                baseline: baseline.map(Path::to_owned),
+                threshold: 0.05,
+                out: None,
+            })
+        };
+        assert!(matches!(judge(&before, Some(&before)), Ok(Verdict::Verified)));
+        for run in [&cut, &other] {
+            let error = judge(run, Some(&before)).unwrap_err();
+            assert!(
+                matches!(&error, Error::Broken(why) if why.to_string().starts_with("no verdict: ")),
+                "{error:?}"
+            );
+            // Looked at side by side, they may be.
+            assert!(matches!(judge(run, None), Ok(Verdict::Verified)));
+        }
+        for directory in [before.clone(), cut, other] {
+            fs::remove_dir_all(directory).unwrap();
+        }
+    }
 
     #[test]
     fn thresholds_are_percent() {
