@@ -21,6 +21,7 @@ use super::{
 use crate::{
     cli::Cli,
     command::{Error, Verdict},
+    cores::Cores,
     environment::{self, Machine},
     page::{comparison, html, markdown},
     progress::Progress,
@@ -197,7 +198,7 @@ pub fn suite(options: &Suite) -> Result<Verdict, Error> {
         verified: true,
         commit: environment::commit(),
         seed: options.seed,
-        machine: as_map(&machine),
+        machine: as_map(&machine, &Cores::of_process().describe()),
         other_work: None,
         curves: Vec::new(),
     };
@@ -283,11 +284,21 @@ fn clock_of(seconds: f64) -> String {
     clock(std::time::Duration::from_secs_f64(seconds.max(0.0)))
 }
 
-fn as_map(machine: &Machine) -> Map<String, Value> {
-    match serde_json::to_value(machine) {
+/// The machine as results have it: with where its cores are, as [`Cores::describe`] says it, and how many of them are whole.
+fn as_map(machine: &Machine, topology: &str) -> Map<String, Value> {
+    let mut map = match serde_json::to_value(machine) {
         Ok(Value::Object(map)) => map,
         _ => Map::new(),
+    };
+    if let Some(physical) = topology
+        .split_once(" physical cores")
+        .and_then(|(count, _)| count.parse::<u64>().ok())
+        .filter(|&count| count > 0)
+    {
+        map.insert("physical_cores".into(), physical.into());
+        map.insert("topology".into(), topology.into());
     }
+    map
 }
 
 /// Writes page and summary.
@@ -441,6 +452,20 @@ mod tests {
     fn thresholds_are_percent() {
         assert_eq!((threshold("5%"), threshold("12.5")), (Ok(0.05), Ok(0.125)));
         assert!(threshold("-1").is_err() && threshold("x").is_err() && threshold("100%").is_err());
+    }
+
+    #[test]
+    fn results_know_the_cores_and_their_order() {
+        let cores = Cores::of_process().describe();
+        let map = as_map(&Machine::detect(), &cores);
+        if Machine::detect().pinned {
+            assert!(map["physical_cores"].as_u64().unwrap() >= 1, "{map:?}");
+            assert!(
+                map["topology"].as_str().unwrap().contains("in this order"),
+                "{map:?}"
+            );
+        }
+        assert!(!as_map(&Machine::detect(), "").contains_key("physical_cores"));
     }
 
     #[test]
