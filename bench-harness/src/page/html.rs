@@ -5,12 +5,11 @@ use maud::{DOCTYPE, Markup, html};
 use super::{
     curves::{self, Section},
     headlines::{self, Headline},
-    plot, scaling,
+    method, plot, scaling,
     words::{self, Table},
 };
 use crate::suite::{
     axis::{Vary, bytes, short},
-    measure::clock,
     results::Results,
 };
 
@@ -24,12 +23,14 @@ pub fn page(results: &Results) -> String {
             h1 { "epoq, measured" }
             p.lead {
                 "An in-memory message ledger with the semantics of Amazon SQS, against a textbook queue behind one mutex and against bare channels. "
-                "Every point of every curve is a run that proved that nothing was lost, altered, or leased twice at a time."
+                "What is counted are life cycles: one message sent, received and deleted. "
+                "Every point of every curve is made of passes that each settled their books: nothing was lost, altered, or leased twice at a time."
             }
             nav {
                 a href="#machine" { "Machine and limits" }
                 a href="#again" { "Make it again" }
                 @if !headlines.is_empty() { a href="#aims" { "Aims" } }
+                a href="#method" { "How it was measured" }
                 @for section in &sections { a href=(format!("#{}", section.id)) { (section.title) } }
             }
         }
@@ -38,11 +39,14 @@ pub fn page(results: &Results) -> String {
         h2 { "In short" }
         (tiles(results))
         @if !headlines.is_empty() { (aims(&headlines)) }
+        h2 id="method" { "How it was measured" }
+        dl { @for (what, text) in method::items(results) { dt { (what) } dd { (text) } } }
         h2 id="curves" { "Curves" }
         p {
-            "Points are the medians of the passes, bands and bars go from the slowest pass to the fastest; the passes of all lines of a point were made in "
-            "turn. Point at a marker for its figures. Where rows are marked with *, there were more threads than cores. "
-            "Channels and bare queues hand messages over and forget them: they have no lease, no redelivery and nothing to delete."
+            "Points are the medians of the passes; bands and bars go from the slowest pass to the fastest. Point at a marker for its figures. "
+            "Where rows are marked with *, there were more threads than cores. "
+            "Channels and bare queues hand messages over and forget them: they have no lease, no redelivery and nothing to delete, and their life cycles are "
+            "a send and a receive."
         }
         @for section in &sections { (render(section)) }
         footer {
@@ -186,6 +190,8 @@ fn machine(results: &Results) -> Markup {
         "flags",
         "allocator",
         "pinned",
+        "physical_cores",
+        "topology",
     ];
     let findings = results.findings();
     html! {
@@ -202,11 +208,11 @@ fn machine(results: &Results) -> Markup {
             }
         }
         dl {
-            dt { "Processor" } dd { (results.machine_text("cpu")) ", " (results.cores()) " cores" @if let Some(memory) = memory { ", " (memory) } }
+            dt { "Processor" } dd { (results.machine_text("cpu")) ", " (results.cores()) " cores" @if let Some(physical) = results.machine_number("physical_cores") { " (" (physical) " physical)" } @if let Some(memory) = memory { ", " (memory) } }
             dt { "System" } dd { (results.machine_text("kernel")) @if results.machine.get("virtual_machine") == Some(&true.into()) { ", virtual machine" } }
             dt { "Build" } dd { (results.machine_text("rustc")) " for " (results.machine_text("target")) ", " (results.machine_text("flags")) ", " (results.machine_text("allocator")) }
             dt { "Source" } dd { "commit " (results.commit) ", seed " (results.seed) }
-            dt { "Run" } dd { (results.started) ", " (clock(std::time::Duration::from_secs_f64(results.seconds.max(0.0)))) " minutes, " (results.points()) " points" }
+            dt { "Run" } dd { (results.started) ", took " (words::duration(results.seconds)) ", " (results.points()) " points" }
             @for (name, value) in &results.machine {
                 @if !known.contains(&name.as_str()) && !value.is_null() && !value.is_object() && !value.is_array() {
                     dt { (name.replace('_', " ")) } dd { (value.as_str().map_or_else(|| value.to_string(), str::to_owned)) }
@@ -303,6 +309,9 @@ mod tests {
         assert!(place("id=\"machine\"") < place("id=\"again\""));
         assert!(place("id=\"again\"") < place("In short"));
         assert!(place("id=\"again\"") < place("id=\"curves\""));
+        assert!(place("id=\"method\"") < place("id=\"curves\""));
+        // What a life cycle is stands before the first figure that counts them.
+        assert!(place("one message sent, received and deleted") < place("class=\"tiles\""));
         assert!(!page.contains("NaN"));
         assert!(page.matches("<svg").count() >= 2 * results.curves.len());
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{headlines, html, words::Table};
+use super::{headlines, html, method, words::Table};
 use crate::suite::results::Results;
 
 /// The whole summary; `page` is where the plots are.
@@ -70,6 +70,10 @@ pub fn summary(results: &Results, page: &str) -> String {
             );
         }
     }
+    text.push_str("\n## How it was measured\n\n");
+    for (what, words) in method::items(results) {
+        let _ = writeln!(text, "* *{what}.* {words}");
+    }
     for section in html::sections(results) {
         let _ = writeln!(text, "\n## {}\n\n{}\n", section.title, section.settings);
         let _ = writeln!(text, "{}\n", section.sentences.join(" "));
@@ -120,6 +124,7 @@ mod tests {
             );
         }
         assert!(text.find("Limits:").unwrap() < text.find("## Aims").unwrap());
+        assert!(text.contains("## How it was measured") && text.contains("* *Warm-up.* "));
         assert!(!text.contains("NaN"));
     }
 }

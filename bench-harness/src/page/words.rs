@@ -125,6 +125,17 @@ pub fn time(nanoseconds: f64) -> String {
     }
 }
 
+/// How long something took: `27 s`, `2 min 5 s`, `1 h 5 min`.
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.max(0.0).round() as u64;
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds} s"),
+        (0, _) => format!("{minutes} min {} s", seconds % 60),
+        _ => format!("{hours} h {} min", minutes % 60),
+    }
+}
+
 /// A part: `12 %`.
 pub fn percent(part: f64) -> String {
     format!("{} %", short(part * 100.0))
@@ -169,6 +180,24 @@ mod tests {
             ("2.10×", Some("2.00–2.20×"))
         );
         assert_eq!(Cell::of_ratio(None).text, "–");
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(
+            (
+                duration(26.9),
+                duration(119.4),
+                duration(2437.6),
+                duration(3902.0)
+            ),
+            (
+                "27 s".into(),
+                "1 min 59 s".into(),
+                "40 min 38 s".into(),
+                "1 h 5 min".into()
+            )
+        );
     }
 
     #[test]

@@ -132,6 +132,37 @@ pub struct PassRecord {
     /// How memory went, of a long run.
     #[serde(default)]
     pub readings: Vec<Reading>,
+    /// What went on besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circumstances: Option<Circumstances>,
+}
+
+/// What went on besides, in one pass.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Circumstances {
+    /// How long threads ran before the clock did.
+    pub warm_up_seconds: f64,
+    /// Their speed was steady at the end of that.
+    pub steady: bool,
+    /// Of the time the threads wanted to run, the share in which they waited for a core.
+    pub waited: f64,
+    /// How often a thread lost its core to another one.
+    pub preemptions: u64,
+    /// Of the machine's time, the share that the hypervisor gave to others.
+    pub stolen: f64,
+    /// What the cores counted for each message; null where they are not asked or do not tell.
+    pub hardware: Option<Hardware>,
+}
+
+/// What the cores counted for each message, user mode only.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hardware {
+    /// Processor cycles.
+    pub cycles: f64,
+    /// Instructions retired.
+    pub instructions: f64,
+    /// Misses of the last level of cache.
+    pub cache_misses: f64,
 }
 
 /// Quantiles in nanoseconds.
