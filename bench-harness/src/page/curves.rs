@@ -104,46 +104,57 @@ fn shows(curve: &Curve, results: &Results) -> String {
     let cores = results.cores();
     match curve.vary {
         Vary::Threads => format!(
-            "Life cycles (send, receive, delete) per second as threads are added, each pinned to a core. Beyond {cores} they take turns \
+            "Life cycles (send, receive, delete) per second as threads are added, each pinned to a core. Beyond {cores} threads they take turns \
              on the cores: that part says how a queue bears preemption, not how it scales."
         ),
         Vary::Ratio => {
-            "Senders and receivers are different threads, so that every message crosses from one to the other. With more threads than cores \
-             (*) they take turns."
+            "Senders and receivers are different threads, so that every message crosses from one to the other. Where there are more threads than \
+             cores (*), they take turns on the cores."
                 .into()
         }
-        Vary::Batch => "What sending, receiving and deleting several messages in one call saves.".into(),
+        Vary::Batch => "What it saves to send, receive and delete several messages in one call.".into(),
         Vary::Turn => {
-            "A turn pins the epoch and reads the clock once for many operations; queues without turns are the same everywhere.".into()
+            "What the ledger must do around every call, it does once around a turn of many life cycles: it reads the clock, and it holds on to memory \
+             that others may be about to free. Other queues have no turns; their lines should be level."
+                .into()
         }
-        Vary::Body => "Every body is copied in and looked at: the larger it is, the more it is memory that is measured.".into(),
+        Vary::Body => {
+            "Every body is copied into the queue and looked at when it is received: the longer bodies are, the more the figures are about memory, and the \
+             less about queues."
+                .into()
+        }
         Vary::Backlog => {
-            "Life cycles at the ends of a queue that has messages waiting: the oldest are far from any cache when they are received.".into()
+            "Life cycles at the two ends of a queue in which messages are waiting: the oldest are no longer in any cache when they are received."
+                .into()
         }
-        Vary::InFlight => "Life cycles while other messages are leased: what remembering them costs.".into(),
+        Vary::InFlight => {
+            "Life cycles while other messages are in flight, that is, received and not yet deleted: what it costs to remember them.".into()
+        }
         Vary::Share => {
-            "One core sends the given part of all messages, the others the rest evenly, and all receive what they can get. At 100 % \
-             everything the others receive was stolen from that core."
+            "One thread sends the given part of all messages, the others share the rest evenly, and all receive what they can get. At 100 % everything \
+             that the others receive was sent by that one thread."
                 .into()
         }
         Vary::Queues => {
-            "Each thread goes round all queues of one broker, a life cycle at each: with many, the queues themselves are no longer in the \
+            "Each thread goes round all queues of one broker, with a life cycle at each: when there are many, the queues themselves are no longer in the \
              caches."
                 .into()
         }
         Vary::Groups => {
-            "Life cycles through a FIFO queue whose messages go round so many groups, each message with a deduplication id of its own, which \
-             is remembered."
+            "Life cycles through a FIFO queue. Its messages go round so many groups, and each has a deduplication id of its own, which the queue \
+             remembers."
                 .into()
         }
         Vary::Load => {
-            "Messages arrive on a schedule, and latency counts from when each should have arrived: a stall is charged to all that fell into \
-             it. Capacity is what the same loop does when it is always late."
+            "Messages arrive on a schedule, and latency counts from when each should have arrived: a stall is charged to all messages that fell into it. \
+             The capacity of a queue is what it took in the slowest pass in which messages were always due."
                 .into()
         }
         Vary::Time => {
-            "What a long run keeps: life cycles at full speed over a standing backlog, so that segments are made, retired and freed all the \
-             time. A leak would be a slope in the ledger's own count; the process also holds the harness's books, one bit for each message."
+            "What a long run keeps in memory: life cycles at full speed over a standing backlog, so that blocks of messages are made and freed all the \
+             time. A leak would show as a slope in the ledger's own count, and only there. The line of the process is no more than an upper bound, for it \
+             also holds the harness's books, which grow as long as the run lasts: each receiver keeps up to a bit for each message of each sender, in \
+             chunks, and with several receivers that is several bits for a message."
                 .into()
         }
     }
@@ -828,6 +839,17 @@ mod tests {
         assert!(
             sentences.contains("The ledger loses to locked at all 2 points, at worst 0.001× as fast"),
             "{sentences}"
+        );
+    }
+
+    #[test]
+    fn the_books_are_not_made_smaller_than_they_are() {
+        let results = sample();
+        let said = &section(results.curve("time").unwrap(), &results).sentences[0];
+        assert!(
+            said.contains("each receiver keeps up to a bit for each message of each sender")
+                && said.contains("upper bound"),
+            "{said}"
         );
     }
 

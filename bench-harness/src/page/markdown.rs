@@ -70,7 +70,7 @@ pub fn summary(results: &Results, page: &str) -> String {
             );
         }
     }
-    text.push_str("\n## How it was measured\n\n");
+    let _ = writeln!(text, "\n## How it was measured\n\n{}\n", html::lines(results));
     for (what, words) in method::items(results) {
         let _ = writeln!(text, "* *{what}.* {words}");
     }

@@ -67,8 +67,8 @@ fn range((low, high): (f64, f64)) -> String {
 }
 
 fn unit() -> String {
-    "A life cycle is one message sent, received and deleted. Rates are life cycles per second of all threads together, from the first thread's \
-     begin to the last one's end; of queues that hand messages over, a receive is the end of a message."
+    "A life cycle is one message sent, received and deleted; for queues that only hand messages over it ends with the receive. Rates are life cycles \
+     per second of all threads together, from the begin of the first to the end of the last; k, M and G stand for thousand, million and a thousand million."
         .into()
 }
 

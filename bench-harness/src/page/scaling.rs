@@ -84,7 +84,7 @@ pub fn section(curve: &Curve, results: &Results) -> Option<Section> {
     };
     let mut sentences = vec![
         format!(
-            "X(N) = λN / (1 + σ(N − 1) + κN(N − 1)), where λ is what one thread does alone, σ the part that only one can do at a time \
+            "X(N) = λN / (1 + σ(N − 1) + κN(N − 1)) life cycles per second of N threads, where λ is what one thread does alone, σ the part that only one can do at a time \
              (contention), and κ what each pair of threads costs one another (coherence). It is fitted by least squares of relative errors, with \
              σ and κ not below 0. Everything to the right of {cores} threads is a prediction and was not measured."
         ),
