@@ -146,8 +146,8 @@ fn shows(curve: &Curve, results: &Results) -> String {
                 .into()
         }
         Vary::Load => {
-            "Messages arrive on a schedule, and latency counts from when each should have arrived: a stall is charged to all messages that fell into it. \
-             The capacity of a queue is what it took in the slowest pass in which messages were always due."
+            "Messages arrive on a schedule, and latency counts from when each should have arrived: a stall is charged to all that fell into \
+             it. Capacity is what the same loop does when it is always late."
                 .into()
         }
         Vary::Time => {

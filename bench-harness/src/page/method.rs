@@ -86,7 +86,8 @@ fn passes(results: &Results) -> String {
     );
     if results.curves.iter().any(|curve| curve.vary == Vary::Load) {
         text.push_str(
-            " The latency curve is an exception: it goes point by point, and there one target after the other, each with arrivals of its own.",
+            " On the latency curve each target has arrivals of its own; results that give no range of its capacity are from when that curve went \
+             point by point, one target after the other.",
         );
     }
     text
