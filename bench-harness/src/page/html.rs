@@ -358,6 +358,7 @@ mod tests {
         // What a life cycle is stands before the first figure that counts them.
         assert!(place("one message sent, received and deleted") < place("class=\"tiles\""));
         assert!(!page.contains("NaN"));
+        assert!(page.contains("took 27 s, ") && !page.contains(" minutes"));
         assert!(page.matches("<svg").count() >= 2 * results.curves.len());
     }
 
