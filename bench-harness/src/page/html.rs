@@ -183,17 +183,18 @@ pub fn limits(results: &Results) -> Vec<String> {
             if cores == 1 { "" } else { "s" }
         ));
     }
-    if results
+    let is_guest = results
         .machine
         .get("virtual_machine")
-        .and_then(serde_json::Value::as_bool)
-        == Some(true)
-    {
-        limits.push(
+        .and_then(serde_json::Value::as_bool);
+    match is_guest {
+        Some(false) => {}
+        None => limits.push("Nothing tells whether this is a virtual machine; if it is, read ratios rather than speeds.".into()),
+        Some(true) => limits.push(
             "A virtual machine: its cores may be the two halves of one, its clock and its caches are shared with guests that nobody here can see. \
              Read ratios, whose two sides ran in turn, rather than speeds."
                 .into(),
-        );
+        ),
     }
     match results.other_work {
         Some(work) if work.cores_used_by_others + work.cores_stolen >= 0.05 => limits.push(format!(
@@ -360,6 +361,18 @@ mod tests {
         assert!(!page.contains("NaN"));
         assert!(page.contains("took 27 s, ") && !page.contains(" minutes"));
         assert!(page.matches("<svg").count() >= 2 * results.curves.len());
+    }
+
+    #[test]
+    fn a_machine_that_tells_nothing_may_be_a_guest() {
+        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let mut limits_of = |value: serde_json::Value| {
+            results.machine.insert("virtual_machine".into(), value);
+            limits(&results).join(" ")
+        };
+        assert!(limits_of(true.into()).contains("A virtual machine:"));
+        assert!(!limits_of(false.into()).contains("virtual machine"));
+        assert!(limits_of(serde_json::Value::Null).contains("Nothing tells whether"));
     }
 
     #[test]

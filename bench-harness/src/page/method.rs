@@ -27,7 +27,7 @@ pub fn items(results: &Results) -> Vec<Item> {
         ("Proof", proof(results)),
         (
             "Not recorded",
-            "How fast the processor's clock ran, how warm it was, what other guests of the same host did to caches and memory, and which \
+            "How fast the processor's clock ran while passes were measured, how warm it was, what other guests of the same host did to caches and memory, and which \
              pages of memory were large ones."
                 .into(),
         ),
