@@ -54,6 +54,13 @@ pub fn verdict(comparison: &Comparison) -> String {
         .incomplete
         .as_ref()
         .map_or_else(String::new, |why| format!("No verdict: {why}. "));
+    let missing = match comparison.missing {
+        0 => String::new(),
+        n => format!(" {n} points of the baseline were not measured."),
+    };
+    if judged == 0 {
+        return format!("{}{missing}", incomplete.trim_end());
+    }
     let drift = if comparison.drift_points == 0 {
         "No rival was measured, so nothing is known about the machine's own change.".to_owned()
     } else {
@@ -62,10 +69,6 @@ pub fn verdict(comparison: &Comparison) -> String {
             words::gain(comparison.drift),
             comparison.drift_points
         )
-    };
-    let missing = match comparison.missing {
-        0 => String::new(),
-        n => format!(" {n} points of the baseline were not measured."),
     };
     format!(
         "{incomplete}Of {judged} figures of the ledger {worse} are worse and {better} better by more than {} and beyond noise, which is {} of a median. {drift}{missing}",
@@ -218,6 +221,18 @@ fn overlaid(curve: &Curve, runs: &[Named<'_>]) -> Option<Section> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_judged_is_said_first() {
+        let results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let mut other = results.clone();
+        other.curves.clear();
+        let words = verdict(&Comparison::of(&results, &other, 0.05));
+        assert!(
+            words.starts_with("No verdict: nothing was judged") && !words.contains("worse"),
+            "{words}"
+        );
+    }
 
     #[test]
     fn two_runs_stand_on_one_page() {

@@ -235,7 +235,9 @@ impl Comparison {
 fn differences(before: &Curve, after: &Curve) -> Vec<String> {
     let mut differences = Vec::new();
     let mut compare = |name: &str, before: Option<&Value>, after: Option<&Value>| {
-        if before != after {
+        // 2 and 2.0 are the same setting.
+        let numbers = before.and_then(Value::as_f64).zip(after.and_then(Value::as_f64));
+        if numbers.map_or(before != after, |(before, after)| before != after) {
             let words = |value: Option<&Value>| match value {
                 Some(Value::String(text)) => text.clone(),
                 Some(value) => value.to_string(),
@@ -553,6 +555,7 @@ mod tests {
         // More passes of the same are no other curve.
         let mut more = results.clone();
         more.curves[0].settings.insert("passes".into(), 9.into());
+        more.curves[0].settings.insert("batch".into(), 10.0.into());
         let comparison = Comparison::of(&results, &more, 0.05);
         assert!(
             comparison
