@@ -197,7 +197,7 @@ impl Outcome {
 }
 
 impl Ratio {
-    /// An interval whose ends are further apart than this says nothing about the ratio.
+    /// An interval whose ends are further apart than this factor says nothing about the ratio.
     pub const SPREAD_MAX: f64 = 1.5;
 
     pub(crate) fn new(name: String, each: Vec<f64>) -> Self {
@@ -220,10 +220,19 @@ impl Ratio {
         }
     }
 
-    /// Whether it can be stated at all: its interval is narrower than [`Self::SPREAD_MAX`], or else the passes' range is.
+    /// Whether it can be stated at all: there are passes enough for an interval, and that is narrower than [`Self::SPREAD_MAX`].
     pub fn is_meaningful(&self) -> bool {
-        let (low, high) = self.interval.unwrap_or((self.min, self.max));
-        low > 0.0 && high / low <= Self::SPREAD_MAX
+        self.unstated().is_none()
+    }
+
+    /// Why it cannot be stated, if it cannot. One pass has no range and two have no interval: nothing tells how far they may be off.
+    pub fn unstated(&self) -> Option<&'static str> {
+        match (self.each.len(), self.interval) {
+            (1, _) => Some("one pass: no ratio"),
+            (2, _) => Some("two passes: no ratio"),
+            (_, Some((low, high))) if low > 0.0 && high / low <= Self::SPREAD_MAX => None,
+            _ => Some("too noisy"),
+        }
     }
 }
 
@@ -337,7 +346,11 @@ mod tests {
         );
         assert!(!ratio(&[0.5, 1.0, 2.0]).is_meaningful());
         assert_eq!(ratio(&[1.0, 1.1]).interval, None);
-        assert!(ratio(&[1.0, 1.1]).is_meaningful() && !ratio(&[1.0, 2.0]).is_meaningful());
+        assert_eq!(ratio(&[0.5, 1.0, 2.0]).unstated(), Some("too noisy"));
+        // However near to each other, fewer than three say nothing of how far they may be off.
+        assert_eq!(ratio(&[1.0]).unstated(), Some("one pass: no ratio"));
+        assert_eq!(ratio(&[1.0, 1.0]).unstated(), Some("two passes: no ratio"));
+        assert!(ratio(&[1.0, 1.0, 1.0]).is_meaningful());
     }
 
     #[test]

@@ -292,7 +292,8 @@ pub fn figures_table(outcomes: &[Outcome]) -> Table {
     table
 }
 
-/// The ratios of some outcomes as a table. One whose interval spans more than a factor of [`Ratio::SPREAD_MAX`](crate::compare::Ratio::SPREAD_MAX) is not stated.
+/// The ratios of some outcomes as a table. One of fewer than three passes is not stated, nor one whose interval spans more than a factor of
+/// [`Ratio::SPREAD_MAX`](crate::compare::Ratio::SPREAD_MAX).
 pub fn ratios_table(outcomes: &[Outcome]) -> Table {
     let mut table = table(&[
         "throughput",
@@ -312,11 +313,11 @@ pub fn ratios_table(outcomes: &[Outcome]) -> Table {
                     String::new()
                 }),
                 Cell::new(&ratio.name),
-                right(if ratio.is_meaningful() {
-                    format!("{:.2}×", ratio.median)
-                } else {
-                    "too noisy".to_owned()
-                })
+                right(
+                    ratio
+                        .unstated()
+                        .map_or_else(|| format!("{:.2}×", ratio.median), str::to_owned),
+                )
                 .add_attribute(Attribute::Bold),
                 right(
                     ratio

@@ -50,6 +50,17 @@ pub fn verdict(comparison: &Comparison) -> String {
         .iter()
         .filter(|change| change.judgement != Judgement::NotJudged)
         .count();
+    let incomplete = comparison
+        .incomplete
+        .as_ref()
+        .map_or_else(String::new, |why| format!("No verdict: {why}. "));
+    let missing = match comparison.missing {
+        0 => String::new(),
+        n => format!(" {n} points of the baseline were not measured."),
+    };
+    if judged == 0 {
+        return format!("{}{missing}", incomplete.trim_end());
+    }
     let drift = if comparison.drift_points == 0 {
         "No rival was measured, so nothing is known about the machine's own change.".to_owned()
     } else {
@@ -59,12 +70,8 @@ pub fn verdict(comparison: &Comparison) -> String {
             comparison.drift_points
         )
     };
-    let missing = match comparison.missing {
-        0 => String::new(),
-        n => format!(" {n} points of the baseline were not measured."),
-    };
     format!(
-        "Of {judged} figures of the ledger {worse} are worse and {better} better by more than {} and beyond noise, which is {} of a median. {drift}{missing}",
+        "{incomplete}Of {judged} figures of the ledger {worse} are worse and {better} better by more than {} and beyond noise, which is {} of a median. {drift}{missing}",
         words::percent(comparison.threshold),
         words::percent(comparison.noise)
     )
@@ -81,7 +88,7 @@ pub fn changes_table(comparison: &Comparison) -> Table {
     let heads = ["curve", "at", "figure", "before", "after", "gain", "verdict"];
     let row = |change: &&Change| {
         let words = match change.measure {
-            Measure::Throughput => words::rate,
+            Measure::Throughput | Measure::Capacity => words::rate,
             Measure::Latency => words::time,
             Measure::Bytes => crate::suite::axis::short,
         };
@@ -214,6 +221,18 @@ fn overlaid(curve: &Curve, runs: &[Named<'_>]) -> Option<Section> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_judged_is_said_first() {
+        let results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let mut other = results.clone();
+        other.curves.clear();
+        let words = verdict(&Comparison::of(&results, &other, 0.05));
+        assert!(
+            words.starts_with("No verdict: nothing was judged") && !words.contains("worse"),
+            "{words}"
+        );
+    }
 
     #[test]
     fn two_runs_stand_on_one_page() {

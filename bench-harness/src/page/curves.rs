@@ -7,9 +7,12 @@ use super::{
     plot::{Plot, PlotLine, PlotPoint, Stroke, Zone},
     words::{self, Cell, Row, Table},
 };
-use crate::suite::{
-    axis::{Vary, bytes, many, short},
-    results::{Curve, LatencyRecord, Line, Point, Results, Spread},
+use crate::{
+    compare::Ratio,
+    suite::{
+        axis::{Vary, bytes, many, short},
+        results::{Curve, LatencyRecord, Line, Point, Results, Spread},
+    },
 };
 
 /// The target that is spoken of.
@@ -101,36 +104,45 @@ fn shows(curve: &Curve, results: &Results) -> String {
     let cores = results.cores();
     match curve.vary {
         Vary::Threads => format!(
-            "Life cycles (send, receive, delete) per second as threads are added, each pinned to a core. Beyond {cores} they take turns \
+            "Life cycles (send, receive, delete) per second as threads are added, each pinned to a core. Beyond {cores} threads they take turns \
              on the cores: that part says how a queue bears preemption, not how it scales."
         ),
         Vary::Ratio => {
-            "Senders and receivers are different threads, so that every message crosses from one to the other. With more threads than cores \
-             (*) they take turns."
+            "Senders and receivers are different threads, so that every message crosses from one to the other. Where there are more threads than \
+             cores (*), they take turns on the cores."
                 .into()
         }
-        Vary::Batch => "What sending, receiving and deleting several messages in one call saves.".into(),
+        Vary::Batch => "What it saves to send, receive and delete several messages in one call.".into(),
         Vary::Turn => {
-            "A turn pins the epoch and reads the clock once for many operations; queues without turns are the same everywhere.".into()
+            "What the ledger must do around every call, it does once around a turn of many life cycles: it reads the clock, and it holds on to memory \
+             that others may be about to free. Other queues have no turns; their lines should be level."
+                .into()
         }
-        Vary::Body => "Every body is copied in and looked at: the larger it is, the more it is memory that is measured.".into(),
+        Vary::Body => {
+            "Every body is copied into the queue and looked at when it is received: the longer bodies are, the more the figures are about memory, and the \
+             less about queues."
+                .into()
+        }
         Vary::Backlog => {
-            "Life cycles at the ends of a queue that has messages waiting: the oldest are far from any cache when they are received.".into()
+            "Life cycles at the two ends of a queue in which messages are waiting: the oldest are no longer in any cache when they are received."
+                .into()
         }
-        Vary::InFlight => "Life cycles while other messages are leased: what remembering them costs.".into(),
+        Vary::InFlight => {
+            "Life cycles while other messages are in flight, that is, received and not yet deleted: what it costs to remember them.".into()
+        }
         Vary::Share => {
-            "One core sends the given part of all messages, the others the rest evenly, and all receive what they can get. At 100 % \
-             everything the others receive was stolen from that core."
+            "One thread sends the given part of all messages, the others share the rest evenly, and all receive what they can get. At 100 % everything \
+             that the others receive was sent by that one thread."
                 .into()
         }
         Vary::Queues => {
-            "Each thread goes round all queues of one broker, a life cycle at each: with many, the queues themselves are no longer in the \
+            "Each thread goes round all queues of one broker, with a life cycle at each: when there are many, the queues themselves are no longer in the \
              caches."
                 .into()
         }
         Vary::Groups => {
-            "Life cycles through a FIFO queue whose messages go round so many groups, each message with a deduplication id of its own, which \
-             is remembered."
+            "Life cycles through a FIFO queue. Its messages go round so many groups, and each has a deduplication id of its own, which the queue \
+             remembers."
                 .into()
         }
         Vary::Load => {
@@ -139,8 +151,10 @@ fn shows(curve: &Curve, results: &Results) -> String {
                 .into()
         }
         Vary::Time => {
-            "What a long run keeps: life cycles at full speed over a standing backlog, so that segments are made, retired and freed all the \
-             time. A leak would be a slope in the ledger's own count; the process also holds the harness's books, one bit for each message."
+            "What a long run keeps in memory: life cycles at full speed over a standing backlog, so that blocks of messages are made and freed all the \
+             time. A leak would show as a slope in the ledger's own count, and only there. The line of the process is no more than an upper bound, for it \
+             also holds the harness's books, which grow as long as the run lasts: each receiver keeps up to a bit for each message of each sender, in \
+             chunks, and with several receivers that is several bits for a message."
                 .into()
         }
     }
@@ -349,7 +363,7 @@ fn throughput_table(curve: &Curve) -> Table {
                 let over = own
                     .zip(rival.like(point))
                     .and_then(|(own, rival)| own.over(rival));
-                Cell::of_ratio(over)
+                Cell::of_ratio(over.as_ref())
             }));
         }
         if has_bytes {
@@ -388,80 +402,109 @@ fn throughput_findings(curve: &Curve) -> Vec<String> {
     {
         // Pass by pass: a curve's points are measured in turn.
         let change = match last.over(first) {
-            Some(change) if change.is_meaningful() => words::ratio(change.median),
-            _ => "the passes differ too much for a ratio".to_owned(),
+            Some(change) if change.is_meaningful() => format!(": {}", words::ratio(change.median)),
+            Some(change) if change.interval.is_none() => " (too few passes for a ratio)".to_owned(),
+            _ => " (the passes differ too much for a ratio)".to_owned(),
         };
         sentences.push(format!(
-            "The ledger goes from {} at {} to {} at {}: {change}.",
+            "The ledger goes from {} at {} to {} at {}{change}.",
             words::rate(from.median),
             first.label,
             words::rate(to.median),
             last.label,
         ));
     }
-    let mut losses = Vec::new();
-    let mut wins = Vec::new();
-    let mut silent = Vec::new();
+    let (mut wins, mut losses, mut silent) = (Vec::new(), Vec::new(), Vec::new());
     for rival in rivals(curve) {
-        let mut lost: Vec<(String, f64)> = Vec::new();
-        let mut least = f64::INFINITY;
-        let mut most: f64 = 0.0;
-        for point in &points {
-            let over = ledger
-                .like(point)
-                .zip(rival.like(point))
-                .and_then(|(own, rival)| own.over(rival));
-            let Some(over) = over.filter(|over| over.is_meaningful()) else {
-                continue;
-            };
-            least = least.min(over.median);
-            most = most.max(over.median);
-            if over.median < 1.0 {
-                lost.push((point.label.clone(), over.median));
-            }
-        }
+        let ratios: Vec<(&str, Ratio)> = points
+            .iter()
+            .filter_map(|point| Some((&*point.label, ledger.like(point)?.over(rival.like(point)?)?)))
+            .collect();
         let name = if rival.leases {
             rival.target.clone()
         } else {
             format!("{} (hand-over only, no lease)", rival.target)
         };
-        if lost.is_empty() {
-            if !least.is_finite() {
-                silent.push(name);
-            } else {
-                wins.push(format!(
-                    "{name} everywhere ({} to {})",
-                    words::ratio(least),
-                    words::ratio(most)
-                ));
-            }
-        } else {
-            let worst = lost.iter().map(|(_, over)| *over).fold(f64::INFINITY, f64::min);
-            let places: Vec<String> = lost.iter().map(|(label, _)| label.clone()).collect();
-            let places = if places.len() == points.len() {
-                "everywhere".to_owned()
-            } else {
-                format!("at {}", words::list(&places))
-            };
-            losses.push(format!(
-                "{name} {places}, at worst {} of it",
-                words::ratio(worst).replace('×', "")
-            ));
+        match against(&ratios) {
+            Against::Ahead(words) => wins.push(format!("{name} {words}")),
+            Against::Behind(words) => losses.push(format!("{name} {words}")),
+            Against::Nothing(why) => silent.push(format!("{name}, {why}")),
         }
     }
     if !wins.is_empty() {
-        sentences.push(format!("The ledger is ahead of {}.", words::list(&wins)));
-    }
-    if !silent.is_empty() {
-        sentences.push(format!(
-            "Passes differ too much to say anything against {}.",
-            words::list(&silent)
-        ));
+        sentences.push(format!("The ledger is ahead of {}.", wins.join("; of ")));
     }
     if !losses.is_empty() {
         sentences.push(format!("The ledger loses to {}.", losses.join("; to ")));
     }
+    if !silent.is_empty() {
+        sentences.push(format!(
+            "Nothing can be said against {}.",
+            silent.join("; nor against ")
+        ));
+    }
     sentences
+}
+
+/// What the ratios over one rival say, and where.
+#[derive(Debug, PartialEq)]
+enum Against {
+    /// At least as fast wherever a ratio can be stated.
+    Ahead(String),
+    /// Slower somewhere.
+    Behind(String),
+    /// No ratio can be stated, and why.
+    Nothing(&'static str),
+}
+
+/// Of the ratios at the points of a curve. Those that cannot be stated are counted, too: a sentence about all points must not pass over
+/// some in silence.
+fn against(ratios: &[(&str, Ratio)]) -> Against {
+    let stated: Vec<(&str, f64)> = ratios
+        .iter()
+        .filter(|(_, ratio)| ratio.is_meaningful())
+        .map(|(label, ratio)| (*label, ratio.median))
+        .collect();
+    if stated.is_empty() {
+        let is_short = ratios.iter().all(|(_, ratio)| ratio.interval.is_none());
+        return Against::Nothing(if is_short {
+            "for which there are too few passes"
+        } else {
+            "for its passes differ too much"
+        });
+    }
+    let least = stated.iter().map(|(_, over)| *over).fold(f64::INFINITY, f64::min);
+    let most = stated.iter().map(|(_, over)| *over).fold(0.0, f64::max);
+    let all = ratios.len();
+    let everywhere = match (stated.len(), all) {
+        (1, 1) => "at the only point".to_owned(),
+        (some, all) if some == all => format!("at all {all} points"),
+        (1, all) => format!("at the one of {all} points that can be stated"),
+        (some, all) => format!("at the {some} of {all} points that can be stated"),
+    };
+    let lost: Vec<String> = stated
+        .iter()
+        .filter(|(_, over)| *over < 1.0)
+        .map(|(label, _)| (*label).to_owned())
+        .collect();
+    if lost.is_empty() {
+        let (least, most) = (words::ratio(least), words::ratio(most));
+        return Against::Ahead(if least == most {
+            format!("{everywhere} ({least})")
+        } else {
+            format!("{everywhere} ({least} to {most})")
+        });
+    }
+    let places = if lost.len() == stated.len() {
+        everywhere
+    } else {
+        let unstated = match all - stated.len() {
+            0 => String::new(),
+            n => format!(" ({n} of {all} points cannot be stated)"),
+        };
+        format!("at {}{unstated}", words::list(&lost))
+    };
+    Against::Behind(format!("{places}, at worst {} as fast", words::ratio(least)))
 }
 
 fn bytes_finding(curve: &Curve) -> Option<String> {
@@ -788,14 +831,73 @@ mod tests {
         for line in &mut curve.lines {
             let times = if line.target == LEDGER { 1000.0 } else { 1.0 };
             for pass in line.points.iter_mut().flat_map(|point| &mut point.passes) {
-                pass.seconds *= times;
+                (pass.messages, pass.seconds) = (1_000_000, times);
             }
         }
         let curve = results.curve("batch").unwrap();
         let sentences = section(curve, &results).sentences.join(" ");
         assert!(
-            sentences.contains("The ledger loses to") && sentences.contains("everywhere"),
+            sentences.contains("The ledger loses to locked at all 2 points, at worst 0.001× as fast"),
             "{sentences}"
         );
+    }
+
+    #[test]
+    fn the_books_are_not_made_smaller_than_they_are() {
+        let results = sample();
+        let said = &section(results.curve("time").unwrap(), &results).sentences[0];
+        assert!(
+            said.contains("each receiver keeps up to a bit for each message of each sender")
+                && said.contains("upper bound"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn points_that_cannot_be_stated_are_not_passed_over() {
+        let ratio = |each: [f64; 3]| Ratio::new(String::new(), each.to_vec());
+        let (ahead, more, behind, noisy) = (
+            ratio([2.0, 2.0, 2.0]),
+            ratio([3.0, 3.0, 3.0]),
+            ratio([0.5, 0.5, 0.5]),
+            ratio([0.5, 1.0, 2.0]),
+        );
+        let words = |ratios: &[&Ratio]| {
+            let labels = ["a", "b", "c", "d"];
+            let ratios: Vec<_> = labels
+                .into_iter()
+                .zip(ratios.iter().map(|&ratio| ratio.clone()))
+                .collect();
+            match against(&ratios) {
+                Against::Ahead(words) => format!("ahead {words}"),
+                Against::Behind(words) => format!("behind {words}"),
+                Against::Nothing(why) => why.to_owned(),
+            }
+        };
+        assert_eq!(words(&[&ahead, &more]), "ahead at all 2 points (2.00× to 3.00×)");
+        assert_eq!(words(&[&ahead, &ahead]), "ahead at all 2 points (2.00×)");
+        assert_eq!(
+            words(&[&ahead, &noisy, &more]),
+            "ahead at the 2 of 3 points that can be stated (2.00× to 3.00×)"
+        );
+        assert_eq!(
+            words(&[&noisy, &ahead]),
+            "ahead at the one of 2 points that can be stated (2.00×)"
+        );
+        assert_eq!(
+            words(&[&behind, &behind]),
+            "behind at all 2 points, at worst 0.50× as fast"
+        );
+        assert_eq!(
+            words(&[&behind, &noisy]),
+            "behind at the one of 2 points that can be stated, at worst 0.50× as fast"
+        );
+        assert_eq!(
+            words(&[&behind, &ahead, &noisy]),
+            "behind at a (1 of 3 points cannot be stated), at worst 0.50× as fast"
+        );
+        assert_eq!(words(&[&noisy]), "for its passes differ too much");
+        let single = Ratio::new(String::new(), vec![2.0]);
+        assert_eq!(words(&[&single]), "for which there are too few passes");
     }
 }

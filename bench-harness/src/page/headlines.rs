@@ -1,7 +1,10 @@
 //! The figures that have an aim, as far as a suite measured them.
 
 use super::words;
-use crate::suite::results::{Curve, Point, Results, Spread};
+use crate::{
+    compare::Ratio,
+    suite::results::{Curve, Point, Results, Spread},
+};
 
 /// A figure with an aim.
 #[derive(Clone, Debug)]
@@ -12,6 +15,10 @@ pub struct Headline {
     pub over: String,
     /// How much.
     pub figure: Spread,
+    /// Where a ratio lies with 95 % confidence.
+    pub interval: Option<(f64, f64)>,
+    /// Why it cannot be stated, if it cannot.
+    pub unstated: Option<&'static str>,
     /// What it should be.
     pub aim: Aim,
     /// What it is counted in.
@@ -39,24 +46,49 @@ pub enum Unit {
 }
 
 impl Headline {
-    /// Whether the median is as it should be; unknown where the passes say nothing.
+    /// Whether it is as it should be: the median, if that can be stated. A ratio that is too noisy for that is judged if all of its
+    /// passes say the same; one of fewer than three passes never is.
     pub fn is_met(&self) -> Option<bool> {
-        if self.unit == Unit::Ratio && !self.figure.is_meaningful() {
-            return None;
+        let meets = |figure: f64| match self.aim {
+            Aim::AtLeast(least) => figure >= least,
+            Aim::AtMost(most) => figure <= most,
+        };
+        if self.unstated.is_none() {
+            return Some(meets(self.figure.median));
         }
-        Some(match self.aim {
-            Aim::AtLeast(least) => self.figure.median >= least,
-            Aim::AtMost(most) => self.figure.median <= most,
-        })
+        let (of_least, of_most) = (meets(self.figure.min), meets(self.figure.max));
+        (self.interval.is_some() && of_least == of_most).then_some(of_least)
     }
 
-    /// The median in words, if it can be stated.
-    pub fn median_words(&self) -> String {
-        if self.is_met().is_some() {
-            self.words(self.figure.median)
-        } else {
-            "too noisy".into()
+    /// Whether it is as it should be, in a word.
+    pub fn met_words(&self) -> &'static str {
+        match self.is_met() {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "?",
         }
+    }
+
+    /// The median in words; why not, if it cannot be stated.
+    pub fn median_words(&self) -> String {
+        self.unstated
+            .map_or_else(|| self.words(self.figure.median), str::to_owned)
+    }
+
+    /// The passes' range in words, if there is one.
+    pub fn range_words(&self) -> Option<String> {
+        (self.figure.min < self.figure.max).then(|| words::range(self.figure, |figure| self.words(figure)))
+    }
+
+    /// The interval in words, if there is one.
+    pub fn interval_words(&self) -> Option<String> {
+        let (min, max) = self.interval?;
+        let ends = Spread {
+            min,
+            max,
+            ..self.figure
+        };
+        Some(words::range(ends, |figure| self.words(figure)))
     }
 
     /// The aim in words.
@@ -222,39 +254,35 @@ fn over_rival(curve: &Curve, rivalry: &Rivalry) -> Option<Headline> {
     }
     let own = comparable(curve.line(LEDGER)?.at(rivalry.x)?)?;
     let rival = curve.line(rivalry.rival)?.at(rivalry.x)?;
-    Some(Headline {
-        what: rivalry.what.into(),
-        over: rivalry.rival.into(),
-        figure: own.over(rival)?,
-        aim: Aim::AtLeast(rivalry.aim),
-        unit: Unit::Ratio,
-        command: own.command.clone(),
-    })
+    let command = own.command.clone();
+    Some(of_ratio(
+        rivalry.what,
+        rivalry.rival,
+        &own.over(rival)?,
+        rivalry.aim,
+        command,
+    ))
 }
 
-/// Pass by pass, for a curve's points are measured in turn; where one has a single pass, which says nothing of how it varies, the range
-/// is that of the worst case and the best.
+fn of_ratio(what: &str, over: &str, ratio: &Ratio, aim: f64, command: String) -> Headline {
+    Headline {
+        what: what.into(),
+        over: over.into(),
+        figure: words::spread_of(ratio),
+        interval: ratio.interval,
+        unstated: ratio.unstated(),
+        aim: Aim::AtLeast(aim),
+        unit: Unit::Ratio,
+        command,
+    }
+}
+
+/// Pass by pass, for a curve's points are measured in turn.
 fn over_itself(curve: &Curve, &(_, first, second, what, over, aim): &OwnRatio) -> Option<Headline> {
     let line = curve.line(LEDGER)?;
     let (first, second) = (comparable(line.at(first)?)?, line.at(second)?);
-    let figure = if first.passes.len().min(second.passes.len()) > 1 {
-        first.over(second)?
-    } else {
-        let (above, below) = (first.rate()?, second.rate()?);
-        Spread {
-            median: above.median / below.median,
-            min: above.min / below.max,
-            max: above.max / below.min,
-        }
-    };
-    Some(Headline {
-        what: what.into(),
-        over: over.into(),
-        figure,
-        aim: Aim::AtLeast(aim),
-        unit: Unit::Ratio,
-        command: format!("{}; {}", first.command, second.command),
-    })
+    let command = format!("{}; {}", first.command, second.command);
+    Some(of_ratio(what, over, &first.over(second)?, aim, command))
 }
 
 fn bytes(curve: &Curve) -> Option<Headline> {
@@ -263,10 +291,33 @@ fn bytes(curve: &Curve) -> Option<Headline> {
         what: "bytes per queued message beyond its body, 10 M queued".into(),
         over: String::new(),
         figure: Spread::of(point.bytes_per_message())?,
+        interval: None,
+        unstated: None,
         aim: Aim::AtMost(64.0),
         unit: Unit::Bytes,
         command: point.command.clone(),
     })
+}
+
+/// How many are met, and how many cannot be stated, in a sentence.
+pub fn tally(headlines: &[Headline]) -> String {
+    let met = headlines
+        .iter()
+        .filter(|headline| headline.is_met() == Some(true))
+        .count();
+    let unstated = headlines
+        .iter()
+        .filter(|headline| headline.unstated.is_some())
+        .count();
+    let rest = match unstated {
+        0 => String::new(),
+        n => format!(
+            " {n} cannot be stated, because there are fewer than three passes or the 95 % interval spans more than a factor of {}; \
+             one that is too noisy still counts as met, or as not met, where every pass says so.",
+            Ratio::SPREAD_MAX
+        ),
+    };
+    format!("{met} of {} aims are met.{rest}", headlines.len())
 }
 
 /// Threads that take turns on a core are not what an aim is about.
@@ -292,6 +343,51 @@ mod tests {
                     && headline.figure.median <= headline.figure.max
             );
             assert!(headline.command.starts_with("epoq-bench "));
+        }
+    }
+
+    #[test]
+    fn what_is_too_noisy_is_judged_if_all_passes_agree() {
+        let headline = |each: &[f64]| {
+            let ratio = Ratio::new(String::new(), each.to_vec());
+            of_ratio("a", "b", &ratio, 1.0, String::new())
+        };
+        let words = |each: &[f64]| {
+            let headline = headline(each);
+            (headline.median_words(), headline.met_words())
+        };
+        assert_eq!(words(&[1.9, 2.0, 2.1]), ("2.00×".into(), "yes"));
+        assert_eq!(words(&[1.9, 3.0, 9.0]), ("too noisy".into(), "yes"));
+        assert_eq!(words(&[0.1, 0.3, 0.9]), ("too noisy".into(), "no"));
+        assert_eq!(words(&[0.1, 0.9, 2.0]), ("too noisy".into(), "?"));
+        // A range of one or two passes is none.
+        assert_eq!(words(&[2.0]), ("one pass: no ratio".into(), "?"));
+        assert_eq!(words(&[2.0, 2.1]), ("two passes: no ratio".into(), "?"));
+        let tally = tally(&[headline(&[1.9, 3.0, 9.0]), headline(&[2.0]), headline(&[2.0; 3])]);
+        assert!(
+            tally.starts_with("2 of 3 aims are met. 2 cannot be stated"),
+            "{tally}"
+        );
+    }
+
+    #[test]
+    fn a_point_of_one_pass_has_no_headline_figure() {
+        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        for point in results
+            .curves
+            .iter_mut()
+            .flat_map(|curve| &mut curve.lines)
+            .flat_map(|line| &mut line.points)
+        {
+            point.passes.truncate(1);
+        }
+        let headlines = of(&results);
+        assert!(!headlines.is_empty());
+        for headline in headlines.iter().filter(|headline| headline.unit == Unit::Ratio) {
+            assert_eq!(
+                (headline.median_words().as_str(), headline.is_met()),
+                ("one pass: no ratio", None)
+            );
         }
     }
 }

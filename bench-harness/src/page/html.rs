@@ -5,16 +5,12 @@ use maud::{DOCTYPE, Markup, html};
 use super::{
     curves::{self, Section},
     headlines::{self, Headline},
-    plot, scaling,
+    method, plot, scaling,
     words::{self, Table},
 };
-use crate::{
-    compare::Ratio,
-    suite::{
-        axis::{Vary, bytes, short},
-        measure::clock,
-        results::Results,
-    },
+use crate::suite::{
+    axis::{Vary, bytes, short},
+    results::Results,
 };
 
 /// The whole page.
@@ -26,13 +22,18 @@ pub fn page(results: &Results) -> String {
         header {
             h1 { "epoq, measured" }
             p.lead {
-                "An in-memory message ledger with the semantics of Amazon SQS, against a textbook queue behind one mutex and against bare channels. "
-                "Every point of every curve is a run that proved that nothing was lost, altered, or leased twice at a time."
+                "epoq is an in-memory message ledger with the semantics of Amazon SQS. Here it is measured against a textbook queue behind one mutex and "
+                "against bare channels. What is counted are life cycles: one message sent, received and deleted. A message that was received is leased: nobody "
+                "else receives it until it is deleted or its time is over. "
+                @if results.verified {
+                    "Every point of every curve is made of passes that each settled their books: nothing was lost, altered, or leased twice at a time."
+                }
             }
             nav {
                 a href="#machine" { "Machine and limits" }
                 a href="#again" { "Make it again" }
                 @if !headlines.is_empty() { a href="#aims" { "Aims" } }
+                a href="#method" { "How it was measured" }
                 @for section in &sections { a href=(format!("#{}", section.id)) { (section.title) } }
             }
         }
@@ -41,11 +42,12 @@ pub fn page(results: &Results) -> String {
         h2 { "In short" }
         (tiles(results))
         @if !headlines.is_empty() { (aims(&headlines)) }
+        h2 id="method" { "How it was measured" }
+        dl { @for (what, text) in method::items(results) { dt { (what) } dd { (text) } } }
         h2 id="curves" { "Curves" }
         p {
-            "Points are the medians of the passes, bands and bars go from the slowest pass to the fastest; the passes of all lines of a point were made in "
-            "turn. Point at a marker for its figures. Where rows are marked with *, there were more threads than cores. "
-            "Channels and bare queues hand messages over and forget them: they have no lease, no redelivery and nothing to delete."
+            (lines(results)) " Points are the medians of the passes; bands and bars go from the slowest pass to the fastest. Point at a marker for its figures. "
+            "Where rows are marked with *, there were more threads than cores."
         }
         @for section in &sections { (render(section)) }
         footer {
@@ -106,7 +108,8 @@ fn tiles(results: &Results) -> Markup {
         let curve = results.curve("threads")?;
         let x = results.cores() as f64;
         let over = curve.line("epoq")?.at(x)?.over(curve.line("locked")?.at(x)?)?;
-        Some(words::ratio(over.median))
+        // What the table does not state, the tile does not either.
+        over.is_meaningful().then(|| words::ratio(over.median))
     };
     html! {
         div.tiles {
@@ -126,6 +129,50 @@ fn tiles(results: &Results) -> Markup {
     }
 }
 
+/// What the lines of all curves are called, and what that is.
+pub fn lines(results: &Results) -> String {
+    let named = |name: &str| {
+        results
+            .curves
+            .iter()
+            .flat_map(|curve| &curve.lines)
+            .any(|line| line.target == name)
+    };
+    let mut known = Vec::new();
+    for (name, what) in [
+        ("epoq", "epoq is the ledger"),
+        ("locked", "locked the textbook queue behind one mutex"),
+        ("locked-fifo", "locked-fifo its FIFO queue"),
+    ] {
+        if named(name) {
+            known.push(what.to_owned());
+        }
+    }
+    let mut bare: Vec<String> = Vec::new();
+    for line in results.curves.iter().flat_map(|curve| &curve.lines) {
+        if !line.leases && !bare.contains(&line.target) {
+            bare.push(line.target.clone());
+        }
+    }
+    let mut text = if known.is_empty() {
+        String::new()
+    } else {
+        format!("{}.", words::list(&known))
+    };
+    if !bare.is_empty() {
+        let (are, have) = if bare.len() == 1 {
+            ("hands", "has")
+        } else {
+            ("hand", "have")
+        };
+        text.push_str(&format!(
+            " {} only {are} messages over and {have} no lease, no redelivery and nothing to delete: a life cycle there is a send and a receive.",
+            words::list(&bare)
+        ));
+    }
+    text.trim().to_owned()
+}
+
 /// What a reader has to know before any figure.
 pub fn limits(results: &Results) -> Vec<String> {
     let mut limits = Vec::new();
@@ -136,17 +183,18 @@ pub fn limits(results: &Results) -> Vec<String> {
             if cores == 1 { "" } else { "s" }
         ));
     }
-    if results
+    let is_guest = results
         .machine
         .get("virtual_machine")
-        .and_then(serde_json::Value::as_bool)
-        == Some(true)
-    {
-        limits.push(
+        .and_then(serde_json::Value::as_bool);
+    match is_guest {
+        Some(false) => {}
+        None => limits.push("Nothing tells whether this is a virtual machine; if it is, read ratios rather than speeds.".into()),
+        Some(true) => limits.push(
             "A virtual machine: its cores may be the two halves of one, its clock and its caches are shared with guests that nobody here can see. \
              Read ratios, whose two sides ran in turn, rather than speeds."
                 .into(),
-        );
+        ),
     }
     match results.other_work {
         Some(work) if work.cores_used_by_others + work.cores_stolen >= 0.05 => limits.push(format!(
@@ -188,6 +236,8 @@ fn machine(results: &Results) -> Markup {
         "flags",
         "allocator",
         "pinned",
+        "physical_cores",
+        "topology",
     ];
     let findings = results.findings();
     html! {
@@ -204,11 +254,11 @@ fn machine(results: &Results) -> Markup {
             }
         }
         dl {
-            dt { "Processor" } dd { (results.machine_text("cpu")) ", " (results.cores()) " cores" @if let Some(memory) = memory { ", " (memory) } }
+            dt { "Processor" } dd { (results.machine_text("cpu")) ", " (results.cores()) " cores" @if let Some(physical) = results.machine_number("physical_cores") { " (" (physical) " physical)" } @if let Some(memory) = memory { ", " (memory) } }
             dt { "System" } dd { (results.machine_text("kernel")) @if results.machine.get("virtual_machine") == Some(&true.into()) { ", virtual machine" } }
             dt { "Build" } dd { (results.machine_text("rustc")) " for " (results.machine_text("target")) ", " (results.machine_text("flags")) ", " (results.machine_text("allocator")) }
             dt { "Source" } dd { "commit " (results.commit) ", seed " (results.seed) }
-            dt { "Run" } dd { (results.started) ", " (clock(std::time::Duration::from_secs_f64(results.seconds.max(0.0)))) " minutes, " (results.points()) " points" }
+            dt { "Run" } dd { (results.started) ", took " (words::duration(results.seconds)) ", " (results.points()) " points" }
             @for (name, value) in &results.machine {
                 @if !known.contains(&name.as_str()) && !value.is_null() && !value.is_object() && !value.is_array() {
                     dt { (name.replace('_', " ")) } dd { (value.as_str().map_or_else(|| value.to_string(), str::to_owned)) }
@@ -228,39 +278,22 @@ fn again(results: &Results) -> Markup {
 }
 
 fn aims(headlines: &[Headline]) -> Markup {
-    let met = headlines
-        .iter()
-        .filter(|headline| headline.is_met() == Some(true))
-        .count();
-    let noisy = headlines
-        .iter()
-        .filter(|headline| headline.is_met().is_none())
-        .count();
     html! {
         h2 id="aims" { "Aims" }
-        p {
-            (met) " of " (headlines.len()) " are met"
-            @if noisy > 0 { "; " (noisy) " cannot be stated, because their passes differ by more than a factor of " (Ratio::SPREAD_MAX) }
-            ". Ratios are the ledger's throughput over the other's, pass by pass."
-        }
+        p { (headlines::tally(headlines)) " Ratios are the ledger's throughput over the other's, pass by pass." }
         div.scroll { table {
-            thead { tr { th { "what" } th { "median" } th { "aim" } th { "met" } } }
+            thead { tr { th { "what" } th { "median and range" } th { "95 % interval" } th { "aim" } th { "met" } } }
             tbody {
                 @for headline in headlines {
                     tr {
                         td.wrap { (headline.what) @if !headline.over.is_empty() { span.range { "over " (headline.over) } } }
                         td {
                             strong { (headline.median_words()) }
-                            @if headline.figure.min < headline.figure.max {
-                                span.range { (words::range(headline.figure, |figure| headline.words(figure))) }
-                            }
+                            @if let Some(range) = headline.range_words() { span.range { (range) } }
                         }
+                        td { (headline.interval_words().unwrap_or_else(|| "–".into())) }
                         td { (headline.aim_words()) }
-                        td { @match headline.is_met() {
-                            Some(true) => span.yes { "yes" },
-                            Some(false) => span.no { "no" },
-                            None => "?",
-                        } }
+                        td { span class=[headline.is_met().map(|met| if met { "yes" } else { "no" })] { (headline.met_words()) } }
                     }
                 }
             }
@@ -322,8 +355,54 @@ mod tests {
         assert!(place("id=\"machine\"") < place("id=\"again\""));
         assert!(place("id=\"again\"") < place("In short"));
         assert!(place("id=\"again\"") < place("id=\"curves\""));
+        assert!(place("id=\"method\"") < place("id=\"curves\""));
+        // What a life cycle is stands before the first figure that counts them.
+        assert!(place("one message sent, received and deleted") < place("class=\"tiles\""));
         assert!(!page.contains("NaN"));
+        assert!(page.contains("took 27 s, ") && !page.contains(" minutes"));
         assert!(page.matches("<svg").count() >= 2 * results.curves.len());
+    }
+
+    #[test]
+    fn a_machine_that_tells_nothing_may_be_a_guest() {
+        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let mut limits_of = |value: serde_json::Value| {
+            results.machine.insert("virtual_machine".into(), value);
+            limits(&results).join(" ")
+        };
+        assert!(limits_of(true.into()).contains("A virtual machine:"));
+        assert!(!limits_of(false.into()).contains("virtual machine"));
+        assert!(limits_of(serde_json::Value::Null).contains("Nothing tells whether"));
+    }
+
+    #[test]
+    fn a_tile_does_not_state_what_the_table_refuses() {
+        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let tile = "as fast as the queue behind one mutex";
+        let spread = |results: &mut Results, factor: f64| {
+            let curve = results
+                .curves
+                .iter_mut()
+                .find(|curve| curve.id == "threads")
+                .unwrap();
+            for line in curve.lines.iter_mut().filter(|line| line.target == "epoq") {
+                for point in &mut line.points {
+                    for (index, pass) in point.passes.iter_mut().enumerate() {
+                        pass.messages = 1_000_000;
+                        pass.seconds = factor.powi(index as i32);
+                    }
+                }
+            }
+            for line in curve.lines.iter_mut().filter(|line| line.target == "locked") {
+                for pass in line.points.iter_mut().flat_map(|point| &mut point.passes) {
+                    (pass.messages, pass.seconds) = (1_000_000, 1.0);
+                }
+            }
+        };
+        spread(&mut results, 1.0);
+        assert!(page(&results).contains(tile));
+        spread(&mut results, 2.0);
+        assert!(!page(&results).contains(tile));
     }
 
     #[test]
@@ -335,5 +414,6 @@ mod tests {
             .push("3 messages lost".into());
         let page = page(&results);
         assert!(page.contains("Not verified") && page.contains("3 messages lost"));
+        assert!(!page.contains("nothing was lost"));
     }
 }

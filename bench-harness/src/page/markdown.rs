@@ -2,10 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{
-    headlines, html,
-    words::{self, Table},
-};
+use super::{headlines, html, method, words::Table};
 use crate::suite::results::Results;
 
 /// The whole summary; `page` is where the plots are.
@@ -47,11 +44,12 @@ pub fn summary(results: &Results, page: &str) -> String {
     );
     let headlines = headlines::of(results);
     if !headlines.is_empty() {
-        text.push_str("## Aims\n\n| What | Over | Median | Range | Aim | Met | Command |\n|---|---|---|---|---|---|---|\n");
+        let _ = writeln!(text, "## Aims\n\n{}\n", headlines::tally(&headlines));
+        text.push_str("| What | Over | Median | Range | 95 % interval | Aim | Met | Command |\n|---|---|---|---|---|---|---|---|\n");
         for headline in &headlines {
             let _ = writeln!(
                 text,
-                "| {} | {} | **{}** | {} | {} | {} | {} |",
+                "| {} | {} | **{}** | {} | {} | {} | {} | {} |",
                 headline.what,
                 if headline.over.is_empty() {
                     "–"
@@ -59,13 +57,10 @@ pub fn summary(results: &Results, page: &str) -> String {
                     &headline.over
                 },
                 headline.median_words(),
-                words::range(headline.figure, |figure| headline.words(figure)),
+                headline.range_words().unwrap_or_else(|| "–".into()),
+                headline.interval_words().unwrap_or_else(|| "–".into()),
                 headline.aim_words(),
-                match headline.is_met() {
-                    Some(true) => "yes",
-                    Some(false) => "**no**",
-                    None => "?",
-                },
+                headline.met_words(),
                 headline
                     .command
                     .split("; ")
@@ -74,6 +69,10 @@ pub fn summary(results: &Results, page: &str) -> String {
                     .join(", ")
             );
         }
+    }
+    let _ = writeln!(text, "\n## How it was measured\n\n{}\n", html::lines(results));
+    for (what, words) in method::items(results) {
+        let _ = writeln!(text, "* *{what}.* {words}");
     }
     for section in html::sections(results) {
         let _ = writeln!(text, "\n## {}\n\n{}\n", section.title, section.settings);
@@ -125,6 +124,7 @@ mod tests {
             );
         }
         assert!(text.find("Limits:").unwrap() < text.find("## Aims").unwrap());
+        assert!(text.contains("## How it was measured") && text.contains("* *Warm-up.* "));
         assert!(!text.contains("NaN"));
     }
 }

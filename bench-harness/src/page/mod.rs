@@ -8,6 +8,7 @@ pub mod curves;
 pub mod headlines;
 pub mod html;
 pub mod markdown;
+pub mod method;
 pub mod plot;
 pub mod scaling;
 pub mod words;

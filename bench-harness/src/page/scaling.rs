@@ -9,26 +9,69 @@ use super::{
 use crate::suite::{
     axis::{Scale, Vary, many},
     results::{Curve, Line, PassRecord, Results, Spread},
-    usl::{Fit, Law},
+    usl::{Count, Fit, Law, Uncertainty},
 };
 
 /// Counts of threads that are predicted.
 const PREDICTED: [f64; 6] = [4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
+/// One target's law, and what it is from.
+struct Fitted<'r> {
+    line: &'r Line,
+    counts: Vec<Count>,
+    fit: Fit,
+    /// `None` where there are too few passes.
+    uncertainty: Option<Uncertainty>,
+}
+
+impl<'r> Fitted<'r> {
+    fn of(line: &'r Line, cores: usize) -> Option<Self> {
+        let counts = measured(line, cores);
+        let points: Vec<(f64, f64)> = counts
+            .iter()
+            .flat_map(|(threads, rates)| rates.iter().map(move |&rate| (*threads, rate)))
+            .collect();
+        Some(Self {
+            line,
+            fit: Fit::of(&points)?,
+            uncertainty: Uncertainty::of(&counts),
+            counts,
+        })
+    }
+
+    /// What is predicted for so many threads: by the law, and where that lies by the noise of the passes.
+    fn at(&self, threads: f64) -> ((f64, f64), Option<(f64, f64)>) {
+        let interval = self
+            .uncertainty
+            .as_ref()
+            .and_then(|uncertainty| uncertainty.interval(|fit| fit.range_at(threads)));
+        (self.fit.range_at(threads), interval)
+    }
+}
 
 /// A section of a curve over threads; `None` where there is nothing to fit.
 pub fn section(curve: &Curve, results: &Results) -> Option<Section> {
     if curve.vary != Vary::Threads {
         return None;
     }
-    let fits: Vec<(&Line, Fit)> = curve
+    let physical = results
+        .machine_number("physical_cores")
+        .map(|cores| cores as usize);
+    let fits: Vec<Fitted<'_>> = curve
         .lines
         .iter()
-        .filter_map(|line| Some((line, Fit::of(&measured(line))?)))
+        .filter_map(|line| Fitted::of(line, physical.unwrap_or(usize::MAX)))
         .collect();
     if fits.is_empty() {
         return None;
     }
-    let cores = results.cores() as f64;
+    let mut counts: Vec<f64> = fits
+        .iter()
+        .flat_map(|it| it.counts.iter().map(|count| count.0))
+        .collect();
+    counts.sort_by(f64::total_cmp);
+    counts.dedup();
+    let cores = counts.last().copied().unwrap_or(1.0);
     let mut predicted: Vec<f64> = PREDICTED.iter().copied().filter(|&count| count > cores).collect();
     if predicted.is_empty() {
         predicted = vec![2.0 * cores];
@@ -39,26 +82,41 @@ pub fn section(curve: &Curve, results: &Results) -> Option<Section> {
     } else {
         String::new()
     };
-    let mut sentences = vec![format!(
-        "X(N) = λN / (1 + σ(N − 1) + κN(N − 1)), fitted to the points that had a core for each thread by least squares of relative errors, \
-         with σ and κ not below 0. Everything to the right of {cores} threads is a prediction and was not measured."
-    )];
-    if fits.iter().any(|(_, fit)| matches!(fit, Fit::Between(..))) {
+    let mut sentences = vec![
+        format!(
+            "X(N) = λN / (1 + σ(N − 1) + κN(N − 1)) life cycles per second of N threads, where λ is what one thread does alone, σ the part that only one can do at a time \
+             (contention), and κ what each pair of threads costs one another (coherence). It is fitted by least squares of relative errors, with \
+             σ and κ not below 0. Everything to the right of {cores} threads is a prediction and was not measured."
+        ),
+        points_used(&fits, &counts, physical),
+    ];
+    sentences.push(if fits.iter().all(|it| it.uncertainty.is_some()) {
+        "The 95 % intervals and the bands are what the noise of the passes leaves open: the law is fitted again to rounds of passes drawn \
+         anew with replacement, 400 times. Few passes give intervals that are rather too narrow, and none of them says whether the law \
+         holds beyond what was measured."
+            .into()
+    } else {
+        "Fewer than three passes of a point say nothing of their own noise: where that is so, there is no interval.".into()
+    });
+    if fits.iter().any(|it| matches!(it.fit, Fit::Determined(_))) {
         sentences.push(
-            "Two counts of threads do not determine three coefficients: every pair of σ and κ on a line fits equally well. The band goes from \
-             one end of it (all loss is coherence, σ = 0) to the other (all loss is contention, κ = 0). That band is what two cores can say about more, \
-             and it leaves out sockets, caches and memory channels that a larger machine has."
+            "The residual is how far the measured medians are from the law, as a root mean square; with three counts of threads, as many as \
+             there are coefficients, a small one is no merit."
                 .into(),
         );
     }
-    let is_linear = |fit: &Fit| {
-        let (a, b) = ends(fit);
-        a.sigma == 0.0 && a.kappa == 0.0 && b.sigma == 0.0 && b.kappa == 0.0
-    };
+    if fits.iter().any(|it| matches!(it.fit, Fit::Between(..))) {
+        sentences.push(
+            "Two counts of threads do not determine three coefficients: every pair of σ and κ on a line fits equally well. The band goes \
+             from one end of it (all loss is coherence, σ = 0) to the other (all loss is contention, κ = 0). That band is what two counts can say about \
+             more, and it leaves out sockets, caches and memory channels that a larger machine has."
+                .into(),
+        );
+    }
     let linear: Vec<String> = fits
         .iter()
-        .filter(|(_, fit)| is_linear(fit))
-        .map(|(line, _)| line.target.clone())
+        .filter(|it| it.fit.range_of(|law| law.sigma.max(law.kappa)) == (0.0, 0.0))
+        .map(|it| it.line.target.clone())
         .collect();
     if !linear.is_empty() {
         sentences.push(format!(
@@ -77,37 +135,60 @@ pub fn section(curve: &Curve, results: &Results) -> Option<Section> {
     })
 }
 
-/// Every pass that had a core for each thread.
-fn measured(line: &Line) -> Vec<(f64, f64)> {
+/// Which points a law is from, and whether each thread had a whole core.
+fn points_used(fits: &[Fitted<'_>], counts: &[f64], physical: Option<usize>) -> String {
+    let passes = || {
+        fits.iter()
+            .flat_map(|it| it.counts.iter().map(|(_, rates)| rates.len()))
+    };
+    let (least, most) = (passes().min().unwrap_or(0), passes().max().unwrap_or(0));
+    let passes = if least == most {
+        format!("{most} pass{}", if most == 1 { "" } else { "es" })
+    } else {
+        format!("{least} to {most} passes")
+    };
+    let numbers: Vec<String> = counts.iter().map(f64::to_string).collect();
+    let cores = match physical {
+        Some(physical) => format!(
+            "These are the points with a physical core for each thread, of which the system tells that there {} {physical}",
+            if physical == 1 { "is" } else { "are" }
+        ),
+        None => "These are the points with a core for each thread; whether some of those cores are two halves of one is not \
+                 recorded in these results"
+            .to_owned(),
+    };
+    format!(
+        "Fitted to {} threads, {passes} of each target. {cores}.",
+        words::list(&numbers)
+    )
+}
+
+/// Every pass that had one of so many cores for each thread.
+fn measured(line: &Line, cores: usize) -> Vec<Count> {
     line.points
         .iter()
-        .filter(|point| !point.oversubscribed)
-        .flat_map(|point| point.passes.iter().map(|pass| (point.x, PassRecord::rate(pass))))
+        .filter(|point| !point.oversubscribed && point.threads <= cores)
+        .map(|point| (point.x, point.passes.iter().map(PassRecord::rate).collect()))
         .collect()
 }
 
-fn ends(fit: &Fit) -> (Law, Law) {
-    match *fit {
-        Fit::Determined(law) => (law, law),
-        Fit::Between(contention, coherence) => (contention, coherence),
-    }
-}
-
-fn plot(fits: &[(&Line, Fit)], cores: f64, predicted: &[f64]) -> Plot {
+fn plot(fits: &[Fitted<'_>], cores: f64, predicted: &[f64]) -> Plot {
     let last = predicted.last().copied().unwrap_or(64.0);
     let steps = 48;
     let counts: Vec<f64> = (0..=steps)
         .map(|step| last.powf(f64::from(step) / f64::from(steps)))
         .collect();
     let mut lines = Vec::new();
-    for (line, fit) in fits {
+    for it in fits {
+        let line = it.line;
         let band = counts
             .iter()
             .map(|&x| {
-                let (low, high) = fit.range_at(x);
+                let (range, interval) = it.at(x);
+                let (low, high) = interval.map_or(range, |(low, high)| (low.min(range.0), high.max(range.1)));
                 PlotPoint {
                     x,
-                    y: (low * high).sqrt(),
+                    y: (range.0 * range.1).sqrt(),
                     low,
                     high,
                     words: String::new(),
@@ -120,7 +201,10 @@ fn plot(fits: &[(&Line, Fit)], cores: f64, predicted: &[f64]) -> Plot {
             stroke: Stroke::Predicted,
             points: band,
         });
-        let points = line.points.iter().filter(|point| !point.oversubscribed);
+        let points = line
+            .points
+            .iter()
+            .filter(|point| !point.oversubscribed && point.x <= cores);
         lines.push(PlotLine {
             name: String::new(),
             colour: colour(&line.target),
@@ -166,61 +250,80 @@ fn plot(fits: &[(&Line, Fit)], cores: f64, predicted: &[f64]) -> Plot {
     }
 }
 
-fn table(fits: &[(&Line, Fit)], predicted: &[f64]) -> Table {
+fn table(fits: &[Fitted<'_>], predicted: &[f64]) -> Table {
     // As many as fit on the page; the others can be read off the plot.
     let step = if predicted.len() > 4 { 2 } else { 1 };
     let predicted: Vec<f64> = predicted.iter().copied().step_by(step).collect();
+    let has_residual = fits.iter().any(|it| matches!(it.fit, Fit::Determined(_)));
     let mut heads: Vec<String> = ["target", "λ", "σ", "κ", "peak at"].map(str::to_owned).to_vec();
+    if has_residual {
+        heads.push("residual".into());
+    }
     heads.extend(predicted.iter().map(|count| format!("predicted at {count}")));
-    let rows = fits
-        .iter()
-        .map(|(line, fit)| {
-            let (a, b) = ends(fit);
-            let both = |a: f64, b: f64, words: &dyn Fn(f64) -> String| {
-                let (a, b) = (words(a.min(b)), words(a.max(b)));
-                Cell::new(if a == b { a } else { format!("{a} to {b}") })
-            };
-            let coefficient = |value: f64| {
-                if value == 0.0 {
-                    "0".to_owned()
-                } else {
-                    format!("{value:.4}")
-                }
-            };
-            let peak = |law: Law| law.peak().map(|peak| format!("{peak:.0}"));
-            let peaks = match (peak(a), peak(b)) {
-                (None, None) => "none".to_owned(),
-                (Some(a), Some(b)) if a == b => a,
-                (Some(a), Some(b)) => format!("{a} to {b}"),
-                (Some(one), None) | (None, Some(one)) => format!("{one} or none"),
-            };
-            let mut cells = vec![
-                Cell::new(line.target.clone()),
-                both(a.lambda, b.lambda, &words::rate),
-                both(a.sigma, b.sigma, &coefficient),
-                both(a.kappa, b.kappa, &coefficient),
-                Cell::new(peaks),
-            ];
-            cells.extend(predicted.iter().map(|&count| {
-                let (low, high) = fit.range_at(count);
-                let spread = Spread {
-                    median: low,
-                    min: low,
-                    max: high,
-                };
-                Cell::new(if high / low < 1.005 {
-                    words::rate(low)
-                } else {
-                    words::range(spread, words::rate)
-                })
-            }));
-            Row {
-                cells,
-                is_over: false,
+    let row = |it: &Fitted<'_>| {
+        let coefficient = |value: f64| {
+            if value == 0.0 {
+                "0".to_owned()
+            } else {
+                format!("{value:.4}")
             }
-        })
-        .collect();
-    Table { heads, rows }
+        };
+        let of = |figure: fn(&Law) -> f64, words: &dyn Fn(f64) -> String| {
+            let interval = it
+                .uncertainty
+                .as_ref()
+                .and_then(|uncertainty| uncertainty.interval(|fit| fit.range_of(figure)));
+            cell(it.fit.range_of(figure), interval, words)
+        };
+        let (a, b) = it.fit.ends();
+        let peak = |law: Law| law.peak().map(|peak| format!("{peak:.0}"));
+        let peaks = match (peak(a), peak(b)) {
+            (None, None) => "none".to_owned(),
+            (Some(a), Some(b)) if a == b => a,
+            (Some(a), Some(b)) => format!("{a} to {b}"),
+            (Some(one), None) | (None, Some(one)) => format!("{one} or none"),
+        };
+        let mut cells = vec![
+            Cell::new(it.line.target.clone()),
+            of(|law| law.lambda, &words::rate),
+            of(|law| law.sigma, &coefficient),
+            of(|law| law.kappa, &coefficient),
+            Cell::new(peaks),
+        ];
+        if has_residual {
+            let misfit = match it.fit {
+                Fit::Determined(law) => law.misfit(&it.counts),
+                Fit::Between(..) => None,
+            };
+            cells.push(Cell::new(
+                misfit.map_or("–".into(), |part| format!("{:.1} %", part * 100.0)),
+            ));
+        }
+        cells.extend(predicted.iter().map(|&count| {
+            let (range, interval) = it.at(count);
+            cell(range, interval, &words::rate)
+        }));
+        Row {
+            cells,
+            is_over: false,
+        }
+    };
+    Table {
+        heads,
+        rows: fits.iter().map(row).collect(),
+    }
+}
+
+/// What fits, and beneath where it lies by the noise of the passes.
+fn cell((low, high): (f64, f64), interval: Option<(f64, f64)>, words: &dyn Fn(f64) -> String) -> Cell {
+    let range = |(min, max): (f64, f64)| {
+        let median = min;
+        words::range(Spread { median, min, max }, words)
+    };
+    Cell {
+        text: range((low, high)),
+        range: interval.map(|ends| format!("95 %: {}", range(ends))),
+    }
 }
 
 #[cfg(test)]
@@ -241,6 +344,74 @@ mod tests {
         );
         assert!(section.sentences[0].contains("prediction"));
         assert!(section.table.heads.iter().any(|head| head == "predicted at 64"));
+    }
+
+    #[test]
+    fn the_noise_of_passes_is_printed() {
+        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let section_of = |results: &Results| section(results.curve("threads").unwrap(), results).unwrap();
+        let has_intervals = |section: &Section| {
+            section.table.rows.iter().all(|row| {
+                let cells = [&row.cells[1], &row.cells[2], &row.cells[3], &row.cells[5]];
+                cells.iter().all(|cell| {
+                    cell.range
+                        .as_ref()
+                        .is_some_and(|range| range.starts_with("95 %: "))
+                })
+            })
+        };
+        let noisy = section_of(&results);
+        assert!(has_intervals(&noisy), "{:?}", noisy.table);
+        assert!(noisy.sentences[1].starts_with("Fitted to 1 and 2 threads, 3 passes of each target."));
+        for point in results
+            .curves
+            .iter_mut()
+            .flat_map(|curve| &mut curve.lines)
+            .flat_map(|line| &mut line.points)
+        {
+            point.passes.truncate(2);
+        }
+        let short = section_of(&results);
+        assert!(!has_intervals(&short));
+        assert!(short.sentences.join(" ").contains("there is no interval"));
+    }
+
+    #[test]
+    fn halves_of_a_core_are_not_fitted() {
+        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let curve = results
+            .curves
+            .iter_mut()
+            .find(|curve| curve.id == "threads")
+            .unwrap();
+        // As on a machine of eight hardware threads, and three cores.
+        for point in curve.lines.iter_mut().flat_map(|line| &mut line.points) {
+            point.oversubscribed = false;
+        }
+        let of = |results: &Results| section(results.curve("threads").unwrap(), results).unwrap();
+        let unknown = of(&results);
+        assert!(unknown.sentences[1].starts_with("Fitted to 1, 2, 3, 4 and 8 threads"));
+        assert!(
+            unknown.sentences[1].contains("not recorded"),
+            "{:?}",
+            unknown.sentences
+        );
+        results.machine.insert("physical_cores".into(), 3.into());
+        let known = of(&results);
+        assert!(
+            known.sentences[1].starts_with("Fitted to 1, 2 and 3 threads"),
+            "{:?}",
+            known.sentences
+        );
+        assert_eq!(known.plots[0].zone.as_ref().unwrap().from, 3.0);
+        assert!(known.table.heads.iter().any(|head| head == "residual"));
+        assert!(
+            known
+                .table
+                .rows
+                .iter()
+                .all(|row| row.cells[5].text.ends_with(" %"))
+        );
     }
 
     #[test]

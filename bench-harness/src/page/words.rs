@@ -1,6 +1,7 @@
 //! Figures in words, and tables that HTML and Markdown share.
 
 use crate::{
+    compare::Ratio,
     progress::human,
     suite::{
         axis::{many, short},
@@ -55,13 +56,22 @@ impl Cell {
         }
     }
 
-    /// A ratio of passes; not stated where they say nothing.
-    pub fn of_ratio(spread: Option<Spread>) -> Self {
-        let mut cell = Self::of(spread, ratio);
-        if spread.is_some_and(|spread| !spread.is_meaningful()) {
-            cell.text = "too noisy".into();
+    /// A ratio of passes; where they say nothing, why.
+    pub fn of_ratio(over: Option<&Ratio>) -> Self {
+        let mut cell = Self::of(over.map(spread_of), ratio);
+        if let Some(why) = over.and_then(Ratio::unstated) {
+            cell.text = why.into();
         }
         cell
+    }
+}
+
+/// The passes' range of a ratio.
+pub fn spread_of(ratio: &Ratio) -> Spread {
+    Spread {
+        median: ratio.median,
+        min: ratio.min,
+        max: ratio.max,
     }
 }
 
@@ -115,6 +125,17 @@ pub fn time(nanoseconds: f64) -> String {
     }
 }
 
+/// How long something took: `27 s`, `2 min 5 s`, `1 h 5 min`.
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.max(0.0).round() as u64;
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds} s"),
+        (0, _) => format!("{minutes} min {} s", seconds % 60),
+        _ => format!("{hours} h {} min", minutes % 60),
+    }
+}
+
 /// A part: `12 %`.
 pub fn percent(part: f64) -> String {
     format!("{} %", short(part * 100.0))
@@ -146,6 +167,38 @@ pub fn list(words: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ratio_of_too_few_passes_is_not_stated() {
+        let cell = |each: &[f64]| Cell::of_ratio(Some(&Ratio::new(String::new(), each.to_vec())));
+        assert_eq!(cell(&[2.0]).text, "one pass: no ratio");
+        assert_eq!(cell(&[2.0, 2.1]).text, "two passes: no ratio");
+        assert_eq!(cell(&[1.0, 2.0, 4.0]).text, "too noisy");
+        let stated = cell(&[2.0, 2.1, 2.2]);
+        assert_eq!(
+            (stated.text.as_str(), stated.range.as_deref()),
+            ("2.10×", Some("2.00–2.20×"))
+        );
+        assert_eq!(Cell::of_ratio(None).text, "–");
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(
+            (
+                duration(26.9),
+                duration(119.4),
+                duration(2437.6),
+                duration(3902.0)
+            ),
+            (
+                "27 s".into(),
+                "1 min 59 s".into(),
+                "40 min 38 s".into(),
+                "1 h 5 min".into()
+            )
+        );
+    }
 
     #[test]
     fn figures_in_words() {

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     cli::Cli,
     command::{Error, Verdict},
+    cores::Cores,
     environment::{self, Machine},
     page::{comparison, html, markdown},
     progress::Progress,
@@ -38,7 +39,7 @@ const COMPARISON_NAME: &str = "comparison.html";
 pub enum Kind {
     /// About two minutes on two cores
     Quick,
-    /// More points, longer and more often: about an hour
+    /// More points, longer and more often: about 45 minutes on two cores
     Full,
 }
 
@@ -93,7 +94,8 @@ pub struct Report {
     /// Directories of results; one is rendered anew, several are compared with the first
     #[arg(required = true, value_name = "DIR")]
     pub runs: Vec<PathBuf>,
-    /// Judge each run against this one; exit with 4 if the ledger is slower somewhere, beyond the threshold and beyond noise
+    /// Judge each run against this one; exit with 4 if the ledger is slower somewhere, beyond the threshold and beyond noise, and with 3 if
+    /// nothing could be judged or an interrupted run left points out
     #[arg(long, value_name = "DIR")]
     pub baseline: Option<PathBuf>,
     /// How much slower is too much
@@ -126,7 +128,7 @@ pub const REPORT_EXAMPLES: &str = "\
 Examples:
   epoq-bench report results/suite                                makes page and summary anew
   epoq-bench report before after                                 one page with both, what changed in a table
-  epoq-bench report after --baseline before --threshold 10%      exits with 4 where the ledger became slower by more
+  epoq-bench report after --baseline before --threshold 10%      exits with 4 where the ledger became slower by more, with 3 if nothing was judged
 A change counts only beyond noise: the best pass is worse than the baseline's worst, also when what became of the rivals is taken off.";
 
 /// Examples under `completions --help`.
@@ -196,7 +198,7 @@ pub fn suite(options: &Suite) -> Result<Verdict, Error> {
         verified: true,
         commit: environment::commit(),
         seed: options.seed,
-        machine: as_map(&machine),
+        machine: as_map(&machine, &Cores::of_process().describe()),
         other_work: None,
         curves: Vec::new(),
     };
@@ -282,11 +284,21 @@ fn clock_of(seconds: f64) -> String {
     clock(std::time::Duration::from_secs_f64(seconds.max(0.0)))
 }
 
-fn as_map(machine: &Machine) -> Map<String, Value> {
-    match serde_json::to_value(machine) {
+/// The machine as results have it: with where its cores are, as [`Cores::describe`] says it, and how many of them are whole.
+fn as_map(machine: &Machine, topology: &str) -> Map<String, Value> {
+    let mut map = match serde_json::to_value(machine) {
         Ok(Value::Object(map)) => map,
         _ => Map::new(),
+    };
+    if let Some(physical) = topology
+        .split_once(" physical cores")
+        .and_then(|(count, _)| count.parse::<u64>().ok())
+        .filter(|&count| count > 0)
+    {
+        map.insert("physical_cores".into(), physical.into());
+        map.insert("topology".into(), topology.into());
     }
+    map
 }
 
 /// Writes page and summary.
@@ -318,6 +330,7 @@ pub fn report(options: &Report) -> Result<Verdict, Error> {
         .map(|(name, results)| (name.clone(), results))
         .collect();
     let mut worse = 0;
+    let mut incomplete = Vec::new();
     if all.len() > 1 {
         let (_, first) = &all[0];
         let comparisons: Vec<(String, Comparison)> = all[1..]
@@ -348,6 +361,7 @@ pub fn report(options: &Report) -> Result<Verdict, Error> {
                 println!("  WORSE:  {}", change.words());
             }
             worse += comparison.regressions().len();
+            incomplete.extend(comparison.incomplete.as_ref().map(|why| format!("{name}: {why}")));
         }
         println!("\n{}", page.display());
     }
@@ -356,6 +370,12 @@ pub fn report(options: &Report) -> Result<Verdict, Error> {
         Verdict::Failed
     } else if options.baseline.is_some() && worse > 0 {
         Verdict::Regressed
+    } else if options.baseline.is_some() && !incomplete.is_empty() {
+        // A gate that judged nothing has not been passed.
+        return Err(Error::Broken(anyhow::anyhow!(
+            "no verdict: {}",
+            incomplete.join("; ")
+        )));
     } else {
         Verdict::Verified
     })
@@ -383,10 +403,69 @@ fn name_of(path: &Path) -> String {
 mod tests {
     use super::*;
 
+    /// Writes the sample, changed, into a new directory.
+    fn written(name: &str, change: impl FnOnce(&mut Results)) -> PathBuf {
+        let directory = std::env::temp_dir().join(format!("epoq-bench-gate-{}-{name}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        change(&mut results);
+        results.write(&directory).unwrap();
+        directory
+    }
+
+    #[test]
+    fn a_gate_that_judged_nothing_is_not_passed() {
+        let before = written("before", |_| {});
+        let cut = written("cut", |results| {
+            results.interrupted = true;
+            results.curves.truncate(2);
+        });
+        let other = written("other", |results| {
+            for curve in &mut results.curves {
+                curve.settings.insert("seconds".into(), 9.into());
+            }
+        });
+        let judge = |run: &Path, baseline: Option<&Path>| {
+            report(&Report {
+                runs: vec![before.clone(), run.to_owned()],
+                baseline: baseline.map(Path::to_owned),
+                threshold: 0.05,
+                out: None,
+            })
+        };
+        assert!(matches!(judge(&before, Some(&before)), Ok(Verdict::Verified)));
+        for run in [&cut, &other] {
+            let error = judge(run, Some(&before)).unwrap_err();
+            assert!(
+                matches!(&error, Error::Broken(why) if why.to_string().starts_with("no verdict: ")),
+                "{error:?}"
+            );
+            // Looked at side by side, they may be.
+            assert!(matches!(judge(run, None), Ok(Verdict::Verified)));
+        }
+        for directory in [before.clone(), cut, other] {
+            fs::remove_dir_all(directory).unwrap();
+        }
+    }
+
     #[test]
     fn thresholds_are_percent() {
         assert_eq!((threshold("5%"), threshold("12.5")), (Ok(0.05), Ok(0.125)));
         assert!(threshold("-1").is_err() && threshold("x").is_err() && threshold("100%").is_err());
+    }
+
+    #[test]
+    fn results_know_the_cores_and_their_order() {
+        let cores = Cores::of_process().describe();
+        let map = as_map(&Machine::detect(), &cores);
+        if Machine::detect().pinned {
+            assert!(map["physical_cores"].as_u64().unwrap() >= 1, "{map:?}");
+            assert!(
+                map["topology"].as_str().unwrap().contains("in this order"),
+                "{map:?}"
+            );
+        }
+        assert!(!as_map(&Machine::detect(), "").contains_key("physical_cores"));
     }
 
     #[test]

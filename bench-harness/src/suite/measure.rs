@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{
     axis::{Value, Vary},
-    results::{Curve, LatencyRecord, Line, PassRecord, Point, Reading, Spread},
+    results::{Circumstances, Curve, Hardware, LatencyRecord, Line, PassRecord, Point, Reading, Spread},
     stop,
     sweep::{CurvePlan, Sweep, Targets},
 };
@@ -565,6 +565,23 @@ fn record(plan: &Plan, pass: &Pass, readings: &[Reading]) -> PassRecord {
         bytes_per_message: bytes.flatten(),
         apart_ns: pass.noise.apart_ns,
         readings: readings.to_vec(),
+        circumstances: Some(circumstances(pass)),
+    }
+}
+
+fn circumstances(pass: &Pass) -> Circumstances {
+    let each = |count: u64| count as f64 / pass.messages as f64;
+    Circumstances {
+        warm_up_seconds: pass.warm_up_seconds,
+        steady: pass.steady,
+        waited: pass.noise.waited,
+        preemptions: pass.noise.preemptions,
+        stolen: pass.noise.stolen,
+        hardware: pass.counts.filter(|_| pass.messages > 0).map(|counts| Hardware {
+            cycles: each(counts.cycles),
+            instructions: each(counts.instructions),
+            cache_misses: each(counts.cache_misses),
+        }),
     }
 }
 
@@ -616,6 +633,7 @@ fn fifo_point(
                 bytes_per_message: None,
                 apart_ns: None,
                 readings: Vec::new(),
+                circumstances: None,
             })
             .collect(),
         repeated: 0,
@@ -752,6 +770,14 @@ mod tests {
                 curve.lines.iter().all(|line| line.points.len() == points),
                 "{curve_text}"
             );
+            // What went on besides is written down with each pass; FIFO queues have passes of their own, which do not tell.
+            let is_told = curve
+                .lines
+                .iter()
+                .flat_map(|line| &line.points)
+                .flat_map(|point| &point.passes)
+                .all(|pass| pass.circumstances.is_some());
+            assert_eq!(is_told, curve.vary != Vary::Groups, "{curve_text}");
         }
     }
 

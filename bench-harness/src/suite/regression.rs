@@ -3,9 +3,16 @@
 //! A point counts as slower if its median is worse by more than the threshold and by more than the noise of both runs, *and* its best
 //! pass is worse than the baseline's worst one, *and* all that still holds when what became of the rivals in the meantime is taken off: a
 //! machine that is slower today is slower for all. Only the ledger's own lines are judged, and only points of several passes: one
-//! alone says nothing about noise.
+//! alone says nothing about noise. A curve that was measured with other settings is not judged at all.
 
-use super::results::{Curve, Line, Point, Results, Spread};
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{
+    axis::Vary,
+    results::{Curve, Line, Point, Results, Spread},
+};
 
 /// The target whose lines are judged.
 pub const JUDGED: &str = "epoq";
@@ -38,6 +45,8 @@ pub struct Change {
 pub enum Measure {
     /// Messages per second.
     Throughput,
+    /// Arrivals per second that a target can take: what the loads of a curve are parts of.
+    Capacity,
     /// The median of latency, in nanoseconds.
     Latency,
     /// Bytes for each queued message.
@@ -72,6 +81,8 @@ pub struct Comparison {
     pub changes: Vec<Change>,
     /// Points of the baseline that the run has not.
     pub missing: usize,
+    /// Why the runs do not amount to a verdict that nothing became worse, if they do not.
+    pub incomplete: Option<String>,
     /// What makes the runs hard to compare.
     pub warnings: Vec<String>,
 }
@@ -81,6 +92,7 @@ impl Measure {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Throughput => "throughput",
+            Self::Capacity => "capacity",
             Self::Latency => "latency p50",
             Self::Bytes => "bytes per message",
         }
@@ -89,13 +101,22 @@ impl Measure {
     fn of(self, point: &Point) -> Option<Spread> {
         match self {
             Self::Throughput => point.rate(),
+            // Of a line, not of a point.
+            Self::Capacity => None,
             Self::Latency => point.latency(|latency| latency.p50),
             Self::Bytes => Spread::of(point.bytes_per_message()),
         }
     }
 
+    /// `None` where there is no ratio.
+    fn gain(self, before: Spread, after: Spread) -> Option<f64> {
+        let ratio = after.median / before.median;
+        let gain = if self.more_is_better() { ratio } else { 1.0 / ratio } - 1.0;
+        gain.is_finite().then_some(gain)
+    }
+
     const fn more_is_better(self) -> bool {
-        matches!(self, Self::Throughput)
+        matches!(self, Self::Throughput | Self::Capacity)
     }
 }
 
@@ -103,14 +124,29 @@ impl Comparison {
     /// Compares all points that both have.
     pub fn of(baseline: &Results, run: &Results, threshold: f64) -> Self {
         let mut changes = Vec::new();
-        let mut missing = 0;
+        let mut warnings = warnings(baseline, run);
+        let mut missing: BTreeMap<&str, usize> = BTreeMap::new();
         for curve in &baseline.curves {
             let other = run.curve(&curve.id);
+            let differences = other.map_or_else(Vec::new, |other| differences(curve, other));
+            if !differences.is_empty() {
+                warnings.push(format!(
+                    "curve {} is not judged: {}",
+                    curve.id,
+                    differences.join("; ")
+                ));
+                continue;
+            }
             for line in &curve.lines {
-                let other = other.and_then(|curve| curve.line(&line.target));
+                let other_line = other.and_then(|curve| curve.line(&line.target));
+                changes.extend(
+                    other
+                        .zip(other_line)
+                        .and_then(|(other, after)| capacity(curve, other, line, after)),
+                );
                 for point in &line.points {
-                    let Some(after) = other.and_then(|line| line.like(point)) else {
-                        missing += 1;
+                    let Some(after) = other_line.and_then(|line| line.like(point)) else {
+                        *missing.entry(&curve.id).or_default() += 1;
                         continue;
                     };
                     for measure in measures(curve) {
@@ -119,9 +155,22 @@ impl Comparison {
                 }
             }
         }
+        if !missing.is_empty() {
+            let each: Vec<String> = missing
+                .iter()
+                .map(|(id, count)| format!("{count} of {id}"))
+                .collect();
+            warnings.push(format!(
+                "points of the baseline that were not measured, of all lines: {}",
+                each.join(", ")
+            ));
+        }
+        let missing = missing.values().sum();
         let rivals: Vec<f64> = changes
             .iter()
-            .filter(|change| change.target != JUDGED && change.measure == Measure::Throughput)
+            .filter(|change| {
+                change.target != JUDGED && matches!(change.measure, Measure::Throughput | Measure::Capacity)
+            })
             .map(|change| change.gain)
             .collect();
         let drift_points = rivals.len();
@@ -137,6 +186,18 @@ impl Comparison {
         for change in &mut changes {
             change.judge(threshold, noise, drift);
         }
+        let incomplete = if changes
+            .iter()
+            .all(|change| change.judgement == Judgement::NotJudged)
+        {
+            Some("nothing was judged: the runs have no point in common that was measured alike and more than once".to_owned())
+        } else if run.interrupted && missing > 0 {
+            Some(format!(
+                "the run was interrupted: {missing} points of the baseline were not measured"
+            ))
+        } else {
+            None
+        };
         Self {
             threshold,
             drift,
@@ -144,7 +205,8 @@ impl Comparison {
             noise,
             changes,
             missing,
-            warnings: warnings(baseline, run),
+            incomplete,
+            warnings,
         }
     }
 
@@ -169,10 +231,52 @@ impl Comparison {
     }
 }
 
+/// In what two curves of one name were measured differently. How many passes there were is no matter: all that come of it are judged.
+fn differences(before: &Curve, after: &Curve) -> Vec<String> {
+    let mut differences = Vec::new();
+    let mut compare = |name: &str, before: Option<&Value>, after: Option<&Value>| {
+        // 2 and 2.0 are the same setting.
+        let numbers = before.and_then(Value::as_f64).zip(after.and_then(Value::as_f64));
+        if numbers.map_or(before != after, |(before, after)| before != after) {
+            let words = |value: Option<&Value>| match value {
+                Some(Value::String(text)) => text.clone(),
+                Some(value) => value.to_string(),
+                None => "none".to_owned(),
+            };
+            differences.push(format!("{name} {} before, {} now", words(before), words(after)));
+        }
+    };
+    let text = |text: &str| Value::String(text.to_owned());
+    compare(
+        "varies",
+        Some(&text(before.vary.name())),
+        Some(&text(after.vary.name())),
+    );
+    compare(
+        "scenario",
+        Some(&text(&before.scenario)),
+        Some(&text(&after.scenario)),
+    );
+    let only_after = after
+        .settings
+        .keys()
+        .filter(|name| !before.settings.contains_key(*name));
+    for name in before.settings.keys().chain(only_after) {
+        if name != "passes" {
+            let name_words = if name == "seconds" {
+                "seconds per pass"
+            } else {
+                name
+            };
+            compare(name_words, before.settings.get(name), after.settings.get(name));
+        }
+    }
+    differences
+}
+
 fn measures(curve: &Curve) -> Vec<Measure> {
-    use super::axis::Vary;
     match curve.vary {
-        // Arrivals are given there.
+        // Arrivals are given there, as a part of what the line can take: see `capacity`.
         Vary::Load => vec![Measure::Latency],
         Vary::Backlog => vec![Measure::Throughput, Measure::Bytes],
         _ => vec![Measure::Throughput],
@@ -181,21 +285,36 @@ fn measures(curve: &Curve) -> Vec<Measure> {
 
 fn change(curve: &Curve, line: &Line, before: &Point, after: &Point, measure: Measure) -> Option<Change> {
     let (before_spread, after_spread) = (measure.of(before)?, measure.of(after)?);
-    let ratio = after_spread.median / before_spread.median;
-    let gain = if measure.more_is_better() {
-        ratio
-    } else {
-        1.0 / ratio
-    } - 1.0;
-    gain.is_finite().then(|| Change {
+    Some(Change {
         curve: curve.id.clone(),
         target: line.target.clone(),
         label: before.label.clone(),
         measure,
         before: before_spread,
         after: after_spread,
-        gain,
+        gain: measure.gain(before_spread, after_spread)?,
         passes: before.passes.len().min(after.passes.len()),
+        judgement: Judgement::NotJudged,
+    })
+}
+
+/// What became of the capacity of a load curve's line. Latency there is measured at parts of it, each run's own: a ledger half as fast is
+/// asked for half as much, and answers as quickly as before.
+fn capacity(before: &Curve, after: &Curve, line: &Line, after_line: &Line) -> Option<Change> {
+    let measure = Measure::Capacity;
+    let spread = |line: &Line| Spread::of(line.capacity);
+    let (before_spread, after_spread) = (spread(line)?, spread(after_line)?);
+    // The slowest of so many passes at full speed.
+    let passes = |curve: &Curve| curve.setting("passes").map_or(1, |passes| passes as usize);
+    Some(Change {
+        curve: before.id.clone(),
+        target: line.target.clone(),
+        label: "full speed".into(),
+        measure,
+        before: before_spread,
+        after: after_spread,
+        gain: measure.gain(before_spread, after_spread)?,
+        passes: passes(before).min(passes(after)),
         judgement: Judgement::NotJudged,
     })
 }
@@ -205,7 +324,7 @@ impl Change {
     pub fn words(&self) -> String {
         use crate::page::words::{gain, range, rate, time};
         let words = match self.measure {
-            Measure::Throughput => rate,
+            Measure::Throughput | Measure::Capacity => rate,
             Measure::Latency => time,
             Measure::Bytes => super::axis::short,
         };
@@ -269,8 +388,7 @@ fn warnings(baseline: &Results, run: &Results) -> Vec<String> {
     for name in ["cpu", "cores", "rustc", "kernel", "allocator", "flags"] {
         let (before, after) = (baseline.machine.get(name), run.machine.get(name));
         if before != after {
-            let words =
-                |value: Option<&serde_json::Value>| value.map_or("unknown".into(), ToString::to_string);
+            let words = |value: Option<&Value>| value.map_or("unknown".into(), ToString::to_string);
             warnings.push(format!("{name}: {} before, {} now", words(before), words(after)));
         }
     }
@@ -349,6 +467,123 @@ mod tests {
             comparison.regressions()
         );
         assert!((comparison.drift + 2.0 / 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn nothing_judged_is_no_verdict() {
+        let results = sample();
+        assert_eq!(Comparison::of(&results, &results, 0.05).incomplete, None);
+        let mut other = sample();
+        for curve in &mut other.curves {
+            curve.id.push_str("-else");
+        }
+        let comparison = Comparison::of(&results, &other, 0.05);
+        assert!(comparison.incomplete.unwrap().starts_with("nothing was judged"));
+        assert!(comparison.missing > 0);
+        // Single passes are not judged either.
+        let mut single = sample();
+        for point in single
+            .curves
+            .iter_mut()
+            .flat_map(|curve| &mut curve.lines)
+            .flat_map(|line| &mut line.points)
+        {
+            point.passes.truncate(1);
+        }
+        single
+            .curves
+            .retain(|curve| !matches!(curve.vary, Vary::Load | Vary::Backlog));
+        let comparison = Comparison::of(&results, &single, 0.05);
+        assert!(comparison.incomplete.is_some(), "{comparison:?}");
+    }
+
+    #[test]
+    fn what_an_interrupted_run_has_not_is_no_verdict() {
+        let results = sample();
+        let mut cut = sample();
+        cut.curves.truncate(2);
+        // By choice, it is only said.
+        let comparison = Comparison::of(&results, &cut, 0.05);
+        assert_eq!(comparison.incomplete, None);
+        let warning = comparison
+            .warnings
+            .iter()
+            .find(|warning| warning.contains("not measured"));
+        assert!(
+            warning.is_some_and(|warning| warning.contains("of turn")),
+            "{:?}",
+            comparison.warnings
+        );
+        cut.interrupted = true;
+        let comparison = Comparison::of(&results, &cut, 0.05);
+        assert!(comparison.incomplete.unwrap().contains("interrupted"));
+    }
+
+    #[test]
+    fn a_curve_of_other_settings_is_not_judged() {
+        let results = sample();
+        let slow = slower(&results, Some(JUDGED), 100.0);
+        type Change = fn(&mut Curve);
+        let changes: [(&str, Change); 3] = [
+            ("seconds per pass 0.05 before, 2 now", |curve| {
+                curve.settings.insert("seconds".into(), 2.into());
+            }),
+            ("turn none before, 64 now", |curve| {
+                curve.settings.insert("turn".into(), 64.into());
+            }),
+            ("scenario lifecycle before, steal now", |curve| {
+                curve.scenario = "steal".into();
+            }),
+        ];
+        for (words, change) in changes {
+            let mut slow = slow.clone();
+            let curve = slow.curves.iter_mut().find(|curve| curve.id == "threads");
+            change(curve.unwrap());
+            let comparison = Comparison::of(&results, &slow, 0.05);
+            assert!(comparison.changes.iter().all(|change| change.curve != "threads"));
+            assert!(
+                comparison
+                    .warnings
+                    .iter()
+                    .any(|warning| warning.starts_with("curve threads is not judged")
+                        && warning.contains(words)),
+                "{:?}",
+                comparison.warnings
+            );
+            assert!(!comparison.regressions().is_empty());
+        }
+        // More passes of the same are no other curve.
+        let mut more = results.clone();
+        more.curves[0].settings.insert("passes".into(), 9.into());
+        more.curves[0].settings.insert("batch".into(), 10.0.into());
+        let comparison = Comparison::of(&results, &more, 0.05);
+        assert!(
+            comparison
+                .changes
+                .iter()
+                .any(|change| change.curve == results.curves[0].id)
+        );
+    }
+
+    #[test]
+    fn a_lower_capacity_is_found() {
+        let results = sample();
+        let mut slow = sample();
+        for line in slow.curves.iter_mut().flat_map(|curve| &mut curve.lines) {
+            if line.target == JUDGED {
+                line.capacity = line.capacity.map(|capacity| capacity / 3.0);
+            }
+        }
+        let comparison = Comparison::of(&results, &slow, 0.05);
+        let found = comparison.regressions();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].measure, &*found[0].curve), (Measure::Capacity, "load"));
+        assert!(
+            found[0].words().starts_with("load at full speed: capacity "),
+            "{}",
+            found[0].words()
+        );
+        assert!(Comparison::of(&results, &results, 0.05).regressions().is_empty());
     }
 
     #[test]

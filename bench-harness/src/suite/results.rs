@@ -132,6 +132,37 @@ pub struct PassRecord {
     /// How memory went, of a long run.
     #[serde(default)]
     pub readings: Vec<Reading>,
+    /// What went on besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circumstances: Option<Circumstances>,
+}
+
+/// What went on besides, in one pass.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Circumstances {
+    /// How long threads ran before the clock did.
+    pub warm_up_seconds: f64,
+    /// Their speed was steady at the end of that.
+    pub steady: bool,
+    /// Of the time the threads wanted to run, the share in which they waited for a core.
+    pub waited: f64,
+    /// How often a thread lost its core to another one.
+    pub preemptions: u64,
+    /// Of the machine's time, the share that the hypervisor gave to others.
+    pub stolen: f64,
+    /// What the cores counted for each message; null where they are not asked or do not tell.
+    pub hardware: Option<Hardware>,
+}
+
+/// What the cores counted for each message, user mode only.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hardware {
+    /// Processor cycles.
+    pub cycles: f64,
+    /// Instructions retired.
+    pub instructions: f64,
+    /// Misses of the last level of cache.
+    pub cache_misses: f64,
 }
 
 /// Quantiles in nanoseconds.
@@ -178,11 +209,6 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Whether a ratio of such passes says anything; by the range, for a point has few passes.
-    pub fn is_meaningful(self) -> bool {
-        self.min > 0.0 && self.max / self.min <= Ratio::SPREAD_MAX
-    }
-
     /// `None` of nothing.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
@@ -226,9 +252,13 @@ impl Point {
     }
 
     /// This one's throughput over another's, pass by pass.
-    pub fn over(&self, other: &Self) -> Option<Spread> {
+    pub fn over(&self, other: &Self) -> Option<Ratio> {
         let pairs = self.passes.iter().zip(&other.passes);
-        Spread::of(pairs.map(|(own, other)| own.rate() / other.rate()))
+        let each: Vec<f64> = pairs
+            .map(|(own, other)| own.rate() / other.rate())
+            .filter(|ratio| ratio.is_finite())
+            .collect();
+        (!each.is_empty()).then(|| Ratio::new(String::new(), each))
     }
 }
 

@@ -4,8 +4,12 @@
 //! another (coherence). `N / X(N)` is linear in `1/λ`, `σ/λ` and `κ/λ`, so the fit is a linear one, by least squares of *relative*
 //! errors, none of the three below zero. Three unknowns need three counts of threads; with two, a whole line of pairs (σ, κ) fits
 //! equally well, and its two ends are all that can be said.
+//!
+//! What the passes' own noise leaves open is found by fitting again and again to passes drawn anew ([`Uncertainty`]).
 
 use serde::{Deserialize, Serialize};
+
+use super::results::Spread;
 
 /// The three coefficients.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,7 +31,26 @@ pub enum Fit {
     Between(Law, Law),
 }
 
+/// Of one count of threads, the messages per second of each pass, in the order they were made.
+pub type Count = (f64, Vec<f64>);
+
+/// What the passes' noise leaves open: fits to passes that were drawn anew, with replacement.
+#[derive(Clone, Debug)]
+pub struct Uncertainty(Vec<Fit>);
+
 impl Law {
+    /// How far the medians of some counts are from it: the root of the mean square of the errors, as a part.
+    pub fn misfit(&self, counts: &[Count]) -> Option<f64> {
+        let errors: Vec<f64> = counts
+            .iter()
+            .filter_map(|(threads, rates)| {
+                let rate = Spread::of(rates.iter().copied())?.median;
+                Some((rate / self.at(*threads) - 1.0).powi(2))
+            })
+            .collect();
+        (!errors.is_empty()).then(|| (errors.iter().sum::<f64>() / errors.len() as f64).sqrt())
+    }
+
     /// Messages per second of `threads`.
     pub fn at(&self, threads: f64) -> f64 {
         let others = threads - 1.0;
@@ -41,6 +64,21 @@ impl Law {
 }
 
 impl Fit {
+    /// The two ends of what fits: the same law, if there is but one.
+    pub const fn ends(&self) -> (Law, Law) {
+        match *self {
+            Self::Determined(law) => (law, law),
+            Self::Between(contention, coherence) => (contention, coherence),
+        }
+    }
+
+    /// The least and the most that fitting laws say of something.
+    pub fn range_of(&self, figure: impl Fn(&Law) -> f64) -> (f64, f64) {
+        let (a, b) = self.ends();
+        let (a, b) = (figure(&a), figure(&b));
+        (a.min(b), a.max(b))
+    }
+
     /// Of points (threads, messages per second); `None` if there are fewer than two counts of threads, or no throughput at all.
     pub fn of(points: &[(f64, f64)]) -> Option<Self> {
         let points: Vec<_> = points
@@ -64,14 +102,55 @@ impl Fit {
 
     /// The least and the most that fitting laws say of `threads`.
     pub fn range_at(&self, threads: f64) -> (f64, f64) {
-        match self {
-            Self::Determined(law) => (law.at(threads), law.at(threads)),
-            Self::Between(a, b) => {
-                let (a, b) = (a.at(threads), b.at(threads));
-                (a.min(b), a.max(b))
-            }
-        }
+        self.range_of(|law| law.at(threads))
     }
+}
+
+impl Uncertainty {
+    /// Enough for the ends of a 95 % interval, and done at once.
+    const RESAMPLES: usize = 400;
+
+    /// A round is drawn for all counts at once: its passes were made in turn, so what the machine did to them it did to all. `None` if a
+    /// count has fewer than three passes: they would hardly vary.
+    pub fn of(counts: &[Count]) -> Option<Self> {
+        let rounds = counts.iter().map(|(_, rates)| rates.len()).max()?;
+        if counts.iter().any(|(_, rates)| rates.len() < 3) {
+            return None;
+        }
+        // The same for the same results, so that a page made anew is the same page.
+        let mut state = 1_u64;
+        let fits = (0..Self::RESAMPLES).filter_map(|_| {
+            let drawn: Vec<f64> = (0..rounds).map(|_| uniform(&mut state)).collect();
+            let points: Vec<(f64, f64)> = counts
+                .iter()
+                .flat_map(|(threads, rates)| {
+                    let drawn = drawn.iter().take(rates.len());
+                    drawn.map(|part| (*threads, rates[(part * rates.len() as f64) as usize]))
+                })
+                .collect();
+            Fit::of(&points)
+        });
+        Some(Self(fits.collect()))
+    }
+
+    /// From where to where a figure lies in 95 of a hundred fits; of a figure that is a range, both ends of it.
+    pub fn interval(&self, figure: impl Fn(&Fit) -> (f64, f64)) -> Option<(f64, f64)> {
+        let (mut low, mut high): (Vec<f64>, Vec<f64>) = self.0.iter().map(figure).unzip();
+        low.sort_by(f64::total_cmp);
+        high.sort_by(f64::total_cmp);
+        let beyond = low.len() / 40;
+        Some((*low.get(beyond)?, *high.get(high.len().checked_sub(1 + beyond)?)?))
+    }
+}
+
+/// The next number from 0 to below 1 (splitmix64).
+fn uniform(state: &mut u64) -> f64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut bits = *state;
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^= bits >> 31;
+    (bits >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// Least squares over the terms that are allowed, none of them negative: of all sets of terms the best whose solution is not.
@@ -212,6 +291,83 @@ mod tests {
             panic!("three counts determine a law")
         };
         assert_eq!((law.sigma, law.kappa, law.peak()), (0.0, 0.0, None));
+    }
+
+    /// Passes of the law, each round faster or slower as a whole, and each pass by itself.
+    fn noisy(numbers: &[f64], rounds: usize, together: f64, alone: f64) -> Vec<Count> {
+        let mut state = 7;
+        let mut noise = |size: f64| 1.0 + size * (2.0 * uniform(&mut state) - 1.0);
+        let whole: Vec<f64> = (0..rounds).map(|_| noise(together)).collect();
+        numbers
+            .iter()
+            .map(|&n| {
+                (
+                    n,
+                    whole
+                        .iter()
+                        .map(|whole| LAW.at(n) * whole * noise(alone))
+                        .collect(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn noise_of_passes_is_uncertainty_of_the_law() {
+        let numbers = [1.0, 2.0, 4.0, 8.0, 16.0];
+        let sigma = |counts: &[Count]| {
+            Uncertainty::of(counts)
+                .unwrap()
+                .interval(|fit| fit.range_of(|law| law.sigma))
+                .unwrap()
+        };
+        let (low, high) = sigma(&noisy(&numbers, 7, 0.0, 0.05));
+        assert!(
+            low <= LAW.sigma && LAW.sigma <= high && high - low > 0.005,
+            "{low} {high}"
+        );
+        // Without noise nothing is open, and a machine that is slower for a whole round takes nothing from the shape.
+        let (low, high) = sigma(&noisy(&numbers, 7, 0.0, 0.0));
+        assert!(high - low < 1e-6, "{low} {high}");
+        let (low, high) = sigma(&noisy(&numbers, 7, 0.2, 0.0));
+        assert!(high - low < 0.01, "{low} {high}");
+        // The same every time.
+        let counts = noisy(&numbers, 5, 0.0, 0.05);
+        assert_eq!(sigma(&counts), sigma(&counts));
+    }
+
+    #[test]
+    fn noise_widens_the_band_of_two_counts() {
+        let counts = noisy(&[1.0, 2.0], 7, 0.0, 0.05);
+        let points: Vec<_> = counts
+            .iter()
+            .flat_map(|(n, rates)| rates.iter().map(move |&rate| (*n, rate)))
+            .collect();
+        let (low, high) = Fit::of(&points).unwrap().range_at(16.0);
+        let (lower, higher) = Uncertainty::of(&counts)
+            .unwrap()
+            .interval(|fit| fit.range_at(16.0))
+            .unwrap();
+        assert!(lower < low && high < higher, "{lower} {low} {high} {higher}");
+    }
+
+    #[test]
+    fn two_passes_have_no_interval() {
+        assert!(Uncertainty::of(&noisy(&[1.0, 2.0], 2, 0.0, 0.05)).is_none());
+        assert!(Uncertainty::of(&[]).is_none());
+    }
+
+    #[test]
+    fn what_does_not_follow_the_law_has_a_misfit() {
+        let exact = noisy(&[1.0, 2.0, 4.0], 3, 0.0, 0.0);
+        assert!(LAW.misfit(&exact).unwrap() < 1e-9);
+        let mut off = exact;
+        for rate in &mut off[1].1 {
+            *rate *= 1.3;
+        }
+        // One of three is off by 0.3.
+        let misfit = LAW.misfit(&off).unwrap();
+        assert!((misfit - 0.3 / 3_f64.sqrt()).abs() < 1e-9, "{misfit}");
     }
 
     #[test]

@@ -177,11 +177,9 @@ impl Judged {
     }
 
     fn median_words(&self) -> String {
-        if self.ratio.is_meaningful() {
-            format!("{:.2}", self.ratio.median)
-        } else {
-            "too noisy".to_owned()
-        }
+        self.ratio
+            .unstated()
+            .map_or_else(|| format!("{:.2}", self.ratio.median), str::to_owned)
     }
 
     fn interval_words(&self) -> String {
