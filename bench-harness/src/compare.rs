@@ -34,7 +34,7 @@ pub struct Outcome {
     pub plan: Plan,
     /// By target, in the order they were named.
     pub series: Vec<Series>,
-    /// What of each message's time is the harness's.
+    /// What of each message's time is the harness's, on one thread: see [`overhead`].
     pub harness_ns: f64,
     /// Rounds that were made anew, see [`Experiment::round`].
     pub repeated: usize,

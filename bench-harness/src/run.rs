@@ -49,6 +49,10 @@ pub struct Pass {
     pub messages: u64,
     /// From the first thread's start to the last one's end.
     pub seconds: f64,
+    /// Messages that should have arrived in that time, with a schedule.
+    pub due: Option<f64>,
+    /// Whether as many were deleted, but for a hundredth and for what was in hand.
+    pub kept_schedule: Option<bool>,
     /// What the books say.
     pub settlement: Settlement,
     /// Latency of samples.
@@ -78,6 +82,9 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// Of what is due, so much is deleted in time where a schedule is kept.
+    const KEPT: f64 = 0.99;
+
     /// Messages per second, all threads together.
     pub fn messages_per_second(&self) -> f64 {
         self.messages as f64 / self.seconds
@@ -344,6 +351,11 @@ fn report<T: Target>(
         };
         (messages, end.duration_since(start).as_secs_f64())
     };
+    let due = plan
+        .rate
+        .map(|_| windows.iter().filter_map(|window| window.due).sum::<f64>());
+    let in_hand = 2 * plan.batch * plan.topology.threads();
+    let kept_schedule = due.map(|due| (messages + in_hand as u64) as f64 >= Pass::KEPT * due);
     let [before, after] = readings.machine;
     let noise = Noise::of(windows.iter().map(|window| window.thread), before, after);
     let counts = windows
@@ -364,6 +376,8 @@ fn report<T: Target>(
         partitions: target.partitions(),
         messages,
         seconds,
+        due,
+        kept_schedule,
         settlement,
         latency,
         measures,
