@@ -164,14 +164,14 @@ impl<'r, H> Hand<'r, H> {
                 true
             }
             Phase::Stop => {
-                let end = Instant::now();
+                let (end, due) = (Instant::now(), self.due());
                 let counts = self.counters.as_mut().and_then(Counters::stop);
                 self.stopped_ns = self.recorder.now_ns();
                 self.window = self.started.map(|start| Window {
                     start: start.at,
                     end,
                     messages: self.book.deleted_count() - start.deleted,
-                    due: self.due().zip(start.due).map(|(all, before)| all - before),
+                    due: due.zip(start.due).map(|(all, before)| all - before),
                     thread: ThreadReading::now().since(start.thread),
                     counts,
                 });

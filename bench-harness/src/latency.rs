@@ -31,7 +31,7 @@ impl Measures {
                 "before send to after receive on another thread, closed loop (includes queueing)"
             }
             Self::IntendedToDeleted => {
-                "intended arrival to deleted, open loop (corrected for coordinated omission)"
+                "each message, intended arrival to deletion, open loop at random (corrected for coordinated omission)"
             }
             Self::Nothing => "nothing",
         }

@@ -236,12 +236,11 @@ mod tests {
     fn a_schedule_is_kept_or_it_is_said() {
         let pass = |rate| -> Pass { TargetName::Locked.pass(&open_loop(rate), &Quiet).unwrap() };
         // A thread that is off its core at the end is late; not each time.
-        let kept = |pass: &Pass| {
+        let is_kept = |pass: Pass| {
             let late = pass.due.unwrap() - pass.messages as f64;
-            pass.kept_schedule == Some(true) && late.abs() < 10.0
+            pass.kept_schedule == Some(true) && late.abs() < 4.0
         };
-        let slow: Vec<_> = (0..5).map(|_| pass(1000.0)).collect();
-        assert!(slow.iter().any(kept), "{slow:?}");
+        assert!((0..40).any(|_| is_kept(pass(200.0))));
         let fast = pass(1e9);
         assert_eq!(fast.kept_schedule, Some(false));
         assert!(fast.due.unwrap() > 1.5 * fast.messages as f64);
