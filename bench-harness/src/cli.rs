@@ -243,7 +243,7 @@ pub struct Options {
     /// Queues, which each thread goes round, where the target can have several; default: 1
     #[arg(long, value_name = "N", value_parser = count::<100_000>)]
     pub queues: Option<usize>,
-    /// Open loop: messages arriving per second, on a schedule; latency counts from the intended time
+    /// Open loop: messages arriving per second, at random (Poisson); latency counts from when each should have arrived
     #[arg(long, value_name = "OPS", allow_negative_numbers = true, value_parser = positive::<1_000_000_000>)]
     pub rate: Option<f64>,
     /// For bodies and whatever is random in the target; default: 1

@@ -21,6 +21,8 @@ pub struct Experiment {
 pub struct Series {
     /// Which target.
     pub target: TargetName,
+    /// Arrivals per second, where each target has its own; otherwise they are the plan's.
+    pub rate: Option<f64>,
     /// In the order they were made.
     pub passes: Vec<Pass>,
 }
@@ -32,7 +34,7 @@ pub struct Outcome {
     pub plan: Plan,
     /// By target, in the order they were named.
     pub series: Vec<Series>,
-    /// What of each message's time is the harness's.
+    /// What of each message's time is the harness's, on one thread: see [`overhead`].
     pub harness_ns: f64,
     /// Rounds that were made anew, see [`Experiment::round`].
     pub repeated: usize,
@@ -86,6 +88,7 @@ impl Experiment {
         progress.begin("measuring the harness itself");
         let series = |&target| Series {
             target,
+            rate: None,
             passes: Vec::new(),
         };
         Ok(Outcome {
@@ -99,20 +102,11 @@ impl Experiment {
     /// One more pass of each target, unless it is stopped. Every second round goes through the targets backwards, so that none is
     /// always after the same other.
     ///
-    /// Where messages go from core to core, a round in which the hypervisor has moved the cores compares near ones with far ones: it is
-    /// made anew, but no more of them than there are passes in all. A pass that could not be verified is never thrown away.
+    /// With two or more threads, a round in which the hypervisor has moved the cores compares near ones with far ones: it is made
+    /// anew, but no more of them than there are passes in all. A pass that could not be verified is never thrown away.
     pub fn round(&self, round: usize, outcome: &mut Outcome, progress: &dyn Progress) -> anyhow::Result<()> {
         self.once(round, outcome, progress)?;
-        while outcome.series.len() > 1
-            && self.plan.topology.is_split()
-            && outcome.repeated < self.passes
-            && outcome.verified()
-            && outcome
-                .series
-                .iter()
-                .all(|series| series.passes.len() == round + 1)
-            && outcome.noise_of(round).has_moved()
-        {
+        while outcome.repeated < self.passes && outcome.is_unlike(round) {
             let before: Vec<_> = outcome
                 .series
                 .iter_mut()
@@ -143,18 +137,23 @@ impl Experiment {
                 String::new()
             };
             let series = &mut outcome.series[index];
-            progress.begin(&format!(
-                "{}: {}{of_passes}",
-                title(&self.plan),
-                series.target.name()
-            ));
-            series.passes.push(series.target.pass(&self.plan, progress)?);
+            let plan = series.plan(&self.plan);
+            progress.begin(&format!("{}: {}{of_passes}", title(&plan), series.target.name()));
+            series.passes.push(series.target.pass(&plan, progress)?);
         }
         Ok(())
     }
 }
 
 impl Series {
+    /// What its passes do, of what all do.
+    pub fn plan(&self, of_all: &Plan) -> Plan {
+        Plan {
+            rate: self.rate.or(of_all.rate),
+            ..of_all.clone()
+        }
+    }
+
     /// The pass whose throughput is in the middle.
     pub fn median_pass(&self) -> &Pass {
         let mut by_rate: Vec<&Pass> = self.passes.iter().collect();
@@ -172,6 +171,16 @@ impl Outcome {
     /// Every pass of every target was verified.
     pub fn verified(&self) -> bool {
         self.series.iter().all(Series::verified)
+    }
+
+    /// Whether a whole, verified round compares cores near each other with cores far apart.
+    fn is_unlike(&self, round: usize) -> bool {
+        let is_whole = |series: &Series| series.passes.len() == round + 1;
+        self.series.len() > 1
+            && self.plan.topology.threads() > 1
+            && self.verified()
+            && self.series.iter().all(is_whole)
+            && self.noise_of(round).has_moved()
     }
 
     /// The worst of what went on in a round.
@@ -375,6 +384,36 @@ mod tests {
         assert_eq!(ratios.len(), 1);
         assert_eq!(ratios[0].name, "seg-queue/locked");
         assert!(ratios[0].min <= ratios[0].median && ratios[0].median <= ratios[0].max);
+    }
+
+    #[test]
+    fn a_round_of_two_threads_whose_cores_were_moved_is_found() {
+        let outcome = |threads, targets: &[TargetName]| {
+            let wishes = Wishes {
+                threads: Some(threads),
+                seconds: Some(0.01),
+                ..Wishes::default()
+            };
+            let experiment = Experiment {
+                plan: Plan::new(Scenario::Lifecycle, wishes).unwrap(),
+                targets: targets.to_vec(),
+                passes: 1,
+            };
+            let mut overheads = Overheads::default();
+            let mut outcome = experiment.begin(&mut overheads, &Quiet).unwrap();
+            experiment.once(0, &mut outcome, &Quiet).unwrap();
+            for (series, apart) in outcome.series.iter_mut().zip([53.0, 330.0]) {
+                series.passes[0].noise.apart_ns = Some([apart, apart]);
+            }
+            outcome
+        };
+        let both = [TargetName::SegQueue, TargetName::Locked];
+        let mut moved = outcome(2, &both);
+        assert!(moved.is_unlike(0));
+        assert!(!moved.is_unlike(1), "there is no such round yet");
+        moved.series[0].passes[0].noise.apart_ns = Some([300.0, 330.0]);
+        assert!(!moved.is_unlike(0), "far apart for both alike");
+        assert!(!outcome(1, &both).is_unlike(0) && !outcome(2, &both[..1]).is_unlike(0));
     }
 
     #[test]

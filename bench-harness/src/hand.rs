@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arrayvec::ArrayVec;
 use hdrhistogram::Histogram;
 
 use crate::{
@@ -15,7 +16,8 @@ use crate::{
     latency::Recorder,
     noise::ThreadReading,
     plan::Plan,
-    shared::{Phase, Shared},
+    schedule::Schedule,
+    shared::{Looks, Phase, Shared},
     target::{BATCH_MAX, Calls, Done, Handles, Refusal},
     topology::Seat,
     workload::{Id, Templates, Verifier},
@@ -27,9 +29,20 @@ pub(crate) struct Window {
     pub(crate) start: Instant,
     pub(crate) end: Instant,
     pub(crate) messages: u64,
+    /// Messages of its own that were due in it, with a schedule.
+    pub(crate) due: Option<f64>,
     /// What the kernel says of the thread in it.
     pub(crate) thread: ThreadReading,
     pub(crate) counts: Option<HardwareCounts>,
+}
+
+/// How things stood when a thread began to count.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    at: Instant,
+    deleted: u64,
+    due: Option<f64>,
+    thread: ThreadReading,
 }
 
 /// What a thread hands back.
@@ -67,7 +80,10 @@ pub(crate) struct Hand<'r, H> {
     until_extra: u64,
     empty_receives: u64,
     drained: u64,
-    started: Option<(Instant, u64, ThreadReading)>,
+    schedule: Option<Schedule>,
+    started: Option<Start>,
+    /// When it stopped sending, by the recorder's clock.
+    stopped_ns: u64,
     counters: Option<Counters>,
     window: Option<Window>,
     more_threads_than_cores: bool,
@@ -107,7 +123,9 @@ impl<'r, H> Hand<'r, H> {
             until_extra: Plan::WITHHELD_ONE_IN,
             empty_receives: 0,
             drained: 0,
+            schedule: None,
             started: None,
+            stopped_ns: 0,
             counters: None,
             window: None,
             more_threads_than_cores: plan.topology.threads() > cores,
@@ -136,23 +154,106 @@ impl<'r, H> Hand<'r, H> {
                     if let Some(counters) = &mut self.counters {
                         counters.start();
                     }
-                    self.started = Some((Instant::now(), self.book.deleted_count(), thread));
+                    self.started = Some(Start {
+                        at: Instant::now(),
+                        deleted: self.book.deleted_count(),
+                        due: self.due(),
+                        thread,
+                    });
                 }
                 true
             }
             Phase::Stop => {
-                let end = Instant::now();
+                let (end, due) = (Instant::now(), self.due());
                 let counts = self.counters.as_mut().and_then(Counters::stop);
-                self.window = self.started.map(|(start, before, thread)| Window {
-                    start,
+                self.stopped_ns = self.recorder.now_ns();
+                self.window = self.started.map(|start| Window {
+                    start: start.at,
                     end,
-                    messages: self.book.deleted_count() - before,
-                    thread: ThreadReading::now().since(thread),
+                    messages: self.book.deleted_count() - start.deleted,
+                    due: due.zip(start.due).map(|(all, before)| all - before),
+                    thread: ThreadReading::now().since(start.thread),
                     counts,
                 });
                 false
             }
         }
+    }
+
+    /// Messages of this thread that were due until now, with a schedule.
+    fn due(&self) -> Option<f64> {
+        let arrivals = self.schedule.as_ref()?.due_by(self.recorder.now_ns());
+        Some(arrivals * self.batch as f64)
+    }
+
+    /// Arrivals begin now, if the plan has a rate.
+    pub(crate) fn begin_schedule(&mut self) {
+        let schedule = |interval_ns| Schedule::new(1e9 / interval_ns, self.plan.seed, self.seat.index);
+        let schedule = self.plan.interval_ns().map(schedule);
+        self.schedule = schedule.map(|schedule| schedule.from(self.recorder.now_ns()));
+    }
+
+    /// When the next arrival should have come, once that is past: it has to be sent then.
+    #[inline]
+    pub(crate) fn arrival(&mut self) -> Option<u64> {
+        let now_ns = self.recorder.now_ns();
+        self.schedule.as_mut()?.take_due_ns(now_ns)
+    }
+
+    /// The next batch should have arrived then; its sampled messages carry it.
+    #[inline]
+    pub(crate) fn stamp(&self, intended_ns: u64) {
+        let stamps = &self.shared.stamps[self.seat.index];
+        let first = self.next_id();
+        let mut from = 0;
+        while let Some(id) = stamps.sampled(first.plus(from as u64), self.batch - from) {
+            stamps.put(id, intended_ns);
+            from = (id.sequence() - first.sequence()) as usize + 1;
+        }
+    }
+
+    /// When the sampled ones among the messages just received were sent, or should have been.
+    #[inline(always)]
+    pub(crate) fn sent_ns(&self) -> ArrayVec<u64, BATCH_MAX> {
+        let mut sent_ns = ArrayVec::new();
+        for id in self.book.to_delete() {
+            if let Some(stamps) = self.shared.stamps.get(id.producer())
+                && stamps.sampled(*id, 1).is_some()
+            {
+                sent_ns.extend(stamps.take(*id));
+            }
+        }
+        sent_ns
+    }
+
+    /// Records how long ago that was.
+    pub(crate) fn record_since(&mut self, sent_ns: &[u64]) {
+        let now_ns = self.recorder.now_ns();
+        for &sent_ns in sent_ns {
+            self.recorder.record(now_ns.saturating_sub(sent_ns));
+        }
+    }
+
+    /// As [`delete`](Self::delete), and records how long the sampled messages took from when they should have arrived.
+    #[inline(always)]
+    pub(crate) fn delete_timed<const ONE: bool, C: Calls<Handle = H>>(&mut self, calls: &mut C) {
+        let sent_ns = self.sent_ns();
+        self.delete::<ONE, C>(calls);
+        self.record_since(&sent_ns);
+    }
+
+    /// Between two arrivals: something that was sent has not been found yet.
+    pub(crate) fn look_for_left_over<C: Calls<Handle = H>>(&mut self, calls: &mut C) {
+        if self.owed > 0 {
+            self.owed -= self.receive(calls, self.batch) as i64;
+            self.delete_timed::<false, C>(calls);
+        }
+    }
+
+    /// When to look at all counters; threads beyond the cores are not there at the same time.
+    pub(crate) fn looks(&self) -> Looks {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Looks::new(self.plan.topology.threads().min(cores))
     }
 
     /// Makes this thread's counters visible to the others.
@@ -201,17 +302,20 @@ impl<'r, H> Hand<'r, H> {
         if self.until_sample == 0 {
             self.until_sample = Self::SAMPLE - 1;
             let start = self.recorder.start();
-            self.cycle_untimed::<ONE, C>(calls);
+            self.cycle_untimed::<ONE, false, C>(calls);
             self.recorder.record_since(start);
         } else {
             self.until_sample -= 1;
-            self.cycle_untimed::<ONE, C>(calls);
+            self.cycle_untimed::<ONE, false, C>(calls);
         }
     }
 
-    /// A life cycle whose latency the caller measures.
+    /// A life cycle whose latency the caller measures, or with `OPEN` that of each message.
     #[inline(always)]
-    pub(crate) fn cycle_untimed<const ONE: bool, C: Calls<Handle = H>>(&mut self, calls: &mut C) {
+    pub(crate) fn cycle_untimed<const ONE: bool, const OPEN: bool, C: Calls<Handle = H>>(
+        &mut self,
+        calls: &mut C,
+    ) {
         let batch = self.batch::<ONE>();
         let sent = self.send_some(calls, batch);
         let received = self.receive(calls, batch);
@@ -221,9 +325,13 @@ impl<'r, H> Hand<'r, H> {
         if received < batch {
             self.try_again(calls, batch - received);
         }
-        self.delete::<ONE, C>(calls);
+        if OPEN {
+            self.delete_timed::<ONE, C>(calls);
+        } else {
+            self.delete::<ONE, C>(calls);
+        }
         if self.owed >= batch as i64 || self.plan.rule() != Rule::Exclusive {
-            self.catch_up(calls);
+            self.catch_up::<OPEN, C>(calls);
         }
     }
 
@@ -238,7 +346,7 @@ impl<'r, H> Hand<'r, H> {
 
     /// One receive more than sends: for what was missed before, and for withheld messages, which are received twice.
     #[inline(never)]
-    fn catch_up<C: Calls<Handle = H>>(&mut self, calls: &mut C) {
+    fn catch_up<const OPEN: bool, C: Calls<Handle = H>>(&mut self, calls: &mut C) {
         if self.plan.rule() != Rule::Exclusive {
             self.until_extra -= 1;
             if self.until_extra != 0 {
@@ -247,7 +355,11 @@ impl<'r, H> Hand<'r, H> {
             self.until_extra = Plan::WITHHELD_ONE_IN;
         }
         self.owed -= self.receive(calls, self.batch) as i64;
-        self.delete::<false, C>(calls);
+        if OPEN {
+            self.delete_timed::<false, C>(calls);
+        } else {
+            self.delete::<false, C>(calls);
+        }
     }
 
     /// Messages per call; `ONE` says at compile time that it is one, so that single operations pay nothing for batches.
@@ -361,6 +473,7 @@ impl<'r, H> Hand<'r, H> {
         loop {
             self.book.mark_time();
             if self.receive(calls, BATCH_MAX) > 0 {
+                self.record_left_over();
                 self.delete::<false, C>(calls);
                 self.publish();
                 last_progress = Instant::now();
@@ -382,6 +495,17 @@ impl<'r, H> Hand<'r, H> {
             }
         }
         self.drained = self.book.deleted_count() - before;
+    }
+
+    /// Of an open loop: what was still there at the end has waited at least until then.
+    fn record_left_over(&mut self) {
+        if self.plan.rate.is_some() {
+            for intended_ns in self.sent_ns() {
+                if let Some(age_ns) = self.stopped_ns.checked_sub(intended_ns) {
+                    self.recorder.record(age_ns);
+                }
+            }
+        }
     }
 
     /// Deletes what was held in flight all the time: the leases must still be good.

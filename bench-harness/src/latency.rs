@@ -1,8 +1,9 @@
 //! Latency: a histogram of samples, taken seldom enough not to dominate what is measured.
 //!
 //! In a closed loop (no `--rate`) a slow call delays the next one, so the figures speak of calls, not of what arrivals would have
-//! suffered. With `--rate` arrivals follow a schedule, and latency counts from the *intended* time: a stall is charged to every
-//! arrival that fell into it, which is what corrects for coordinated omission.
+//! suffered. With `--rate` arrivals follow a schedule (at random, a Poisson process for each sender), and latency counts from when
+//! *that* message should have arrived to its deletion, whoever receives it: a stall is charged to every arrival that fell into it,
+//! which is what corrects for coordinated omission. What is still there at the end counts with its age then.
 
 use hdrhistogram::Histogram;
 use quanta::Clock;
@@ -30,7 +31,7 @@ impl Measures {
                 "before send to after receive on another thread, closed loop (includes queueing)"
             }
             Self::IntendedToDeleted => {
-                "intended arrival to deleted, open loop (corrected for coordinated omission)"
+                "each message, intended arrival to deletion, open loop at random (corrected for coordinated omission)"
             }
             Self::Nothing => "nothing",
         }

@@ -63,3 +63,4 @@ pub mod workload;
 
 mod hand;
 mod roles;
+mod schedule;

@@ -28,8 +28,8 @@ pub struct Noise {
     pub preemptions: u64,
     /// Of the machine's time, the share that the hypervisor gave to others.
     pub stolen: f64,
-    /// Nanoseconds that a cache line took from a sender's core to a receiver's and back, of some pairs the farthest: the least and the
-    /// most of the looks before and after.
+    /// Nanoseconds that a cache line took from a sender's core to a receiver's and back, of some pairs the farthest (where all send and
+    /// receive, from the first thread to the last): the least and the most of the looks before and after.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub apart_ns: Option<[f64; 2]>,
 }

@@ -3,6 +3,10 @@
 //! [`Null`] keeps up to sixteen bodies in a thread's own ring. The harness's cost is the time of a checked life cycle over it less
 //! that of the bare calls ([`harness_ns`]). No figure in a report has it taken off. Over a real target the processor overlaps
 //! part of it with waiting, so the true share is rather smaller.
+//!
+//! It is the figure of one thread in a closed loop. Not in it is what threads cost each other (counters that the others of
+//! `pipeline`, `steal` and `--share` read now and then, see [`Looks`](crate::shared), and bitmaps for many senders, which the
+//! caches no longer hold), and not what an open loop adds (drawing arrivals, stamping them, and a clock reading for each sample).
 
 use std::{
     hint::black_box,
@@ -128,8 +132,8 @@ impl Session for NullSession {
     }
 }
 
-/// Nanoseconds per message that the harness takes for `plan`'s bodies and batches: making, checking and accounting. Each part is
-/// the best of three short runs.
+/// Nanoseconds per message that the harness takes for `plan`'s bodies and batches: making, checking and accounting, by one thread in a
+/// closed loop of life cycles whatever the plan's threads do. Each part is the best of three short runs.
 pub fn harness_ns(plan: &Plan) -> anyhow::Result<f64> {
     let plan = Plan {
         scenario: Scenario::Lifecycle,

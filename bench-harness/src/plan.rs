@@ -38,7 +38,8 @@ pub struct Plan {
     pub share: Option<f64>,
     /// Queues, which each thread goes round.
     pub queues: usize,
-    /// Arrivals per second, all senders together; `None`: as fast as it goes.
+    /// Messages arriving per second on average, all senders together, at random (each sender's a Poisson process); `None`: as fast as
+    /// it goes.
     pub rate: Option<f64>,
     /// For bodies and whatever is random in the target.
     pub seed: u64,
@@ -256,7 +257,7 @@ impl Plan {
         whole / threads + u64::from((seat.index as u64) < whole % threads)
     }
 
-    /// In a split topology, messages whose number has none of these bits are sampled for latency: one in 256 when senders go as
+    /// In a split topology or an open loop, messages whose number has none of these bits are sampled for latency: one in 256 when senders go as
     /// fast as they can, all of them when they follow a schedule that leaves time for it.
     pub fn sample_mask(&self) -> u64 {
         match self.rate {
@@ -277,7 +278,7 @@ impl Plan {
         })
     }
 
-    /// With an open loop: nanoseconds between two arrivals (of a batch each) at one sender.
+    /// With an open loop: nanoseconds on average between two arrivals (of a batch each) at one sender.
     pub fn interval_ns(&self) -> Option<f64> {
         let per_call = (self.batch * self.topology.senders()) as f64;
         self.rate.map(|rate| per_call * 1e9 / rate)

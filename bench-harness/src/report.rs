@@ -197,7 +197,7 @@ fn notes(plan: &Plan, series: &Series) -> Vec<String> {
         notes.push("with one partition there is nothing to steal".into());
     }
     if let Some(rate) = plan.rate
-        && pass.messages_per_second() < 0.98 * rate
+        && pass.kept_schedule == Some(false)
     {
         notes.push(format!(
             "the schedule of {rate:.0}/s was not kept: latency grew as long as the run lasted"
@@ -404,7 +404,7 @@ pub fn circumstance_lines(outcomes: &[Outcome]) -> Vec<String> {
                 noise.describe()
             ));
         }
-        if outcome.plan.topology.is_split()
+        if outcome.plan.topology.threads() > 1
             && let Some([near, far]) = noise.apart_ns
         {
             let rounds = outcome.repeated;

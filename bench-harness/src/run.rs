@@ -49,6 +49,10 @@ pub struct Pass {
     pub messages: u64,
     /// From the first thread's start to the last one's end.
     pub seconds: f64,
+    /// Messages that should have arrived in that time, with a schedule.
+    pub due: Option<f64>,
+    /// Whether as many were deleted, but for a hundredth and for what was in hand.
+    pub kept_schedule: Option<bool>,
     /// What the books say.
     pub settlement: Settlement,
     /// Latency of samples.
@@ -78,6 +82,9 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// Of what is due, so much is deleted in time where a schedule is kept.
+    const KEPT: f64 = 0.99;
+
     /// Messages per second, all threads together.
     pub fn messages_per_second(&self) -> f64 {
         self.messages as f64 / self.seconds
@@ -229,7 +236,7 @@ fn coordinate<T: Target>(plan: &Plan, target: &T, shared: &Shared, progress: &dy
     shared.barrier.wait();
     if plan.scenario != Scenario::Flood {
         progress.phase("warming up");
-        readings.warm_up = warm_up(plan.warm_up, shared);
+        readings.warm_up = warm_up(plan, shared);
         progress.phase("measuring");
         readings.machine[0] = MachineReading::now();
         shared.set_phase(Phase::Measure);
@@ -245,21 +252,16 @@ fn coordinate<T: Target>(plan: &Plan, target: &T, shared: &Shared, progress: &dy
     readings
 }
 
-/// Waits until the speed is steady: three spells in a row within a twentieth of each other, after `least`, and for four times as
-/// long at most.
-fn warm_up(least: Duration, shared: &Shared) -> WarmUp {
+/// Waits until the speed is steady: three spells in a row within a twentieth of each other, after the plan's time, and for four times
+/// as long at most.
+fn warm_up(plan: &Plan, shared: &Shared) -> WarmUp {
     const SPELLS: u32 = 4;
-    const STEADY: f64 = 1.05;
-    let begin = Instant::now();
+    let (begin, least) = (Instant::now(), plan.warm_up);
     let mut rates: Vec<f64> = Vec::new();
+    let spell_seconds = (least / SPELLS).as_secs_f64();
     let steady = |rates: &[f64]| {
-        let Some(last) = rates.last_chunk::<3>() else {
-            return false;
-        };
-        let (low, high) = last.iter().fold((f64::INFINITY, 0_f64), |(low, high), &rate| {
-            (low.min(rate), high.max(rate))
-        });
-        low > 0.0 && high / low <= STEADY
+        let last = rates.last_chunk::<3>();
+        last.is_some_and(|last| is_steady(last, plan.rate.map(|rate| rate * spell_seconds)))
     };
     while begin.elapsed() < least || !steady(&rates) && begin.elapsed() < least * 4 {
         let (spell, before) = (Instant::now(), shared.sum(|seat| &seat.deleted));
@@ -271,6 +273,18 @@ fn warm_up(least: Duration, shared: &Shared) -> WarmUp {
         seconds: begin.elapsed().as_secs_f64(),
         steady: steady(&rates),
     }
+}
+
+/// Whether three rates are those of a steady speed: within a twentieth of each other, and where so many messages arrive at random in
+/// the time of each, within what chance does to their number.
+fn is_steady(rates: &[f64; 3], arrivals: Option<f64>) -> bool {
+    const STEADY: f64 = 1.05;
+    // Of three such numbers, the farthest two are rarely further apart than four times the root.
+    let chance = arrivals.map_or(0.0, |arrivals| 4.0 / arrivals.max(1.0).sqrt());
+    let (low, high) = rates.iter().fold((f64::INFINITY, 0_f64), |(low, high), &rate| {
+        (low.min(rate), high.max(rate))
+    });
+    low > 0.0 && high / low <= STEADY + chance
 }
 
 /// Sleeps through the measurement, showing how it goes.
@@ -344,6 +358,11 @@ fn report<T: Target>(
         };
         (messages, end.duration_since(start).as_secs_f64())
     };
+    let due = plan
+        .rate
+        .map(|_| windows.iter().filter_map(|window| window.due).sum::<f64>());
+    let in_hand = 2 * plan.batch * plan.topology.threads();
+    let kept_schedule = due.map(|due| (messages + in_hand as u64) as f64 >= Pass::KEPT * due);
     let [before, after] = readings.machine;
     let noise = Noise::of(windows.iter().map(|window| window.thread), before, after);
     let counts = windows
@@ -364,6 +383,8 @@ fn report<T: Target>(
         partitions: target.partitions(),
         messages,
         seconds,
+        due,
+        kept_schedule,
         settlement,
         latency,
         measures,
@@ -403,5 +424,18 @@ impl Drop for AbortOnPanic {
             eprintln!("a thread of the run panicked; giving up");
             process::abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chance_is_not_taken_for_a_change_of_speed() {
+        let few = [90.0, 100.0, 118.0];
+        assert!(is_steady(&few, Some(100.0)) && !is_steady(&few, None));
+        assert!(!is_steady(&few, Some(1e6)) && !is_steady(&[0.0; 3], Some(1.0)));
+        assert!(is_steady(&[100.0, 104.0, 101.0], None));
     }
 }

@@ -146,8 +146,9 @@ fn shows(curve: &Curve, results: &Results) -> String {
                 .into()
         }
         Vary::Load => {
-            "Messages arrive on a schedule, and latency counts from when each should have arrived: a stall is charged to all that fell into \
-             it. Capacity is what the same loop does when it is always late."
+            "Messages arrive at random (a Poisson process for each sender), and latency counts from when each should have arrived to its \
+             deletion: a stall is charged to all that fell into it. Capacity is what the same loop does when it is always late, in the \
+             pass in the middle."
                 .into()
         }
         Vary::Time => {
@@ -580,12 +581,9 @@ fn latency_table(curve: &Curve) -> Table {
         let mut cells = vec![Cell::new(point.label.clone())];
         for line in &curve.lines {
             let own = line.like(point);
-            let arrivals = line.capacity.map(|capacity| capacity * point.x / 100.0);
-            cells.push(Cell::new(arrivals.map_or("–".into(), words::rate)));
+            cells.push(arrivals(line, own, point.x));
             for (_, quantile) in QUANTILES {
-                let mut cell = Cell::of(own.and_then(|own| own.latency(quantile)), words::time);
-                cell.range = None;
-                cells.push(cell);
+                cells.push(Cell::of(own.and_then(|own| own.latency(quantile)), words::time));
             }
         }
         Row {
@@ -596,6 +594,25 @@ fn latency_table(curve: &Curve) -> Table {
     Table {
         heads,
         rows: points(curve).iter().map(row).collect(),
+    }
+}
+
+/// What was due, and what came of it where a pass fell behind.
+fn arrivals(line: &Line, own: Option<&Point>, percent: f64) -> Cell {
+    let due = own
+        .and_then(Point::asked)
+        .map(|asked| asked.median)
+        .or_else(|| line.capacity.map(|capacity| capacity * percent / 100.0));
+    let Some(due) = due else {
+        return Cell::new("–");
+    };
+    match own.filter(|own| own.behind > 0).and_then(Point::rate) {
+        None => Cell::new(words::rate(due)),
+        Some(done) => Cell::new(format!(
+            "{} due, {} done",
+            words::rate(due),
+            words::rate(done.median)
+        )),
     }
 }
 
@@ -612,8 +629,19 @@ fn latency_findings(curve: &Curve) -> Vec<String> {
                 .latency(|latency| latency.p99)
                 .map_or("–".into(), |p99| words::time(p99.median))
         };
+        let range = line.capacity_range.map_or(String::new(), |[min, max]| {
+            let range = words::range(
+                Spread {
+                    median: capacity,
+                    min,
+                    max,
+                },
+                words::rate,
+            );
+            format!(" ({range})")
+        });
         sentences.push(format!(
-            "{} can take {}; its p99 is {} at {} of that and {} at {}.",
+            "{} can take {}{range}; its p99 is {} at {} of that and {} at {}.",
             line.target,
             words::rate(capacity),
             p99(first),
@@ -621,7 +649,26 @@ fn latency_findings(curve: &Curve) -> Vec<String> {
             p99(last),
             last.label
         ));
+        let behind = line.points.iter().filter(|point| point.behind > 0);
+        let behind: Vec<String> = behind
+            .map(|point| {
+                format!(
+                    "{} ({} of {} passes)",
+                    point.label,
+                    point.behind,
+                    point.passes.len()
+                )
+            })
+            .collect();
+        if !behind.is_empty() {
+            sentences.push(format!(
+                "{} fell behind its schedule at {}: such a latency grows as long as the pass lasts.",
+                line.target,
+                words::list(&behind)
+            ));
+        }
     }
+    sentences.extend(same_rate_finding(curve));
     let ledger = curve.line(LEDGER);
     for rival in rivals(curve) {
         let slower: Vec<String> = points(curve)
@@ -648,6 +695,39 @@ fn latency_findings(curve: &Curve) -> Vec<String> {
         }
     }
     sentences
+}
+
+/// What can be compared between lines.
+fn same_rate_finding(curve: &Curve) -> Option<String> {
+    let points = || curve.lines.iter().filter_map(|line| line.at_same_rate.as_ref());
+    let asked = Spread::of(points().filter_map(Point::asked).map(|asked| asked.median))?;
+    let each: Vec<String> = curve
+        .lines
+        .iter()
+        .filter_map(|line| {
+            let point = line.at_same_rate.as_ref()?;
+            let p99 = point.latency(|latency| latency.p99)?;
+            let p50 = point.latency(|latency| latency.p50)?;
+            let late = if point.behind > 0 {
+                ", behind its schedule"
+            } else {
+                ""
+            };
+            Some(format!(
+                "{}: {} and {} ({}){late}",
+                line.target,
+                words::time(p50.median),
+                words::time(p99.median),
+                words::range(p99, words::time)
+            ))
+        })
+        .collect();
+    Some(format!(
+        "All at one rate, {}, {} of what the slowest can take, p50 and p99 are: {}.",
+        words::rate(asked.median),
+        points().next()?.label,
+        each.join("; ")
+    ))
 }
 
 /// A part of the readings that a plot has room for.
@@ -818,6 +898,43 @@ mod tests {
                     .all(|(_, command)| command.starts_with("epoq-bench "))
             );
         }
+    }
+
+    #[test]
+    fn loads_show_their_range_and_what_was_behind() {
+        let mut results = sample();
+        let curve = results
+            .curves
+            .iter_mut()
+            .find(|curve| curve.vary == Vary::Load)
+            .unwrap();
+        let line = &mut curve.lines[0];
+        line.capacity_range = Some([1e6, 3e6]);
+        let point = line.points.last_mut().unwrap();
+        point.passes.truncate(1);
+        let mut slower = point.passes[0].clone();
+        slower.latency.as_mut().unwrap().p99 *= 10;
+        point.passes.push(slower);
+        for pass in &mut point.passes {
+            pass.asked = Some(2.0 * pass.rate());
+        }
+        point.behind = 1;
+        line.at_same_rate = Some(point.clone());
+        let target = line.target.clone();
+        let curve = curve.clone();
+        let text = section(&curve, &results).sentences.join(" ");
+        for words in [
+            "(1–3 M/s)",
+            &format!("{target} fell behind its schedule at"),
+            "(1 of 2 passes)",
+            "All at one rate",
+        ] {
+            assert!(text.contains(words), "{words:?}: {text}");
+        }
+        let table = latency_table(&curve);
+        let cells = &table.rows.last().unwrap().cells;
+        assert!(cells[1].text.contains(" due, "), "{cells:?}");
+        assert!(cells.iter().any(|cell| cell.range.is_some()), "{cells:?}");
     }
 
     #[test]

@@ -1,12 +1,8 @@
 //! Receive and delete: the other side of `pipeline` and `steal`.
 
-use std::sync::atomic::Ordering::Relaxed;
-
-use arrayvec::ArrayVec;
-
 use crate::{
     hand::Hand,
-    target::{BATCH_MAX, Calls, Session},
+    target::{Calls, Session},
 };
 
 /// Receives until told to stop.
@@ -46,37 +42,14 @@ fn receive_chunk<const ONE: bool, H, C: Calls<Handle = H>>(
         }
         // Closed loop: until received; open loop: until deleted.
         if open_loop {
-            let sent_ns = sampled(hand);
-            hand.delete::<ONE, C>(calls);
-            record(hand, &sent_ns);
+            hand.delete_timed::<ONE, C>(calls);
         } else {
-            let sent_ns = sampled(hand);
+            let sent_ns = hand.sent_ns();
             if !sent_ns.is_empty() {
-                record(hand, &sent_ns);
+                hand.record_since(&sent_ns);
             }
             hand.delete::<ONE, C>(calls);
         }
     }
     true
-}
-
-/// When the sampled ones among the messages just received were sent.
-#[inline(always)]
-fn sampled<H>(hand: &Hand<'_, H>) -> ArrayVec<u64, BATCH_MAX> {
-    let mut sent_ns = ArrayVec::new();
-    for id in hand.book.to_delete() {
-        if let Some(stamps) = hand.shared.stamps.get(id.producer())
-            && stamps.sampled(*id, 1).is_some()
-        {
-            sent_ns.push(stamps.cell(*id).load(Relaxed));
-        }
-    }
-    sent_ns
-}
-
-fn record<H>(hand: &mut Hand<'_, H>, sent_ns: &[u64]) {
-    let now_ns = hand.recorder.now_ns();
-    for &sent_ns in sent_ns {
-        hand.recorder.record(now_ns.saturating_sub(sent_ns));
-    }
 }

@@ -1,7 +1,5 @@
 //! Send only: one side of `pipeline` and `steal`.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use crate::{
     hand::Hand,
     target::{Calls, Session},
@@ -9,8 +7,8 @@ use crate::{
 
 /// Sends until told to stop.
 pub(crate) fn run<S: Session>(hand: &mut Hand<'_, S::Handle>, session: &mut S) {
-    match (hand.plan.interval_ns(), hand.plan.batch) {
-        (Some(interval_ns), _) => on_schedule(hand, session, interval_ns),
+    match (hand.plan.rate, hand.plan.batch) {
+        (Some(_), _) => on_schedule(hand, session),
         (None, 1) => within_bound::<true, S>(hand, session),
         (None, _) => within_bound::<false, S>(hand, session),
     }
@@ -19,9 +17,10 @@ pub(crate) fn run<S: Session>(hand: &mut Hand<'_, S::Handle>, session: &mut S) {
 /// As fast as it goes, with at most the plan's backlog outstanding.
 fn within_bound<const ONE: bool, S: Session>(hand: &mut Hand<'_, S::Handle>, session: &mut S) {
     let turn_length = hand.plan.turn;
+    let mut looks = hand.looks();
     let mut allowance = 0;
     while hand.goes_on() {
-        if allowance < Hand::<S::Handle>::CHUNK as u64 {
+        if allowance < Hand::<S::Handle>::CHUNK as u64 && looks.is_due() {
             allowance = allowed(hand);
         }
         let chunk = allowance.min(Hand::<S::Handle>::CHUNK as u64);
@@ -58,30 +57,27 @@ fn allowed<H>(hand: &Hand<'_, H>) -> u64 {
 fn send<const ONE: bool, H, C: Calls<Handle = H>>(hand: &mut Hand<'_, H>, calls: &mut C) {
     let stamps = &hand.shared.stamps[hand.seat.index];
     if let Some(id) = stamps.sampled(hand.next_id(), hand.batch::<ONE>()) {
-        stamps.cell(id).store(hand.recorder.now_ns(), Relaxed);
+        stamps.put(id, hand.recorder.now_ns());
     }
     hand.send::<ONE, C>(calls);
 }
 
 /// A batch whenever the schedule says so; its messages carry the intended time.
-fn on_schedule<S: Session>(hand: &mut Hand<'_, S::Handle>, session: &mut S, interval_ns: f64) {
-    let origin_ns = hand.recorder.now_ns();
-    let batch = hand.plan.batch;
-    let mut arrivals = 0_u64;
+fn on_schedule<S: Session>(hand: &mut Hand<'_, S::Handle>, session: &mut S) {
+    let mut looks = hand.looks();
+    let mut allowance = 0;
+    hand.begin_schedule();
     while hand.goes_on() {
-        let intended_ns = origin_ns + (arrivals as f64 * interval_ns) as u64;
-        if hand.recorder.now_ns() < intended_ns || allowed(hand) == 0 {
+        if allowance == 0 && looks.is_due() {
+            allowance = allowed(hand);
+        }
+        let arrival = if allowance > 0 { hand.arrival() } else { None };
+        let Some(intended_ns) = arrival else {
             hand.wait_a_little();
             continue;
-        }
-        arrivals += 1;
-        let stamps = &hand.shared.stamps[hand.seat.index];
-        let first = hand.next_id();
-        let mut from = 0;
-        while let Some(id) = stamps.sampled(first.plus(from as u64), batch - from) {
-            stamps.cell(id).store(intended_ns, Relaxed);
-            from = (id.sequence() - first.sequence()) as usize + 1;
-        }
+        };
+        allowance -= 1;
+        hand.stamp(intended_ns);
         hand.send::<false, S>(session);
     }
 }

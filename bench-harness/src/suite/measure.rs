@@ -51,6 +51,9 @@ struct State {
     begun: usize,
     title: String,
     readings: Option<Vec<Reading>>,
+    /// Every pass that was begun, by the title of its point.
+    #[cfg(test)]
+    order: Vec<String>,
 }
 
 impl Watch {
@@ -76,6 +79,8 @@ impl Watch {
                 begun: 0,
                 title: String::new(),
                 readings: None,
+                #[cfg(test)]
+                order: Vec::new(),
             }),
         }
     }
@@ -99,6 +104,8 @@ impl Watch {
     fn pass(&self) {
         self.with(|state| {
             state.begun += 1;
+            #[cfg(test)]
+            state.order.push(state.title.clone());
             state.at(0.0);
         });
     }
@@ -219,7 +226,7 @@ impl<'s> Measurer<'s> {
     pub fn new(sweep: &'s Sweep) -> Self {
         Self {
             sweep,
-            watch: Watch::new(sweep.seconds()),
+            watch: Watch::new(sweep.seconds() + sweep.curves.iter().map(seconds_beside).sum::<f64>()),
             overheads: Overheads::default(),
         }
     }
@@ -242,7 +249,7 @@ impl<'s> Measurer<'s> {
             let verdict = if curve
                 .lines
                 .iter()
-                .flat_map(|line| &line.points)
+                .flat_map(Line::all_points)
                 .all(|point| point.verified)
             {
                 "verified"
@@ -292,13 +299,26 @@ impl<'s> Measurer<'s> {
         targets: &[TargetName],
         curve: &mut Curve,
     ) -> anyhow::Result<()> {
-        let begin = |value| -> anyhow::Result<(Experiment, Outcome, Vec<Reading>)> {
+        let points = self.standard_points(plan, targets, &|_, _| {})?;
+        keep_points(plan, targets, points, curve);
+        Ok(())
+    }
+
+    /// The passes of all points, in rounds; `prepare` has the last word on what those of a point are to be.
+    fn standard_points(
+        &mut self,
+        plan: &CurvePlan,
+        targets: &[TargetName],
+        prepare: &dyn Fn(&Value, &mut Outcome),
+    ) -> anyhow::Result<Vec<Measured>> {
+        let begin = |value| -> anyhow::Result<Measured> {
             let experiment = Experiment {
                 plan: plan.plan(value).map_err(anyhow::Error::msg)?,
                 targets: targets.to_vec(),
                 passes: plan.passes_of(value),
             };
-            let outcome = experiment.begin(&mut self.overheads, &self.watch)?;
+            let mut outcome = experiment.begin(&mut self.overheads, &self.watch)?;
+            prepare(value, &mut outcome);
             Ok((experiment, outcome, Vec::new()))
         };
         let mut points: Vec<_> = plan.values.iter().map(begin).collect::<Result<_, _>>()?;
@@ -315,14 +335,7 @@ impl<'s> Measurer<'s> {
                 break;
             }
         }
-        for (value, (experiment, outcome, readings)) in plan.values.iter().zip(&points) {
-            for (line, series) in curve.lines.iter_mut().zip(&outcome.series) {
-                let command = command(&experiment.plan, targets, experiment.passes);
-                line.points
-                    .extend(point(outcome, plan.vary, value, series, command, readings));
-            }
-        }
-        Ok(())
+        Ok(points)
     }
 
     /// All targets of a point are next, once.
@@ -332,66 +345,81 @@ impl<'s> Measurer<'s> {
             .point(title(plan, value), seconds, plan.targets.count());
     }
 
-    /// Arrivals as parts of what each target can take, so each has plans of its own.
+    /// Arrivals as parts of what each target can take: all of one point in turn, each at a rate of its own.
     fn load(&mut self, plan: &CurvePlan, targets: &[TargetName], curve: &mut Curve) -> anyhow::Result<()> {
-        for (line, &target) in curve.lines.iter_mut().zip(targets) {
-            self.watch
-                .point(format!("load: capacity of {}", target.name()), 0.0, plan.passes);
-            // A schedule that nobody can keep: arrivals are never waited for, and all else is as it will be.
-            let flat_out = plan.plan(&plan.values[0]).map_err(anyhow::Error::msg)?;
-            let mut capacity = Experiment {
-                plan: flat_out,
-                targets: vec![target],
-                passes: plan.passes,
-            }
-            .execute(&mut self.overheads, &self.watch)?;
-            let series = capacity.series.remove(0);
+        let title_of_capacity = format!("{}: capacity", plan.id);
+        self.watch.point(
+            title_of_capacity,
+            seconds_flat_out(plan),
+            plan.passes * targets.len(),
+        );
+        // A schedule that nobody can keep: arrivals are never waited for, and all else is as it will be.
+        let flat_out = Experiment {
+            plan: plan.plan(&plan.values[0]).map_err(anyhow::Error::msg)?,
+            targets: targets.to_vec(),
+            passes: plan.passes,
+        }
+        .execute(&mut self.overheads, &self.watch)?;
+        for (line, series) in curve.lines.iter_mut().zip(&flat_out.series) {
+            let passes = &series.passes;
             if !series.verified() {
-                let findings = series
-                    .passes
-                    .iter()
-                    .flat_map(|pass| pass.settlement.findings.lines());
+                let findings = passes.iter().flat_map(|pass| pass.settlement.findings.lines());
                 anyhow::bail!(
                     "{} failed flat out: {:?}",
-                    target.name(),
+                    series.target.name(),
                     findings.collect::<Vec<_>>()
                 );
             }
-            line.capacity =
-                Spread::of(series.passes.iter().map(Pass::messages_per_second)).map(|rate| rate.min);
+            let rates = Spread::of(passes.iter().map(Pass::messages_per_second));
+            line.capacity = rates.map(|rates| rates.median);
+            line.capacity_range = rates.map(|rates| [rates.min, rates.max]);
         }
-        for value in &plan.values {
-            self.watch.point(
-                title(plan, value),
-                plan.seconds_of(value),
-                plan.targets.count() * plan.passes_of(value),
-            );
-            for (line, &target) in curve.lines.iter_mut().zip(targets) {
-                let (Some(capacity), Value::Number(percent)) = (line.capacity, value) else {
-                    continue;
-                };
-                let mut point_plan = plan.plan(value).map_err(anyhow::Error::msg)?;
-                point_plan.rate = Some((capacity * percent / 100.0).max(1.0).round());
-                let experiment = Experiment {
-                    plan: point_plan,
-                    targets: vec![target],
-                    passes: plan.passes_of(value),
-                };
-                let outcome = experiment.execute(&mut self.overheads, &self.watch)?;
-                let command = command(&experiment.plan, &[target], experiment.passes);
-                line.points.extend(point(
-                    &outcome,
-                    plan.vary,
-                    value,
-                    &outcome.series[0],
-                    command,
-                    &[],
-                ));
+        self.watch.point_done();
+        // Stopped before each had a pass: there is nothing to take parts of.
+        if curve.lines.iter().any(|line| line.capacity.is_none()) {
+            return Ok(());
+        }
+        let lines = &curve.lines;
+        self.standard_points(plan, targets, &|value, outcome| {
+            for (series, line) in outcome.series.iter_mut().zip(lines) {
+                series.rate = line
+                    .capacity
+                    .map(|capacity| (capacity * value.position() / 100.0).max(1.0).round());
             }
-            self.watch.point_done();
-            if stop::is_asked_for() {
-                break;
-            }
+        })
+        .map(|points| keep_points(plan, targets, points, curve))?;
+        if targets.len() > 1 && !stop::is_asked_for() {
+            self.load_at_same_rate(plan, targets, curve)?;
+        }
+        Ok(())
+    }
+
+    /// Latencies that can be compared: each target gets what the slowest can take with ease.
+    fn load_at_same_rate(
+        &mut self,
+        plan: &CurvePlan,
+        targets: &[TargetName],
+        curve: &mut Curve,
+    ) -> anyhow::Result<()> {
+        const PERCENT: f64 = 50.0;
+        let capacities = curve.lines.iter().filter_map(|line| line.capacity);
+        let slowest = capacities.fold(f64::INFINITY, f64::min);
+        let value = Value::Number(PERCENT);
+        let mut all = plan.plan(&value).map_err(anyhow::Error::msg)?;
+        all.rate = Some((slowest * PERCENT / 100.0).max(1.0).round());
+        let title = format!("{}: all at one rate", plan.id);
+        self.watch
+            .point(title, seconds_flat_out(plan), plan.passes * targets.len());
+        let experiment = Experiment {
+            plan: all,
+            targets: targets.to_vec(),
+            passes: plan.passes,
+        };
+        let outcome = experiment.execute(&mut self.overheads, &self.watch)?;
+        self.watch.point_done();
+        for (line, series) in curve.lines.iter_mut().zip(&outcome.series) {
+            let command = command(&experiment.plan, targets, experiment.passes);
+            line.at_same_rate = point(&outcome, plan.vary, &value, series, command, &[]);
         }
         Ok(())
     }
@@ -446,6 +474,38 @@ impl<'s> Measurer<'s> {
     }
 }
 
+/// What the capacities of a load curve take, and as much the one rate for all.
+fn seconds_flat_out(plan: &CurvePlan) -> f64 {
+    plan.values.first().map_or(0.0, |value| plan.seconds_of(value))
+}
+
+/// What a curve takes that is none of its points.
+fn seconds_beside(plan: &CurvePlan) -> f64 {
+    match (plan.vary, plan.targets.count()) {
+        (Vary::Load, 1) => seconds_flat_out(plan),
+        (Vary::Load, _) => 2.0 * seconds_flat_out(plan),
+        _ => 0.0,
+    }
+}
+
+/// A point's passes, and what was read during them.
+type Measured = (Experiment, Outcome, Vec<Reading>);
+
+fn keep_points(plan: &CurvePlan, targets: &[TargetName], points: Vec<Measured>, curve: &mut Curve) {
+    for (value, (experiment, outcome, readings)) in plan.values.iter().zip(&points) {
+        for (line, series) in curve.lines.iter_mut().zip(&outcome.series) {
+            // With a rate of its own, a target is measured by a command of its own.
+            let targets = match series.rate {
+                Some(_) => &[series.target],
+                None => targets,
+            };
+            let command = command(&series.plan(&outcome.plan), targets, experiment.passes);
+            line.points
+                .extend(point(outcome, plan.vary, value, series, command, readings));
+        }
+    }
+}
+
 /// Round after round through the points of a curve, by index: back in every second one, and without those that have had their passes.
 fn rounds(plan: &CurvePlan) -> Vec<(usize, usize)> {
     let passes: Vec<usize> = plan.values.iter().map(|value| plan.passes_of(value)).collect();
@@ -465,7 +525,9 @@ fn lines(targets: &Targets) -> Vec<Line> {
         target: target.to_owned(),
         leases,
         capacity: None,
+        capacity_range: None,
         points: Vec::new(),
+        at_same_rate: None,
     };
     match targets {
         Targets::Standard(targets) => targets
@@ -530,6 +592,8 @@ fn point(
         plan.duration.as_secs_f64() / 2.0
     };
     let whole = series.passes.iter().filter(|pass| pass.seconds >= least);
+    let behind = |pass: &&Pass| pass.kept_schedule == Some(false);
+    let behind = whole.clone().filter(behind).count();
     let passes: Vec<PassRecord> = whole.map(|pass| record(plan, pass, readings)).collect();
     let threads = plan.topology.threads();
     (!passes.is_empty()).then(|| Point {
@@ -542,6 +606,7 @@ fn point(
         harness_ns: Some(outcome.harness_ns),
         passes,
         repeated: outcome.repeated,
+        behind,
         findings: series
             .passes
             .iter()
@@ -561,6 +626,7 @@ fn record(plan: &Plan, pass: &Pass, readings: &[Reading]) -> PassRecord {
         seconds: pass.seconds,
         sent: pass.settlement.sent,
         deleted: pass.settlement.deleted,
+        asked: pass.due.map(|due| due / pass.seconds),
         latency: latency(&pass.latency, pass.measures.describe()),
         bytes_per_message: bytes.flatten(),
         apart_ns: pass.noise.apart_ns,
@@ -629,6 +695,7 @@ fn fifo_point(
                 seconds: pass.seconds,
                 sent: pass.settlement.sent,
                 deleted: pass.settlement.deleted,
+                asked: None,
                 latency: None,
                 bytes_per_message: None,
                 apart_ns: None,
@@ -637,6 +704,7 @@ fn fifo_point(
             })
             .collect(),
         repeated: 0,
+        behind: 0,
         findings: passes
             .iter()
             .flat_map(|pass| pass.settlement.findings.lines())
@@ -697,6 +765,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::{Cli, Command},
+        progress::Quiet,
         suite::sweep::{QUICK, Sweep},
     };
 
@@ -783,15 +852,81 @@ mod tests {
 
     #[test]
     fn loads_are_parts_of_the_capacity() {
-        let curve = measured("vary = 'load'\nvalues = [10, 50]\nthreads = 1\ntargets = ['locked']");
-        let line = &curve.lines[0];
-        assert!(line.capacity.unwrap() > 0.0);
+        let curve =
+            measured("vary = 'load'\nvalues = [10, 50]\nthreads = 1\ntargets = ['locked', 'seg-queue']");
+        let mut rates = Vec::new();
+        for line in &curve.lines {
+            let (capacity, [least, most]) = (line.capacity.unwrap(), line.capacity_range.unwrap());
+            assert!(0.0 < least && least <= capacity && capacity <= most);
+            assert_eq!(capacity, (least + most) / 2.0, "the median of two");
+            assert_eq!(line.points.len(), 2);
+            for point in &line.points {
+                assert!(point.latency(|latency| latency.p99).is_some());
+                let rate = (capacity * point.x / 100.0).round();
+                let (one, its_rate) = (&line.target, format!(" --rate {rate} "));
+                assert!(point.command.contains(&format!(" --target {one} ")));
+                assert!(point.command.contains(&its_rate), "{}", point.command);
+                let asked = point.asked().unwrap();
+                assert!(
+                    0.3 * rate < asked.median && asked.median < 3.0 * rate,
+                    "{asked:?} of {rate}"
+                );
+            }
+            let same = line.at_same_rate.as_ref().unwrap();
+            assert!(same.verified && same.command.contains(" --targets locked,seg-queue "));
+            rates.push(same.command.split_once("--rate").unwrap().1.to_owned());
+        }
+        assert_eq!(rates[0], rates[1]);
+    }
+
+    #[test]
+    fn a_schedule_that_cannot_be_kept_is_recorded() {
+        let sweep = small("vary = 'load'\nthreads = 1\ntargets = ['locked']");
+        let value = Value::Number(150.0);
+        let flat_out = Experiment {
+            plan: sweep.curves[0].plan(&value).unwrap(),
+            targets: vec![TargetName::Locked],
+            passes: 2,
+        };
+        let outcome = flat_out.execute(&mut Overheads::default(), &Quiet).unwrap();
+        let point = point(
+            &outcome,
+            Vary::Load,
+            &value,
+            &outcome.series[0],
+            String::new(),
+            &[],
+        )
+        .unwrap();
+        assert_eq!(point.behind, 2);
+        assert!(point.asked().unwrap().median > point.rate().unwrap().median);
+        let json = serde_json::to_value(&point).unwrap();
+        assert_eq!(json["behind"], 2);
+        assert!(json["passes"][0]["asked"].as_f64() > Some(0.0));
+    }
+
+    #[test]
+    fn loads_are_measured_in_rounds() {
+        let sweep = small("vary = 'load'\nvalues = [10, 50]\nthreads = 1\ntargets = ['locked', 'seg-queue']");
+        let mut measurer = Measurer::new(&sweep);
+        measurer.measure(|_| Ok(())).unwrap();
+        let (order, done, planned) = measurer
+            .watch()
+            .with(|state| (state.order.clone(), state.done, state.planned));
         assert!(
-            line.points
-                .iter()
-                .all(|point| point.latency(|latency| latency.p99).is_some())
+            (done - planned).abs() < 1e-6,
+            "{done} of {planned} s are reckoned"
         );
-        assert!(line.points.iter().all(|point| point.command.contains("--rate")));
+        let passes = |title: &str, count| vec![format!("load: {title}"); count];
+        let label = |percent| Value::Number(percent).words(Vary::Load);
+        let expected = [
+            passes("capacity", 4),
+            passes(&label(10.0), 2),
+            passes(&label(50.0), 4),
+            passes(&label(10.0), 2),
+            passes("all at one rate", 4),
+        ];
+        assert_eq!(order, expected.concat());
     }
 
     #[test]

@@ -78,11 +78,16 @@ pub struct Line {
     pub target: String,
     /// Whether it leases; otherwise it is hand-over only.
     pub leases: bool,
-    /// Of a load curve: arrivals per second that it took in the slowest pass of those at full speed, so that it can take what a point
-    /// asks for also while the machine is slow.
+    /// Of a load curve: arrivals per second that it took in the pass in the middle of those at full speed.
     pub capacity: Option<f64>,
+    /// What it took in the slowest of those and in the fastest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_range: Option<[f64; 2]>,
     /// In the order of the axis.
     pub points: Vec<Point>,
+    /// Of a load curve: at the rate that all lines have here, and that the slowest can take; `x` is in percent of its capacity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_same_rate: Option<Point>,
 }
 
 /// One value of the setting.
@@ -107,6 +112,9 @@ pub struct Point {
     /// Rounds of all lines that were thrown away and made anew, because the hypervisor moved the cores in them.
     #[serde(default)]
     pub repeated: usize,
+    /// Passes that deleted less than 99 % of what was due by their schedule: their latency grew as long as they lasted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub behind: usize,
     /// What was wrong.
     pub findings: Vec<String>,
 }
@@ -122,6 +130,9 @@ pub struct PassRecord {
     pub sent: u64,
     /// Messages deleted in the whole pass: as many.
     pub deleted: u64,
+    /// With a schedule: messages per second that were due by it while measuring; those achieved are `messages` over `seconds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<f64>,
     /// Quantiles in nanoseconds, and what they are of.
     pub latency: Option<LatencyRecord>,
     /// Resident bytes for each queued message beyond its body; of a backlog only.
@@ -163,6 +174,10 @@ pub struct Hardware {
     pub instructions: f64,
     /// Misses of the last level of cache.
     pub cache_misses: f64,
+}
+
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Quantiles in nanoseconds.
@@ -240,6 +255,11 @@ impl Point {
         Spread::of(self.passes.iter().map(PassRecord::rate))
     }
 
+    /// What was due, in messages per second, where arrivals follow a schedule.
+    pub fn asked(&self) -> Option<Spread> {
+        Spread::of(self.passes.iter().filter_map(|pass| pass.asked))
+    }
+
     /// A quantile of latency, in nanoseconds.
     pub fn latency(&self, quantile: impl Fn(&LatencyRecord) -> u64) -> Option<Spread> {
         let each = self.passes.iter().filter_map(|pass| pass.latency.as_ref());
@@ -263,6 +283,11 @@ impl Point {
 }
 
 impl Line {
+    /// Its points, and what was measured beside.
+    pub fn all_points(&self) -> impl Iterator<Item = &Point> {
+        self.points.iter().chain(&self.at_same_rate)
+    }
+
     /// The point of the same value as another line's; two ratios may be at one place of the axis, but never of one name.
     pub fn like(&self, other: &Point) -> Option<&Point> {
         self.points
@@ -323,7 +348,7 @@ impl Results {
         let mut findings = Vec::new();
         for curve in &self.curves {
             for line in &curve.lines {
-                for point in &line.points {
+                for point in line.all_points() {
                     let place = format!("{}, {} at {}", curve.id, line.target, point.label);
                     findings.extend(point.findings.iter().map(|finding| format!("{place}: {finding}")));
                 }
@@ -383,6 +408,22 @@ mod tests {
         let ours: Value = serde_json::to_value(&results).unwrap();
         let theirs: Value = serde_json::from_str(text).unwrap();
         assert_eq!(ours, theirs);
+    }
+
+    #[test]
+    fn what_older_files_do_not_have_may_be_missing() {
+        let mut value: Value = serde_json::from_str(include_str!("../../tests/sample/results.json")).unwrap();
+        let mut strip = |pointer: &str, name: &str| {
+            let members = value.pointer_mut(pointer).and_then(Value::as_object_mut);
+            members.unwrap().remove(name);
+        };
+        strip("/curves/0/lines/0", "capacity_range");
+        strip("/curves/0/lines/0/points/0", "behind");
+        strip("/curves/0/lines/0/points/0/passes/0", "asked");
+        let results: Results = serde_json::from_value(value).unwrap();
+        let line = &results.curves[0].lines[0];
+        assert_eq!((line.capacity_range, line.points[0].behind), (None, 0));
+        assert_eq!(line.points[0].asked(), None);
     }
 
     #[test]

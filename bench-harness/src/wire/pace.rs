@@ -1,45 +1,11 @@
-//! Open loop: when requests are due, and waiting until then to the microsecond.
+//! Open loop: waiting to the microsecond until a request is due.
 
 use std::{
     io,
     time::{Duration, Instant},
 };
 
-use crate::scenarios::desk::Random;
-
-/// When one thread's requests are due: at random, as independent clients would send them (a Poisson process).
-#[derive(Debug)]
-pub(super) struct Schedule {
-    random: Random,
-    mean_ns: f64,
-    next_ns: f64,
-}
-
-impl Schedule {
-    /// `rate` requests a second on average, above 0; the same ones for the same seed and thread.
-    pub(super) fn new(rate: f64, seed: u64, thread: usize) -> Self {
-        let mut schedule = Self {
-            random: Random::new(seed, thread as u64 + 1),
-            mean_ns: 1e9 / rate,
-            next_ns: 0.0,
-        };
-        schedule.advance();
-        schedule
-    }
-
-    /// When the next request is due, in nanoseconds since the beginning. Whoever asks has to make it.
-    pub(super) fn take_ns(&mut self) -> u64 {
-        let due = self.next_ns as u64;
-        self.advance();
-        due
-    }
-
-    fn advance(&mut self) {
-        // Above 0 and at most 1.
-        let uniform = ((self.random.bits() >> 11) + 1) as f64 / (1_u64 << 53) as f64;
-        self.next_ns -= uniform.ln() * self.mean_ns;
-    }
-}
+pub(super) use crate::schedule::Schedule;
 
 /// An alarm clock that is exact to some microseconds: tokio's own knows only milliseconds.
 #[cfg(target_os = "linux")]
@@ -135,21 +101,6 @@ pub(super) async fn lateness(rounds: usize) -> io::Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn schedules_repeat_and_keep_their_rate() {
-        let take = |thread| {
-            let mut schedule = Schedule::new(10_000.0, 7, thread);
-            let due: Vec<u64> = (0..10_000).map(|_| schedule.take_ns()).collect();
-            due
-        };
-        let due = take(0);
-        assert_eq!(due, take(0));
-        assert_ne!(due, take(1));
-        assert!(due.is_sorted());
-        let seconds = *due.last().unwrap() as f64 / 1e9;
-        assert!((0.9..1.1).contains(&seconds), "{seconds}");
-    }
 
     #[test]
     fn alarms_do_not_ring_early() {
