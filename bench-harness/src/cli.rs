@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     plan::Wishes,
     scenario::Scenario,
-    scenarios::{Act, Common},
+    scenarios::{Act, Common, THREADS_MAX},
     suite::command::{COMPLETIONS_EXAMPLES, Completions, REPORT_EXAMPLES, Report, SUITE_EXAMPLES, Suite},
     targets::TargetName,
     wire::{EXAMPLES as WIRE_EXAMPLES, Serve, Wire},
@@ -208,13 +208,13 @@ pub struct Queue {
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Options {
     /// Threads, each pinned to a core; default: one for each core
-    #[arg(long, value_name = "N", value_parser = count::<1024>)]
+    #[arg(long, value_name = "N", value_parser = count::<THREADS_MAX>)]
     pub threads: Option<usize>,
     /// Threads that send, in pipeline and steal
-    #[arg(long, value_name = "N", value_parser = count::<1024>)]
+    #[arg(long, value_name = "N", value_parser = count::<THREADS_MAX>)]
     pub producers: Option<usize>,
     /// Threads that receive, in pipeline and steal
-    #[arg(long, value_name = "N", value_parser = count::<1024>)]
+    #[arg(long, value_name = "N", value_parser = count::<THREADS_MAX>)]
     pub consumers: Option<usize>,
     /// Messages per call, 1 to 10; default: 1
     #[arg(long, value_name = "N", value_parser = count::<10>)]

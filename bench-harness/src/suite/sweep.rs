@@ -8,6 +8,7 @@ use crate::{
     environment, memory,
     plan::{Plan, Wishes},
     scenario::Scenario,
+    scenarios,
     targets::{FifoTargetName, TargetName},
 };
 
@@ -288,7 +289,9 @@ impl CurvePlan {
 
     /// Threads of a FIFO curve.
     pub fn fifo_threads(&self) -> usize {
-        self.wishes.threads.unwrap_or_else(environment::cores)
+        self.wishes
+            .threads
+            .unwrap_or_else(|| scenarios::each_of(environment::cores()))
     }
 
     /// Messages that have to be there before the clock starts.
