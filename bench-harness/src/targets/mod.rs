@@ -16,6 +16,7 @@ mod locked_fifo;
 mod locked_sharded;
 mod rapidfire;
 mod seg_queue;
+mod slab;
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -42,7 +43,7 @@ use crate::{
 pub enum TargetName {
     /// The ledger: lock-free, partitioned, epoch-reclaimed
     Epoq,
-    /// The textbook: one mutex around a VecDeque, a HashMap of leases, a BTreeMap of deadlines
+    /// The textbook: one mutex around a VecDeque, a slab of leases, a list of them as they end
     Locked,
     /// The obvious improvement: one such queue with a mutex per core; home first, then a random other
     LockedSharded,
@@ -159,7 +160,7 @@ impl TargetName {
 pub enum FifoTargetName {
     /// The ledger's FIFO queues
     Epoq,
-    /// The textbook: one mutex around a HashMap of groups with a VecDeque each, a BTreeSet of deadlines, a HashMap of deduplication ids
+    /// The textbook: one mutex around a HashMap of groups with a VecDeque each, a list of leases as they end, a HashMap of deduplication ids
     LockedFifo,
 }
 
