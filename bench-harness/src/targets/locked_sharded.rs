@@ -231,10 +231,8 @@ mod tests {
     #[test]
     fn what_is_in_any_shard_is_found_and_deleted_by_its_handle() {
         let config = TargetConfig {
-            queues: 1,
             partitions: Some(5),
-            seed: 7,
-            memory_limit_bytes: u64::MAX,
+            ..TargetConfig::for_test()
         };
         let queue = LockedSharded::build(&config).unwrap();
         let mut receiver = queue.session(0).unwrap();
@@ -252,10 +250,8 @@ mod tests {
     #[test]
     fn a_lease_that_runs_out_comes_back_to_its_shard() {
         let config = TargetConfig {
-            queues: 1,
             partitions: Some(3),
-            seed: 7,
-            memory_limit_bytes: u64::MAX,
+            ..TargetConfig::for_test()
         };
         let queue = LockedSharded::build(&config).unwrap();
         queue.session(2).unwrap().send(b"one").unwrap();

@@ -61,7 +61,7 @@ pub enum TargetName {
     AsyncChannel,
     /// crossfire::mpmc::unbounded_blocking; hand-over only, no lease
     Crossfire,
-    /// rapidfire::unbounded, without waiting; hand-over only, no lease
+    /// rapidfire, unbounded, without waiting, its channel for one receiver where there is one; hand-over only, no lease
     Rapidfire,
     /// disruptor: a bounded ring with one consumer, which receivers take turns at; hand-over only, no lease
     Disruptor,
@@ -81,7 +81,7 @@ impl TargetName {
             Self::ConcurrentQueue => HandOver::<ConcurrentQueue>::NAME,
             Self::AsyncChannel => HandOver::<AsyncChannel>::NAME,
             Self::Crossfire => HandOver::<Crossfire>::NAME,
-            Self::Rapidfire => HandOver::<Rapidfire>::NAME,
+            Self::Rapidfire => Rapidfire::NAME,
             Self::Disruptor => Disruptor::NAME,
         }
     }
@@ -124,10 +124,11 @@ impl TargetName {
         if plan.queues > 1 && self != Self::Epoq {
             return Err(format!("{} has one queue: --queues is for epoq", self.name()));
         }
-        if self == Self::Disruptor && plan.backlog > Disruptor::CAPACITY as u64 {
+        if self == Self::Disruptor && plan.backlog > Disruptor::QUEUED_MAX as u64 {
             return Err(format!(
-                "disruptor is a ring of {} places: a --backlog of {} does not fit",
+                "disruptor is a ring of {} places, of which {} are for what is queued: a --backlog of {} does not fit",
                 Disruptor::CAPACITY,
+                Disruptor::QUEUED_MAX,
                 plan.backlog
             ));
         }
@@ -148,7 +149,7 @@ impl TargetName {
             Self::ConcurrentQueue => pass::<HandOver<ConcurrentQueue>>(plan, progress),
             Self::AsyncChannel => pass::<HandOver<AsyncChannel>>(plan, progress),
             Self::Crossfire => pass::<HandOver<Crossfire>>(plan, progress),
-            Self::Rapidfire => pass::<HandOver<Rapidfire>>(plan, progress),
+            Self::Rapidfire => pass::<Rapidfire>(plan, progress),
             Self::Disruptor => pass::<Disruptor>(plan, progress),
         }
     }
