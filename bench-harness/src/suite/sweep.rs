@@ -378,10 +378,49 @@ mod tests {
         assert!(full.seconds() > 3.0 * quick.seconds());
         let on_two_cores = environment::cores() == 2;
         assert!(
-            !on_two_cores || (60.0..180.0).contains(&quick.seconds()),
+            !on_two_cores || (60.0..=135.0).contains(&quick.seconds()),
             "{} s",
             quick.seconds()
         );
+    }
+
+    /// A rival that is in no curve is one that nobody sees lose, or win.
+    #[test]
+    fn every_rival_is_measured() {
+        let full = Sweep::read(FULL, 1.0, 1).unwrap();
+        let quick = Sweep::read(QUICK, 1.0, 1).unwrap();
+        let measures = |curve: &CurvePlan, target| matches!(&curve.targets, Targets::Standard(targets) if targets.contains(&target));
+        for &target in TargetName::value_variants() {
+            assert!(
+                full.curves.iter().any(|curve| measures(curve, target)),
+                "{target:?}"
+            );
+        }
+        for curve in &full.curves {
+            assert!(
+                !measures(curve, TargetName::Locked) || measures(curve, TargetName::LockedSharded),
+                "{}",
+                curve.id
+            );
+        }
+        for id in ["threads", "threads-batch-10", "ratio", "ratio-single", "share"] {
+            let curve = quick.curves.iter().find(|curve| curve.id == id).unwrap();
+            assert!(measures(curve, TargetName::LockedSharded), "{id}");
+        }
+        let colours = [
+            "epoq",
+            "locked",
+            "locked-sharded",
+            "crossbeam-channel",
+            "seg-queue",
+        ]
+        .map(crate::page::curves::colour);
+        assert!(
+            (1..colours.len()).all(|at| !colours[..at].contains(&colours[at])),
+            "{colours:?}"
+        );
+        let scenarios = full.curves.iter().map(|curve| curve.scenario);
+        assert!(scenarios.clone().any(|scenario| scenario == Scenario::Steal));
     }
 
     #[test]
