@@ -455,6 +455,38 @@ fn mistakes_in_a_sweep_are_usage_errors() {
     assert_eq!(missing.status.code(), Some(3), "{missing:?}");
 }
 
+/// Ctrl-C after the first passes: they are printed, and the exit code says that there are not all.
+#[cfg(unix)]
+#[test]
+fn what_was_compared_until_ctrl_c_is_printed() {
+    use std::{process::Stdio, thread, time::Duration};
+    let arguments =
+        "compare lifecycle --targets locked,seg-queue --threads 1 --seconds 0.1 --passes 1000 --json";
+    let process = Command::new(env!("CARGO_BIN_EXE_epoq-bench"))
+        .args(arguments.split(' '))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    thread::sleep(Duration::from_secs(4));
+    let signalled = Command::new("kill")
+        .args(["-INT", &process.id().to_string()])
+        .status();
+    assert!(signalled.unwrap().success());
+    let output = process.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["interrupted"], &report["verified"]),
+        (&true.into(), &true.into())
+    );
+    assert_eq!(
+        report["targets"].as_object().map(|targets| targets.len()),
+        Some(2),
+        "{report}"
+    );
+}
+
 #[test]
 fn a_suites_file_is_printed_and_listed() {
     let printed = String::from_utf8(bench("suite --print-config").stdout).unwrap();
