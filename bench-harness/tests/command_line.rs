@@ -288,7 +288,7 @@ fn bad_input_gets_a_reason_and_exit_status_2() {
         ("idle-queues --queues 0", "--queues"),
         ("fair --consumers 0", "1 to 256"),
         ("overload --memory-mib 0", "--memory-mib"),
-        ("width --threads 65", "1 to 64"),
+        ("width --threads 1025", "1 to 1024"),
         ("fifo --groups 0", "--groups"),
         ("fifo --targets locked", "locked"),
         ("fifo --targets epoq,epoq", "twice"),
