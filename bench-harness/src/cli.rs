@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     plan::Wishes,
     scenario::Scenario,
-    scenarios::{Act, Common},
+    scenarios::{Act, Common, THREADS_MAX},
     suite::command::{COMPLETIONS_EXAMPLES, Completions, REPORT_EXAMPLES, Report, SUITE_EXAMPLES, Suite},
     targets::TargetName,
     wire::{EXAMPLES as WIRE_EXAMPLES, Serve, Wire},
@@ -208,13 +208,13 @@ pub struct Queue {
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Options {
     /// Threads, each pinned to a core; default: one for each core
-    #[arg(long, value_name = "N", value_parser = count::<1024>)]
+    #[arg(long, value_name = "N", value_parser = count::<THREADS_MAX>)]
     pub threads: Option<usize>,
     /// Threads that send, in pipeline and steal
-    #[arg(long, value_name = "N", value_parser = count::<1024>)]
+    #[arg(long, value_name = "N", value_parser = count::<THREADS_MAX>)]
     pub producers: Option<usize>,
     /// Threads that receive, in pipeline and steal
-    #[arg(long, value_name = "N", value_parser = count::<1024>)]
+    #[arg(long, value_name = "N", value_parser = count::<THREADS_MAX>)]
     pub consumers: Option<usize>,
     /// Messages per call, 1 to 10; default: 1
     #[arg(long, value_name = "N", value_parser = count::<10>)]
@@ -232,19 +232,19 @@ pub struct Options {
     #[arg(long, value_name = "N")]
     pub in_flight: Option<u64>,
     /// Partitions of the target, where it has them; default: the target's own choice
-    #[arg(long, value_name = "N", value_parser = count::<1024>)]
+    #[arg(long, value_name = "N", value_parser = count::<PARTITIONS_MAX>)]
     pub partitions: Option<usize>,
     /// Life cycles in one turn (one pin, one clock reading), where the target has turns; default: each call its own
-    #[arg(long, value_name = "N", value_parser = count::<100_000>)]
+    #[arg(long, value_name = "N", value_parser = count::<TURN_MAX>)]
     pub turn: Option<usize>,
     /// Of a hundred messages, so many are sent by the first thread, in lifecycle; default: each sends what it receives
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true, value_parser = percent)]
     pub share: Option<f64>,
     /// Queues, which each thread goes round, where the target can have several; default: 1
-    #[arg(long, value_name = "N", value_parser = count::<100_000>)]
+    #[arg(long, value_name = "N", value_parser = count::<QUEUES_MAX>)]
     pub queues: Option<usize>,
     /// Open loop: messages arriving per second, at random (Poisson); latency counts from when each should have arrived
-    #[arg(long, value_name = "OPS", allow_negative_numbers = true, value_parser = positive::<1_000_000_000>)]
+    #[arg(long, value_name = "OPS", allow_negative_numbers = true, value_parser = positive::<RATE_MAX>)]
     pub rate: Option<f64>,
     /// For bodies and whatever is random in the target; default: 1
     #[arg(long, value_name = "N")]
@@ -279,6 +279,15 @@ impl Options {
         }
     }
 }
+
+/// The most partitions that can be asked for.
+pub(crate) const PARTITIONS_MAX: usize = 1024;
+/// The most life cycles in a turn.
+pub(crate) const TURN_MAX: usize = 100_000;
+/// The most queues.
+pub(crate) const QUEUES_MAX: usize = 100_000;
+/// The most arrivals per second.
+pub(crate) const RATE_MAX: u64 = 1_000_000_000;
 
 /// 1 to `MAX`.
 pub(crate) fn count<const MAX: usize>(text: &str) -> Result<usize, String> {

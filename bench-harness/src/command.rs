@@ -17,7 +17,7 @@ use crate::{
     scenario::Scenario,
     scenarios::{self, Act, Common, Play, Sheet, Stage, short_table},
     standard,
-    suite::command as suite,
+    suite::{command as suite, stop},
     targets::{FifoTargetName, TargetName},
     wire,
 };
@@ -174,13 +174,11 @@ fn standard_run(options: Standard) -> Result<Verdict, Error> {
     let experiments = standard::experiments(options.pace).map_err(Error::Usage)?;
     let plays = scenarios::all(options.pace).map_err(Error::Usage)?;
     check(&experiments)?;
+    stop::listen();
     let session = Session::begin(&experiments);
     let outcomes = session.measure(&experiments)?;
     let seed = outcomes.first().map_or(1, |outcome| outcome.plan.seed);
-    let sheets = plays
-        .iter()
-        .map(|play| Ok((play.as_ref(), session.perform(play.as_ref(), seed)?)))
-        .collect::<Result<Vec<_>, Error>>()?;
+    let sheets = session.perform_all(&plays, seed)?;
     session.bar.end();
 
     let (machine, commit) = (&session.machine, session.commit.as_str());
@@ -196,11 +194,13 @@ fn standard_run(options: Standard) -> Result<Verdict, Error> {
             .collect();
         let verified =
             outcomes.iter().all(Outcome::verified) && sheets.iter().all(|(_, sheet)| sheet.verified());
-        let report = json!({"experiments": experiments, "scenarios": scenarios, "verified": verified, "machine": machine,
-            "commit": commit});
+        let report = json!({"experiments": experiments, "scenarios": scenarios, "verified": verified,
+            "interrupted": stop::is_asked_for(), "machine": machine, "commit": commit});
         writeln!(out, "{report}")?;
     } else {
-        print_tables(&mut out, &outcomes, machine, commit)?;
+        if !outcomes.is_empty() {
+            print_tables(&mut out, &outcomes, machine, commit)?;
+        }
         for (play, sheet) in &sheets {
             writeln!(out, "\n{}", sheet.to_text(play.name(), &play.settings()))?;
         }
@@ -228,11 +228,9 @@ fn act_out(act: Act) -> Result<Verdict, Error> {
 
 fn all_acts(common: Common) -> Result<Verdict, Error> {
     let plays = scenarios::all(common.pace).map_err(Error::Usage)?;
+    stop::listen();
     let session = Session::begin(&[]);
-    let sheets = plays
-        .iter()
-        .map(|play| Ok((play.as_ref(), session.perform(play.as_ref(), common.seed)?)))
-        .collect::<Result<Vec<_>, Error>>()?;
+    let sheets = session.perform_all(&plays, common.seed)?;
     session.bar.end();
 
     let (machine, commit) = (&session.machine, session.commit.as_str());
@@ -247,8 +245,8 @@ fn all_acts(common: Common) -> Result<Verdict, Error> {
             .map(|(play, sheet)| sheet.to_json(play.name(), &play.settings(), common.seed, machine, commit))
             .collect();
         let verified = sheets.iter().all(|(_, sheet)| sheet.verified());
-        let report = json!({"scenarios": scenarios, "verified": verified, "pace": common.pace, "seed": common.seed,
-            "machine": machine, "commit": commit});
+        let report = json!({"scenarios": scenarios, "verified": verified, "interrupted": stop::is_asked_for(),
+            "pace": common.pace, "seed": common.seed, "machine": machine, "commit": commit});
         writeln!(out, "{report}")?;
         // For people, who asked for a file.
         eprintln!("\n{}", short_table(rows));
@@ -277,10 +275,12 @@ fn verdict(findings: &[String]) -> Verdict {
     for finding in findings {
         eprintln!("WRONG: {finding}");
     }
-    if findings.is_empty() {
-        Verdict::Verified
-    } else {
+    if !findings.is_empty() {
         Verdict::Failed
+    } else if stop::is_asked_for() {
+        Verdict::Interrupted
+    } else {
+        Verdict::Verified
     }
 }
 
@@ -313,15 +313,36 @@ impl Session {
         session
     }
 
+    /// All of them, or what there was of them when Ctrl-C was pressed.
     fn measure(&self, experiments: &[Experiment]) -> Result<Vec<Outcome>, Error> {
         let mut overheads = Overheads::default();
         let mut outcomes = Vec::new();
         for experiment in experiments {
-            let outcome = experiment.execute(&mut overheads, &self.bar)?;
+            if stop::is_asked_for() {
+                break;
+            }
+            let mut outcome = experiment.execute(&mut overheads, &self.bar)?;
+            outcome.series.retain(|series| !series.passes.is_empty());
+            if outcome.series.is_empty() {
+                break;
+            }
             self.bar.line(&report::outcome_line(&outcome));
             outcomes.push(outcome);
         }
         Ok(outcomes)
+    }
+
+    /// All of them, or those that were through when Ctrl-C was pressed: one that has begun goes to its end.
+    fn perform_all<'p>(
+        &self,
+        plays: &'p [Box<dyn Play>],
+        seed: u64,
+    ) -> Result<Vec<(&'p dyn Play, Sheet)>, Error> {
+        plays
+            .iter()
+            .take_while(|_| !stop::is_asked_for())
+            .map(|play| Ok((play.as_ref(), self.perform(play.as_ref(), seed)?)))
+            .collect()
     }
 
     fn perform(&self, play: &dyn Play, seed: u64) -> Result<Sheet, Error> {
@@ -342,14 +363,23 @@ fn measure(
     to_json: impl FnOnce(&[Outcome], &Machine, &str) -> Value,
 ) -> Result<Verdict, Error> {
     check(&experiments)?;
+    stop::listen();
     let session = Session::begin(&experiments);
     let outcomes = session.measure(&experiments)?;
     session.bar.end();
+    if outcomes.is_empty() {
+        eprintln!("nothing was measured");
+        return Ok(verdict(&[]));
+    }
 
     let (machine, commit) = (&session.machine, session.commit.as_str());
     let mut out = io::stdout().lock();
     if as_json {
-        writeln!(out, "{}", to_json(&outcomes, machine, commit))?;
+        let mut report = to_json(&outcomes, machine, commit);
+        if stop::is_asked_for() {
+            report["interrupted"] = true.into();
+        }
+        writeln!(out, "{report}")?;
     } else {
         print_tables(&mut out, &outcomes, machine, commit)?;
     }

@@ -3,7 +3,7 @@
 //! One thread to a physical core while there are any, those that share a last-level cache first, then those of the same NUMA node;
 //! second hardware threads of a core only when all cores have one. Where the system tells nothing, in the order of numbers.
 
-use std::{collections::BTreeSet, fs, path::Path, sync::OnceLock};
+use std::{collections::BTreeSet, fs, path::Path, sync::OnceLock, thread};
 
 use core_affinity::CoreId;
 
@@ -37,6 +37,21 @@ impl Cores {
         Self(places)
     }
 
+    /// Whether the system pins threads here, and does not only tell what cores there are. Tried once, on a thread made for it.
+    pub fn pins(&self) -> bool {
+        static PINS: OnceLock<bool> = OnceLock::new();
+        *PINS.get_or_init(|| {
+            thread::scope(|scope| {
+                let tried = scope.spawn(|| self.all_pin(core_affinity::set_for_current));
+                tried.join().unwrap_or(false)
+            })
+        })
+    }
+
+    fn all_pin(&self, set: impl Fn(CoreId) -> bool) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|place| set(CoreId { id: place.cpu }))
+    }
+
     /// Pins the calling thread to the core for thread `index`; around again when there are more threads than cores.
     pub fn pin(&self, index: usize) {
         if !self.0.is_empty() {
@@ -48,7 +63,7 @@ impl Cores {
 
     /// Whether the threads of these indices are pinned to different cores.
     pub fn are_apart(&self, first: usize, second: usize) -> bool {
-        !self.0.is_empty() && first % self.0.len() != second % self.0.len()
+        self.pins() && first % self.0.len() != second % self.0.len()
     }
 
     /// What there is, in a few words.
@@ -57,12 +72,16 @@ impl Cores {
         let physical = self.0.iter().filter(|place| place.sibling == 0).count();
         let order: Vec<_> = self.0.iter().take(8).map(|place| place.cpu.to_string()).collect();
         let more = if self.0.len() > 8 { ", …" } else { "" };
+        let pinned = if self.pins() {
+            format!("threads are pinned to {}{more} in this order", order.join(", "))
+        } else {
+            "threads cannot be pinned here".to_owned()
+        };
         format!(
-            "{physical} physical cores, {} hardware threads, {} last-level caches, {} NUMA nodes; threads are pinned to {}{more} in this order",
+            "{physical} physical cores, {} hardware threads, {} last-level caches, {} NUMA nodes; {pinned}",
             self.0.len(),
             count(|place| place.cache),
             count(|place| place.node),
-            order.join(", ")
         )
     }
 }
@@ -112,6 +131,27 @@ mod tests {
         assert_eq!(parse_list("0-3,8\n"), [0, 1, 2, 3, 8]);
         assert_eq!(parse_list("5"), [5]);
         assert_eq!(parse_list(""), [0; 0]);
+    }
+
+    #[test]
+    fn a_refused_pin_is_no_pin() {
+        let place = |cpu| Place {
+            cpu,
+            node: 0,
+            cache: 0,
+            sibling: 0,
+        };
+        let cores = Cores::in_order(vec![place(0), place(1)]);
+        assert!(cores.all_pin(|_| true));
+        assert!(!cores.all_pin(|_| false) && !cores.all_pin(|core| core.id == 0));
+        assert!(!Cores::in_order(Vec::new()).all_pin(|_| true));
+        let before = thread::available_parallelism().unwrap();
+        let _ = cores.pins();
+        assert_eq!(
+            thread::available_parallelism().unwrap(),
+            before,
+            "who asks is not pinned"
+        );
     }
 
     #[test]

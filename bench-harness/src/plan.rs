@@ -95,6 +95,8 @@ impl Plan {
     const BATCH_BYTES_MAX: usize = 1 << 20;
     /// A lease that outlasts every run: the longest that SQS allows.
     const LONG: Duration = Duration::from_secs(12 * 3600);
+    /// Leases that began before the clock did are good until all has been drained: that gets as long again, and ten minutes.
+    const DURATION_MAX: Duration = Duration::from_secs((12 * 3600 - 600) / 2);
     const SHORT: Duration = Duration::from_millis(100);
     /// What a message may take beyond its body, for the question whether the machine can hold a fill at all.
     const ROUGH_OVERHEAD_BYTES: u64 = 256;
@@ -202,11 +204,16 @@ impl Plan {
         if self.scenario == Scenario::Redelivery && self.visibility.is_zero() {
             return Err("redelivery times leases: --visibility-ms is at least 1 there".into());
         }
-        if self.scenario != Scenario::Redelivery
-            && self.visibility < self.duration * 10 + Duration::from_secs(600)
-        {
+        if self.scenario != Scenario::Redelivery && wishes.visibility_ms.is_some() {
             return Err(format!(
                 "in {name} no lease may end before the run does: --visibility-ms is only for redelivery"
+            ));
+        }
+        if self.scenario != Scenario::Redelivery && self.duration > Self::DURATION_MAX {
+            return Err(format!(
+                "a pass is too long: a lease is at most {} hours, and none may end before the pass does, so {} s are the most",
+                Self::LONG.as_secs() / 3600,
+                Self::DURATION_MAX.as_secs()
             ));
         }
         let needed = (self.backlog + self.in_flight) * (self.body_bytes as u64 + Self::ROUGH_OVERHEAD_BYTES);

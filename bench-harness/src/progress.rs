@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::suite::stop;
+
 /// Told by the coordinator of a pass how it goes.
 pub trait Progress: Sync {
     /// A new pass begins.
@@ -76,6 +78,10 @@ impl Progress for Bar {
             self.bar
                 .set_message(format!("{:.2} M/s", messages_per_second / 1e6));
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        stop::is_asked_for()
     }
 
     fn line(&self, line: &str) {

@@ -20,10 +20,25 @@ pub struct TargetConfig {
     pub partitions: Option<usize>,
     /// Queues, for targets that can have several.
     pub queues: usize,
+    /// Threads that receive while it is measured, for targets that gain by its being one; afterwards, others may look for what is left.
+    pub receivers: usize,
     /// For whatever is random inside the target.
     pub seed: u64,
     /// What the target may use at most, for targets that keep a budget.
     pub memory_limit_bytes: u64,
+}
+
+#[cfg(test)]
+impl TargetConfig {
+    pub(crate) fn for_test() -> Self {
+        Self {
+            partitions: None,
+            queues: 1,
+            receivers: 1,
+            seed: 7,
+            memory_limit_bytes: u64::MAX,
+        }
+    }
 }
 
 /// A queue under test.

@@ -288,7 +288,7 @@ fn bad_input_gets_a_reason_and_exit_status_2() {
         ("idle-queues --queues 0", "--queues"),
         ("fair --consumers 0", "1 to 256"),
         ("overload --memory-mib 0", "--memory-mib"),
-        ("width --threads 65", "1 to 64"),
+        ("width --threads 1025", "1 to 1024"),
         ("fifo --groups 0", "--groups"),
         ("fifo --targets locked", "locked"),
         ("fifo --targets epoq,epoq", "twice"),
@@ -453,6 +453,38 @@ fn mistakes_in_a_sweep_are_usage_errors() {
     assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
     let missing = bench("report /nonexistent/results");
     assert_eq!(missing.status.code(), Some(3), "{missing:?}");
+}
+
+/// Ctrl-C after the first passes: they are printed, and the exit code says that there are not all.
+#[cfg(unix)]
+#[test]
+fn what_was_compared_until_ctrl_c_is_printed() {
+    use std::{process::Stdio, thread, time::Duration};
+    let arguments =
+        "compare lifecycle --targets locked,seg-queue --threads 1 --seconds 0.1 --passes 1000 --json";
+    let process = Command::new(env!("CARGO_BIN_EXE_epoq-bench"))
+        .args(arguments.split(' '))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    thread::sleep(Duration::from_secs(4));
+    let signalled = Command::new("kill")
+        .args(["-INT", &process.id().to_string()])
+        .status();
+    assert!(signalled.unwrap().success());
+    let output = process.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["interrupted"], &report["verified"]),
+        (&true.into(), &true.into())
+    );
+    assert_eq!(
+        report["targets"].as_object().map(|targets| targets.len()),
+        Some(2),
+        "{report}"
+    );
 }
 
 #[test]

@@ -50,10 +50,10 @@ pub struct Burst {
     #[arg(long, value_name = "S", allow_negative_numbers = true, default_value_t = 1.0, value_parser = crate::cli::positive::<3600>)]
     pub seconds: f64,
     /// Threads that send
-    #[arg(long, value_name = "N", default_value_t = (environment::cores() / 2).max(1), value_parser = crate::cli::count::<64>)]
+    #[arg(long, value_name = "N", default_value_t = super::half_of(environment::cores()), value_parser = crate::cli::count::<{ super::THREADS_MAX }>)]
     pub producers: usize,
     /// Threads that receive
-    #[arg(long, value_name = "N", default_value_t = (environment::cores() / 2).max(1), value_parser = crate::cli::count::<64>)]
+    #[arg(long, value_name = "N", default_value_t = super::half_of(environment::cores()), value_parser = crate::cli::count::<{ super::THREADS_MAX }>)]
     pub consumers: usize,
 }
 

@@ -34,7 +34,7 @@ pub struct Delay {
     #[arg(long, value_name = "OPS", allow_negative_numbers = true, default_value_t = 200_000.0, value_parser = crate::cli::positive::<1_000_000_000>)]
     pub rate: f64,
     /// Threads that receive
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = crate::cli::count::<64>)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = crate::cli::count::<{ super::THREADS_MAX }>)]
     pub receivers: usize,
 }
 

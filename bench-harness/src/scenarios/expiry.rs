@@ -47,7 +47,7 @@ pub struct Expiry {
     #[arg(long, value_name = "MS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub period_ms: u64,
     /// Threads that receive; default: one for each core
-    #[arg(long, value_name = "N", default_value_t = environment::cores(), value_parser = crate::cli::count::<64>)]
+    #[arg(long, value_name = "N", default_value_t = super::each_of(environment::cores()), value_parser = crate::cli::count::<{ super::THREADS_MAX }>)]
     pub receivers: usize,
 }
 

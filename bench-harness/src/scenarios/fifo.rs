@@ -29,7 +29,7 @@ pub struct Fifo {
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 100, 10_000, 1_000_000], value_parser = crate::cli::count::<10_000_000>)]
     pub groups: Vec<usize>,
     /// Threads, each of which sends, receives and deletes; default: 1, and one for each core, but two
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = threads(), value_parser = crate::cli::count::<64>)]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = threads(), value_parser = crate::cli::count::<{ super::THREADS_MAX }>)]
     pub threads: Vec<usize>,
     /// Messages per call
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 10], value_parser = crate::cli::count::<10>)]
@@ -53,7 +53,7 @@ pub struct Fifo {
 
 /// One, and as many as there are cores.
 pub(super) fn threads() -> [usize; 2] {
-    [1, environment::cores().max(2)]
+    [1, super::each_of(environment::cores()).max(2)]
 }
 
 impl Trial for Fifo {

@@ -44,7 +44,7 @@ pub struct FifoDedup {
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [100], value_parser = crate::cli::count::<10_000_000>)]
     pub groups: Vec<usize>,
     /// Threads, each of which sends, receives and deletes; default: 1, and one for each core, but two
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = threads(), value_parser = crate::cli::count::<64>)]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = threads(), value_parser = crate::cli::count::<{ super::THREADS_MAX }>)]
     pub threads: Vec<usize>,
     /// Messages per call
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 10], value_parser = crate::cli::count::<10>)]

@@ -241,6 +241,19 @@ pub fn list() -> Vec<(String, String)> {
         .collect()
 }
 
+/// The most threads of a kind that a scenario can be asked for, as of a run.
+pub(crate) const THREADS_MAX: usize = 1024;
+
+/// A thread for each core; a default has to be one that may be asked for, however large the machine.
+pub(crate) fn each_of(cores: usize) -> usize {
+    cores.clamp(1, THREADS_MAX)
+}
+
+/// A thread for every second core.
+pub(crate) fn half_of(cores: usize) -> usize {
+    each_of(cores / 2)
+}
+
 /// The most messages, or milliseconds, that a scenario can be asked for.
 pub(crate) const MANY: u64 = 100_000_000;
 
@@ -275,6 +288,37 @@ mod tests {
         assert_eq!(fits(1000), Ok(()));
         if memory::available_bytes().is_some() {
             assert!(fits(u64::MAX / MESSAGE_BYTES).unwrap_err().contains("MiB"));
+        }
+    }
+
+    /// A default is parsed like what is typed: one out of range would end a command to which nothing was said.
+    #[test]
+    fn defaults_may_be_asked_for_on_any_machine() {
+        for cores in [1, 2, 3, 64, 65, 129, 256, 1024, 5000] {
+            for threads in [each_of(cores), half_of(cores), each_of(cores).max(2)] {
+                let parsed = crate::cli::count::<THREADS_MAX>(&threads.to_string());
+                assert_eq!(parsed, Ok(threads), "{cores} cores");
+            }
+        }
+        assert_eq!((each_of(256), half_of(256), half_of(1)), (256, 128, 1));
+    }
+
+    #[test]
+    fn as_many_threads_as_a_large_machine_has_are_accepted() {
+        for line in [
+            "fifo --threads 1,256",
+            "fifo-dedup --threads 1,256",
+            "poison --threads 256",
+            "expiry --receivers 256",
+            "width --threads 256",
+            "delay --receivers 256",
+            "burst --producers 256 --consumers 256",
+            "overload --producers 256 --consumers 256",
+        ] {
+            let acts = Act::augment_subcommands(Command::new("acts"));
+            let words = ["acts"].into_iter().chain(line.split(' '));
+            let parsed = acts.try_get_matches_from(words);
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
         }
     }
 

@@ -36,10 +36,10 @@ pub struct Overload {
     #[arg(long, value_name = "S", allow_negative_numbers = true, default_value_t = 0.7, value_parser = crate::cli::positive::<60>)]
     pub seconds: f64,
     /// Threads that send
-    #[arg(long, value_name = "N", default_value_t = (environment::cores() / 2).max(1), value_parser = crate::cli::count::<64>)]
+    #[arg(long, value_name = "N", default_value_t = super::half_of(environment::cores()), value_parser = crate::cli::count::<{ super::THREADS_MAX }>)]
     pub producers: usize,
     /// Threads that receive
-    #[arg(long, value_name = "N", default_value_t = (environment::cores() / 2).max(1), value_parser = crate::cli::count::<64>)]
+    #[arg(long, value_name = "N", default_value_t = super::half_of(environment::cores()), value_parser = crate::cli::count::<{ super::THREADS_MAX }>)]
     pub consumers: usize,
     /// How long a consumer works on a message
     #[arg(long, value_name = "NS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]

@@ -36,7 +36,7 @@ pub struct Poison {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub max_receives: u32,
     /// Threads, each of which sends, receives and deletes; default: one for each core
-    #[arg(long, value_name = "N", default_value_t = environment::cores(), value_parser = crate::cli::count::<64>)]
+    #[arg(long, value_name = "N", default_value_t = super::each_of(environment::cores()), value_parser = crate::cli::count::<{ super::THREADS_MAX }>)]
     pub threads: usize,
     /// Rounds of each kind
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u64).range(1..=100))]

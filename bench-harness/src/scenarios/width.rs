@@ -40,7 +40,7 @@ pub struct Width {
     #[arg(long, value_name = "N", default_value_t = 8_000_000, value_parser = clap::value_parser!(u64).range(1..=super::MANY))]
     pub messages: u64,
     /// Threads; default: one for each core, but two
-    #[arg(long, value_name = "N", default_value_t = environment::cores().max(2), value_parser = crate::cli::count::<64>)]
+    #[arg(long, value_name = "N", default_value_t = super::each_of(environment::cores()).max(2), value_parser = crate::cli::count::<{ super::THREADS_MAX }>)]
     pub threads: usize,
     /// Afterwards, messages per second, all threads together
     #[arg(long, value_name = "OPS", allow_negative_numbers = true, default_value_t = 2000.0, value_parser = crate::cli::positive::<1_000_000>)]

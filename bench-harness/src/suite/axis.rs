@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{environment, plan::Wishes};
+use crate::{environment, plan::Wishes, scenarios::THREADS_MAX};
 
 /// The setting that a curve varies; all others stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -132,27 +132,16 @@ impl Vary {
         let cores = environment::cores();
         let numbers = |numbers: &[f64]| numbers.iter().copied().map(Value::Number).collect();
         match self {
-            Self::Threads => {
-                // Every count up to eight cores, then by ever larger steps; and some more threads than cores.
-                let mut counts: Vec<usize> = (1..=cores.min(8)).collect();
-                let mut next = 12;
-                while next < cores {
-                    counts.push(next);
-                    next += next / 3;
-                }
-                counts.extend([cores, cores + cores.div_ceil(2), 2 * cores, 4 * cores]);
-                counts.sort_unstable();
-                counts.dedup();
-                counts
-                    .into_iter()
-                    .map(|count| Value::Number(count as f64))
-                    .collect()
-            }
+            Self::Threads => thread_counts(cores)
+                .into_iter()
+                .map(|count| Value::Number(count as f64))
+                .collect(),
             Self::Ratio => {
                 let half = (cores / 2).max(1);
                 let mut ratios = vec![(1, 1), (1, 2), (1, 4), (2, 1), (4, 1), (2, 2)];
                 if half > 2 {
-                    ratios.extend([(half, half), (1, cores - 1), (cores - 1, 1)]);
+                    let (half, others) = (half.min(THREADS_MAX), (cores - 1).min(THREADS_MAX));
+                    ratios.extend([(half, half), (1, others), (others, 1)]);
                 }
                 ratios
                     .into_iter()
@@ -189,8 +178,9 @@ impl Vary {
         };
         if self == Self::Ratio {
             let (producers, consumers) = text.split_once(':').ok_or_else(|| wrong(text))?;
-            let part =
-                |part: &str| quantity(part).filter(|&n| (1.0..=512.0).contains(&n) && n.fract() == 0.0);
+            let part = |part: &str| {
+                quantity(part).filter(|&n| (1.0..=THREADS_MAX as f64).contains(&n) && n.fract() == 0.0)
+            };
             return match (part(producers), part(consumers)) {
                 (Some(producers), Some(consumers)) => {
                     Ok(Value::Ratio(producers as usize, consumers as usize))
@@ -204,7 +194,7 @@ impl Vary {
     fn checked(self, number: f64) -> Result<Value, String> {
         let (least, most, whole) = match self {
             Self::Ratio => return Err("a ratio is written as \"1:2\"".into()),
-            Self::Threads => (1.0, 512.0, true),
+            Self::Threads => (1.0, THREADS_MAX as f64, true),
             Self::Batch => (1.0, 10.0, true),
             Self::Turn => (1.0, 100_000.0, true),
             Self::Body => (1.0, f64::from(1 << 20), true),
@@ -269,6 +259,21 @@ impl Value {
             },
         }
     }
+}
+
+/// Every count up to eight cores, then by ever larger steps; and some more threads than cores, as far as may be asked for.
+fn thread_counts(cores: usize) -> Vec<usize> {
+    let mut counts: Vec<usize> = (1..=cores.min(8)).collect();
+    let mut next = 12;
+    while next < cores {
+        counts.push(next);
+        next += next / 3;
+    }
+    counts.extend([cores, cores + cores.div_ceil(2), 2 * cores, 4 * cores]);
+    counts.retain(|&count| count <= THREADS_MAX);
+    counts.sort_unstable();
+    counts.dedup();
+    counts
 }
 
 /// `10M`, `256KiB`, `2*cores`, `12`.
@@ -385,6 +390,18 @@ mod tests {
                 assert_eq!(vary.understand(&written), Ok(value), "{vary:?} {written:?}");
             }
         }
+    }
+
+    #[test]
+    fn threads_fit_the_machine_and_the_command_line() {
+        assert_eq!(thread_counts(2), [1, 2, 3, 4, 8]);
+        for cores in [1, 3, 16, 64, 192, 256, 500, 2000] {
+            for count in thread_counts(cores) {
+                let written = Written::Number(count as f64);
+                assert!(Vary::Threads.understand(&written).is_ok(), "{cores}: {count}");
+            }
+        }
+        assert!(thread_counts(192).contains(&768));
     }
 
     #[test]

@@ -170,6 +170,9 @@ pub fn suite(options: &Suite) -> Result<Verdict, Error> {
         for curve in &sweep.curves {
             let labels: Vec<String> = curve.values.iter().map(|value| value.words(curve.vary)).collect();
             println!("{:<18} {}", curve.id, labels.join(", "));
+            if let Some(words) = curve.left_out_words() {
+                println!("{:<18} {words}", "");
+            }
         }
         println!("{} points, about {}", sweep.points(), clock_of(sweep.seconds()));
         return Ok(Verdict::Verified);
@@ -217,6 +220,11 @@ pub fn suite(options: &Suite) -> Result<Verdict, Error> {
         sweep.points(),
         clock_of(sweep.seconds())
     ));
+    for curve in &sweep.curves {
+        if let Some(words) = curve.left_out_words() {
+            measurer.watch().line(&format!("curve {}: {words}", curve.id));
+        }
+    }
     let (begin, meter) = (Instant::now(), Meter::begin());
     let finish = |results: &mut Results| {
         results.seconds = begin.elapsed().as_secs_f64();

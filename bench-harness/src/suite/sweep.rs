@@ -5,9 +5,12 @@ use serde::Deserialize;
 
 use super::axis::{Value, Vary, Written};
 use crate::{
+    cli::{PARTITIONS_MAX, QUEUES_MAX, RATE_MAX as RATE_WHOLE_MAX, TURN_MAX},
     environment, memory,
     plan::{Plan, Wishes},
     scenario::Scenario,
+    scenarios,
+    target::BATCH_MAX,
     targets::{FifoTargetName, TargetName},
 };
 
@@ -15,6 +18,8 @@ use crate::{
 pub const QUICK: &str = include_str!("quick.toml");
 /// The full suite's file.
 pub const FULL: &str = include_str!("full.toml");
+
+const RATE_MAX: f64 = RATE_WHOLE_MAX as f64;
 
 /// A file.
 #[derive(Clone, Debug, Deserialize)]
@@ -76,6 +81,8 @@ pub struct CurvePlan {
     pub vary: Vary,
     /// In ascending order, as far as they have one.
     pub values: Vec<Value>,
+    /// What the file says and this machine's memory is too small for.
+    pub left_out: Vec<Value>,
     /// Its lines.
     pub targets: Targets,
     /// What the threads do; of FIFO queues always life cycles.
@@ -175,8 +182,9 @@ impl FileCurve {
             return Err("passes is 1 to 1000".into());
         }
         if !(0.001..=3600.0).contains(&seconds) {
-            return Err("seconds is 0.001 to 3600".into());
+            return Err(format!("seconds is 0.001 to 3600, with --pace, not {seconds}"));
         }
+        self.check_numbers()?;
         let setting = |vary: Vary, written: &Option<Written>| {
             let understood = written
                 .as_ref()
@@ -237,15 +245,71 @@ impl FileCurve {
             id: self.name().to_owned(),
             vary: self.vary,
             values,
+            left_out: Vec::new(),
             targets: self.targets()?,
             scenario,
             wishes,
             passes: passes.into(),
             seconds,
         };
-        curve.drop_what_does_not_fit();
+        if let Targets::Fifo(_) = &curve.targets {
+            self.check_fifo(&curve)?;
+        }
+        curve.drop_what_does_not_fit(memory::available_bytes());
+        if curve.values.is_empty() {
+            return Err(format!("values: {}", curve.left_out_words().unwrap_or_default()));
+        }
         curve.check()?;
         Ok(curve)
+    }
+
+    /// A FIFO queue is driven otherwise, and no plan checks it.
+    fn check_fifo(&self, curve: &CurvePlan) -> Result<(), String> {
+        /// As of `epoq-bench fifo`: longer, and ids would be forgotten meanwhile.
+        const SECONDS_MAX: f64 = 240.0;
+        for (key, is_said) in [
+            ("scenario", self.scenario.is_some()),
+            ("body", self.body.is_some()),
+            ("backlog", self.backlog.is_some()),
+            ("in-flight", self.in_flight.is_some()),
+            ("queues", self.queues.is_some()),
+            ("rate", self.rate.is_some()),
+            ("partitions", self.partitions.is_some()),
+        ] {
+            if is_said {
+                return Err(format!(
+                    "a curve of FIFO queues has no {key}: it would change nothing"
+                ));
+            }
+        }
+        if curve.seconds > SECONDS_MAX {
+            return Err(format!(
+                "seconds of FIFO queues is at most {SECONDS_MAX}, with --pace, not {}",
+                curve.seconds
+            ));
+        }
+        Ok(())
+    }
+
+    /// What a plan would take as it is: on a command line, it is the parser that refuses it.
+    fn check_numbers(&self) -> Result<(), String> {
+        for (key, value, most) in [
+            ("batch", self.batch, BATCH_MAX),
+            ("turn", self.turn, TURN_MAX),
+            ("queues", self.queues, QUEUES_MAX),
+            ("partitions", self.partitions, PARTITIONS_MAX),
+        ] {
+            if let Some(value) = value.filter(|value| !(1..=most).contains(value)) {
+                return Err(format!("{key} is 1 to {most}, not {value}"));
+            }
+        }
+        if let Some(rate) = self.rate.filter(|&rate| !(rate > 0.0 && rate <= RATE_MAX)) {
+            return Err(format!("rate is more than 0 and at most {RATE_MAX}, not {rate}"));
+        }
+        if self.rate.is_some() && self.vary == Vary::Load {
+            return Err("a curve of loads sets the rate itself: no rate".into());
+        }
+        Ok(())
     }
 
     fn targets(&self) -> Result<Targets, String> {
@@ -288,7 +352,9 @@ impl CurvePlan {
 
     /// Threads of a FIFO curve.
     pub fn fifo_threads(&self) -> usize {
-        self.wishes.threads.unwrap_or_else(environment::cores)
+        self.wishes
+            .threads
+            .unwrap_or_else(|| scenarios::each_of(environment::cores()))
     }
 
     /// Messages that have to be there before the clock starts.
@@ -328,8 +394,8 @@ impl CurvePlan {
     }
 
     /// A smaller machine gets shorter curves instead of an error.
-    fn drop_what_does_not_fit(&mut self) {
-        let Some(available) = memory::available_bytes() else {
+    fn drop_what_does_not_fit(&mut self, available: Option<u64>) {
+        let Some(available) = available else {
             return;
         };
         // A queue's half of what is there; what a message takes beyond its body is known to be less than this.
@@ -337,8 +403,22 @@ impl CurvePlan {
         if matches!(self.vary, Vary::Backlog | Vary::InFlight) {
             let body = self.wishes.body_bytes.unwrap_or(64) as u64;
             let most = available / 2 / (PER_MESSAGE + body);
-            self.values.retain(|value| value.position() as u64 <= most);
+            let fits = |value: &Value| value.position() as u64 <= most;
+            let (kept, left_out) = self.values.drain(..).partition(fits);
+            (self.values, self.left_out) = (kept, left_out);
         }
+    }
+
+    /// That points were left out and why, if some were.
+    pub fn left_out_words(&self) -> Option<String> {
+        let words: Vec<String> = self.left_out.iter().map(|value| value.words(self.vary)).collect();
+        (!words.is_empty()).then(|| {
+            format!(
+                "{} left out: more {} than fit into half of the available memory",
+                words.join(", "),
+                self.vary.label()
+            )
+        })
     }
 
     fn check(&self) -> Result<(), String> {
@@ -346,9 +426,10 @@ impl CurvePlan {
             return Ok(());
         };
         for value in &self.values {
-            let plan = self.plan(value)?;
+            let at = |error: String| format!("{} {}: {error}", self.vary.name(), value.words(self.vary));
+            let plan = self.plan(value).map_err(at)?;
             for target in targets {
-                target.check(&plan)?;
+                target.check(&plan).map_err(at)?;
             }
         }
         Ok(())
@@ -375,10 +456,49 @@ mod tests {
         assert!(full.seconds() > 3.0 * quick.seconds());
         let on_two_cores = environment::cores() == 2;
         assert!(
-            !on_two_cores || (60.0..180.0).contains(&quick.seconds()),
+            !on_two_cores || (60.0..=135.0).contains(&quick.seconds()),
             "{} s",
             quick.seconds()
         );
+    }
+
+    /// A rival that is in no curve is one that nobody sees lose, or win.
+    #[test]
+    fn every_rival_is_measured() {
+        let full = Sweep::read(FULL, 1.0, 1).unwrap();
+        let quick = Sweep::read(QUICK, 1.0, 1).unwrap();
+        let measures = |curve: &CurvePlan, target| matches!(&curve.targets, Targets::Standard(targets) if targets.contains(&target));
+        for &target in TargetName::value_variants() {
+            assert!(
+                full.curves.iter().any(|curve| measures(curve, target)),
+                "{target:?}"
+            );
+        }
+        for curve in &full.curves {
+            assert!(
+                !measures(curve, TargetName::Locked) || measures(curve, TargetName::LockedSharded),
+                "{}",
+                curve.id
+            );
+        }
+        for id in ["threads", "threads-batch-10", "ratio", "ratio-single", "share"] {
+            let curve = quick.curves.iter().find(|curve| curve.id == id).unwrap();
+            assert!(measures(curve, TargetName::LockedSharded), "{id}");
+        }
+        let colours = [
+            "epoq",
+            "locked",
+            "locked-sharded",
+            "crossbeam-channel",
+            "seg-queue",
+        ]
+        .map(crate::page::curves::colour);
+        assert!(
+            (1..colours.len()).all(|at| !colours[..at].contains(&colours[at])),
+            "{colours:?}"
+        );
+        let scenarios = full.curves.iter().map(|curve| curve.scenario);
+        assert!(scenarios.clone().any(|scenario| scenario == Scenario::Steal));
     }
 
     #[test]
@@ -401,6 +521,54 @@ mod tests {
                 "bacth",
             ),
             (
+                &format!("{head}vary = 'batch'\ntargets = ['epoq']\nturn = 0"),
+                "turn is 1 to 100000",
+            ),
+            (
+                &format!("{head}vary = 'threads'\ntargets = ['locked-sharded']\npartitions = 0"),
+                "curve threads: partitions is 1 to 1024",
+            ),
+            (
+                &format!("{head}vary = 'threads'\ntargets = ['epoq']\nrate = 0"),
+                "rate is more than 0",
+            ),
+            (
+                &format!("{head}vary = 'threads'\ntargets = ['epoq']\nrate = -5.0"),
+                "rate is more than 0",
+            ),
+            (
+                &format!("{head}vary = 'threads'\ntargets = ['epoq']\nrate = nan"),
+                "rate is more than 0",
+            ),
+            (
+                &format!("{head}vary = 'load'\ntargets = ['epoq']\nrate = 5"),
+                "no rate",
+            ),
+            (
+                &format!("{head}vary = 'groups'\ntargets = ['epoq']\nbatch = 50"),
+                "curve groups: batch is 1 to 10, not 50",
+            ),
+            (
+                &format!("{head}vary = 'groups'\ntargets = ['epoq']\nbody = 100"),
+                "no body",
+            ),
+            (
+                &format!("{head}vary = 'groups'\ntargets = ['epoq']\nseconds = 241"),
+                "at most 240",
+            ),
+            (
+                &format!("{head}vary = 'threads'\ntargets = ['epoq']\nseconds = 3601"),
+                "seconds is 0.001 to 3600",
+            ),
+            (
+                &format!("{head}vary = 'time'\nvalues = ['12h']\ntargets = ['epoq']"),
+                "time 43200 s: a pass is too long",
+            ),
+            (
+                &format!("{head}vary = 'in-flight'\nvalues = ['1000M']\nbody = '1MiB'\ntargets = ['epoq']"),
+                "values: 1 G left out",
+            ),
+            (
                 &format!("{head}vary = 'queues'\ntargets = ['locked']"),
                 "--queues",
             ),
@@ -418,6 +586,36 @@ mod tests {
             let error = Sweep::read(text, 1.0, 1).unwrap_err();
             assert!(error.contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn a_pass_may_take_hours_and_a_suite_its_time() {
+        let text = "name = 'x'\n[[curve]]\nvary = 'time'\nvalues = ['2h']\ntargets = ['epoq']";
+        assert_eq!(
+            Sweep::read(text, 1.0, 1).unwrap().curves[0].values,
+            [Value::Number(7200.0)]
+        );
+        assert!(Sweep::read(FULL, 8.0, 1).is_ok());
+    }
+
+    #[test]
+    fn what_is_left_out_is_said() {
+        let mut sweep = Sweep::read(QUICK, 1.0, 1).unwrap();
+        let backlog = sweep
+            .curves
+            .iter_mut()
+            .find(|curve| curve.vary == Vary::Backlog)
+            .unwrap();
+        backlog.drop_what_does_not_fit(Some(1 << 50));
+        assert_eq!(backlog.left_out_words(), None);
+        backlog.values = Vary::Backlog.default_values();
+        backlog.drop_what_does_not_fit(Some(2 << 30));
+        assert_eq!(backlog.values.len(), 5);
+        let words = backlog.left_out_words().unwrap();
+        assert!(
+            words.starts_with("10 M left out: more messages queued"),
+            "{words}"
+        );
     }
 
     #[test]

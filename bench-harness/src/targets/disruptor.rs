@@ -5,18 +5,20 @@
 //!
 //! What it does not do: a disruptor shows *every* event to *every* consumer. Receivers that share the work have one consumer
 //! between them here, behind a mutex, which one receiver never waits for and several do. The ring is bounded: a full one refuses.
-//! And a receive of at most ten looks through all that has been published behind them before it takes them, bit by bit: it is meant to be
-//! emptied at once. With a deep backlog, as in `pipeline`, that is what its time goes to.
+//!
+//! A disruptor is meant to be emptied at once: each look at it goes through all that has been published, bit by bit. So a look takes
+//! many events, receives are served from them, ten at a time, and their places are given back together when the last one was.
 
 use std::{
     fmt,
+    ptr::NonNull,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use ::disruptor::{
-    BusySpin, EventPoller, MultiProducer, MultiProducerBarrier, Polling, Producer, SingleConsumerBarrier,
-    build_multi_producer,
+    BusySpin, EventGuard, EventPoller, MultiProducer, MultiProducerBarrier, Polling, Producer,
+    SingleConsumerBarrier, build_multi_producer,
 };
 
 use super::hand_over::HandedOver;
@@ -25,7 +27,73 @@ use crate::target::{Calls, Counts, Done, Handles, Inspect, Refusal, Session, Tar
 /// A ring, its one consumer, and the producer that each session's is made from.
 pub struct Disruptor {
     producer: Mutex<MultiProducer<Vec<u8>, SingleConsumerBarrier>>,
-    poller: Mutex<EventPoller<Vec<u8>, MultiProducerBarrier>>,
+    consumer: Mutex<Consumer>,
+}
+
+type Poller = EventPoller<Vec<u8>, MultiProducerBarrier>;
+
+/// The one consumer, with what it has taken.
+struct Consumer {
+    /// Borrows `poller`: there is no other use of it while this is some, and this ends first.
+    taken: Option<EventGuard<'static, Vec<u8>, MultiProducerBarrier>>,
+    /// From a box, whose owner this is.
+    poller: NonNull<Poller>,
+}
+
+// SAFETY: it owns the poller, which may be sent, and the guard, which is a reference to that.
+unsafe impl Send for Consumer where Poller: Send {}
+
+impl Consumer {
+    fn new(poller: Poller) -> Self {
+        Self {
+            taken: None,
+            poller: NonNull::from(Box::leak(Box::new(poller))),
+        }
+    }
+
+    /// Shows up to `max` events; how many there were.
+    #[inline(always)]
+    fn show(&mut self, max: usize, mut each: impl FnMut(&[u8])) -> Result<usize, Refusal> {
+        let mut shown = 0;
+        while shown < max {
+            let taken = match &mut self.taken {
+                Some(taken) => taken,
+                None => {
+                    // SAFETY: the box lives as long as this, and nobody else has a reference to what is in it: there is no guard.
+                    let poller: &'static mut Poller = unsafe { self.poller.as_mut() };
+                    match poller.take(Disruptor::TAKEN as u64) {
+                        Ok(taken) => self.taken.insert(taken),
+                        Err(Polling::NoEvents) => break,
+                        Err(Polling::Shutdown) => return Err(Refusal("disconnected")),
+                    }
+                }
+            };
+            let mut events = taken;
+            for body in (&mut events).take(max - shown) {
+                shown += 1;
+                each(body);
+            }
+            if events.len() == 0 {
+                // Gives the places back.
+                self.taken = None;
+            }
+        }
+        Ok(shown)
+    }
+
+    fn has_any(&mut self) -> bool {
+        // One of which nothing is left is not kept.
+        // SAFETY: the box lives as long as this, and there is no guard when it is looked into.
+        self.taken.is_some() || unsafe { self.poller.as_ref() }.has_available()
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.taken = None;
+        // SAFETY: it is from a box, and the guard, the only reference into it, is gone.
+        drop(unsafe { Box::from_raw(self.poller.as_ptr()) });
+    }
 }
 
 /// A producer, and the consumer, borrowed.
@@ -37,6 +105,10 @@ pub struct DisruptorSession<'t> {
 impl Disruptor {
     /// Events in the ring: a power of two, above what is outstanding between producers and consumers unless more is asked for.
     pub const CAPACITY: usize = 1 << 17;
+    /// Events that one look takes at most: enough to make little of its cost, and few beside the ring.
+    const TAKEN: usize = 1 << 14;
+    /// Events that may be queued: places that were taken come back together.
+    pub const QUEUED_MAX: usize = Self::CAPACITY - Self::TAKEN;
     /// What a buffer has room for before it has to grow.
     const BODY_BYTES: usize = 64;
 }
@@ -64,7 +136,7 @@ impl Target for Disruptor {
         let (poller, builder) = builder.new_event_poller();
         Ok(Self {
             producer: Mutex::new(builder.build()),
-            poller: Mutex::new(poller),
+            consumer: Mutex::new(Consumer::new(poller)),
         })
     }
 
@@ -81,9 +153,9 @@ impl Target for Disruptor {
     }
 
     fn counts(&self) -> Counts {
-        let poller = self.poller.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut consumer = self.consumer.lock().unwrap_or_else(PoisonError::into_inner);
         // It does not tell how many there are, only whether there are any.
-        let visible = u64::from(poller.has_available());
+        let visible = u64::from(consumer.has_any());
         Counts {
             visible,
             in_flight: 0,
@@ -129,20 +201,12 @@ impl Calls for DisruptorSession<'_> {
         handles: &mut Handles<()>,
         inspector: &mut I,
     ) -> Result<usize, Refusal> {
-        let mut poller = self.queue.poller.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut events = match poller.take(max as u64) {
-            Ok(events) => events,
-            Err(Polling::NoEvents) => return Ok(0),
-            Err(Polling::Shutdown) => return Err(Refusal("disconnected")),
-        };
-        let mut received = 0;
-        for body in &mut events {
-            received += 1;
+        let mut consumer = self.queue.consumer.lock().unwrap_or_else(PoisonError::into_inner);
+        consumer.show(max, |body| {
             if inspector.inspect(&HandedOver(body)) {
                 handles.push(());
             }
-        }
-        Ok(received)
+        })
     }
 
     #[inline(always)]
@@ -167,5 +231,66 @@ impl Session for DisruptorSession<'_> {
     #[inline(always)]
     fn turn(&mut self) -> &mut Self {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::{BATCH_MAX, Delivery};
+
+    struct Bodies(Vec<Vec<u8>>);
+
+    impl Inspect for Bodies {
+        fn inspect<D: Delivery>(&mut self, delivery: &D) -> bool {
+            self.0.push(delivery.body().to_vec());
+            true
+        }
+    }
+
+    /// Round the ring several times, with many left, so that looks end everywhere.
+    #[test]
+    fn all_come_in_order_and_places_are_given_back() {
+        let queue = Disruptor::build(&TargetConfig::for_test()).unwrap();
+        let mut session = queue.session(0).unwrap();
+        let (mut sent, mut received) = (0_u64, 0_u64);
+        while received < 3 * Disruptor::CAPACITY as u64 {
+            while sent - received < Disruptor::QUEUED_MAX as u64 {
+                assert_eq!(session.send(&sent.to_le_bytes()), Ok(()), "{sent}");
+                sent += 1;
+            }
+            for call in 0..3000 {
+                let (mut bodies, mut handles) = (Bodies(Vec::new()), Handles::new());
+                let max = 1 + call % BATCH_MAX;
+                let count = session.receive(max, Duration::ZERO, &mut handles, &mut bodies);
+                assert_eq!((count, handles.len()), (Ok(max), max));
+                for body in bodies.0 {
+                    assert_eq!(body, received.to_le_bytes());
+                    received += 1;
+                }
+            }
+        }
+        let (mut bodies, mut handles) = (Bodies(Vec::new()), Handles::new());
+        while session.receive(BATCH_MAX, Duration::ZERO, &mut handles, &mut bodies) != Ok(0) {
+            handles.clear();
+        }
+        assert_eq!(
+            (received + bodies.0.len() as u64, queue.counts()),
+            (sent, Counts::default())
+        );
+    }
+
+    /// A poller whose events are not all read is dropped after them.
+    #[test]
+    fn what_is_left_goes_with_the_ring() {
+        let queue = Disruptor::build(&TargetConfig::for_test()).unwrap();
+        let mut session = queue.session(0).unwrap();
+        assert_eq!(session.send_batch(&vec![vec![7; 100]; 3]), Done::all(3));
+        let (mut bodies, mut handles) = (Bodies(Vec::new()), Handles::new());
+        assert_eq!(
+            session.receive(1, Duration::ZERO, &mut handles, &mut bodies),
+            Ok(1)
+        );
+        assert_eq!(queue.counts().visible, 1);
     }
 }

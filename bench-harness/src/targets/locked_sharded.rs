@@ -11,12 +11,15 @@ use std::{
     cell::Cell,
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crossbeam_utils::CachePadded;
 
-use super::locked::State;
+use super::{
+    locked::{Receipt, State},
+    slab::{Ticks, end_ns},
+};
 use crate::{
     environment,
     target::{BATCH_MAX, Calls, Counts, Done, Handles, Inspect, Refusal, Session, Target, TargetConfig},
@@ -26,6 +29,7 @@ use crate::{
 #[derive(Debug)]
 pub struct LockedSharded {
     shards: Box<[CachePadded<Mutex<State>>]>,
+    ticks: Ticks,
     seed: u64,
 }
 
@@ -41,7 +45,7 @@ pub struct LockedShardedSession<'t> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShardReceipt {
     shard: u32,
-    receipt: u64,
+    receipt: Receipt,
 }
 
 impl LockedSharded {
@@ -59,6 +63,7 @@ impl Target for LockedSharded {
         let shards = config.partitions.unwrap_or_else(environment::cores);
         Ok(Self {
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
+            ticks: Ticks::default(),
             seed: config.seed,
         })
     }
@@ -113,8 +118,9 @@ impl LockedShardedSession<'_> {
     ) -> usize {
         let mut state = self.queue.lock(shard);
         // Read under the lock: before it, a wait for the lock would shorten the lease.
-        let now = Instant::now();
-        state.expire(now);
+        let now_ns = self.queue.ticks.now_ns();
+        state.expire(now_ns);
+        let end_ns = end_ns(now_ns, visibility);
         let mut keep = |receipt| {
             handles.push(ShardReceipt {
                 shard: shard as u32,
@@ -122,7 +128,7 @@ impl LockedShardedSession<'_> {
             });
         };
         (0..max)
-            .take_while(|_| state.receive(now, visibility, &mut keep, inspector))
+            .take_while(|_| state.receive(end_ns, &mut keep, inspector))
             .count()
     }
 }
@@ -225,10 +231,8 @@ mod tests {
     #[test]
     fn what_is_in_any_shard_is_found_and_deleted_by_its_handle() {
         let config = TargetConfig {
-            queues: 1,
             partitions: Some(5),
-            seed: 7,
-            memory_limit_bytes: u64::MAX,
+            ..TargetConfig::for_test()
         };
         let queue = LockedSharded::build(&config).unwrap();
         let mut receiver = queue.session(0).unwrap();
@@ -246,10 +250,8 @@ mod tests {
     #[test]
     fn a_lease_that_runs_out_comes_back_to_its_shard() {
         let config = TargetConfig {
-            queues: 1,
             partitions: Some(3),
-            seed: 7,
-            memory_limit_bytes: u64::MAX,
+            ..TargetConfig::for_test()
         };
         let queue = LockedSharded::build(&config).unwrap();
         queue.session(2).unwrap().send(b"one").unwrap();

@@ -16,6 +16,7 @@ mod locked_fifo;
 mod locked_sharded;
 mod rapidfire;
 mod seg_queue;
+mod slab;
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -42,7 +43,7 @@ use crate::{
 pub enum TargetName {
     /// The ledger: lock-free, partitioned, epoch-reclaimed
     Epoq,
-    /// The textbook: one mutex around a VecDeque, a HashMap of leases, a BTreeMap of deadlines
+    /// The textbook: one mutex around a VecDeque, a slab of leases, a list of them as they end
     Locked,
     /// The obvious improvement: one such queue with a mutex per core; home first, then a random other
     LockedSharded,
@@ -60,7 +61,7 @@ pub enum TargetName {
     AsyncChannel,
     /// crossfire::mpmc::unbounded_blocking; hand-over only, no lease
     Crossfire,
-    /// rapidfire::unbounded, without waiting; hand-over only, no lease
+    /// rapidfire, unbounded, without waiting, its channel for one receiver where there is one; hand-over only, no lease
     Rapidfire,
     /// disruptor: a bounded ring with one consumer, which receivers take turns at; hand-over only, no lease
     Disruptor,
@@ -80,7 +81,7 @@ impl TargetName {
             Self::ConcurrentQueue => HandOver::<ConcurrentQueue>::NAME,
             Self::AsyncChannel => HandOver::<AsyncChannel>::NAME,
             Self::Crossfire => HandOver::<Crossfire>::NAME,
-            Self::Rapidfire => HandOver::<Rapidfire>::NAME,
+            Self::Rapidfire => Rapidfire::NAME,
             Self::Disruptor => Disruptor::NAME,
         }
     }
@@ -123,10 +124,11 @@ impl TargetName {
         if plan.queues > 1 && self != Self::Epoq {
             return Err(format!("{} has one queue: --queues is for epoq", self.name()));
         }
-        if self == Self::Disruptor && plan.backlog > Disruptor::CAPACITY as u64 {
+        if self == Self::Disruptor && plan.backlog > Disruptor::QUEUED_MAX as u64 {
             return Err(format!(
-                "disruptor is a ring of {} places: a --backlog of {} does not fit",
+                "disruptor is a ring of {} places, of which {} are for what is queued: a --backlog of {} does not fit",
                 Disruptor::CAPACITY,
+                Disruptor::QUEUED_MAX,
                 plan.backlog
             ));
         }
@@ -147,7 +149,7 @@ impl TargetName {
             Self::ConcurrentQueue => pass::<HandOver<ConcurrentQueue>>(plan, progress),
             Self::AsyncChannel => pass::<HandOver<AsyncChannel>>(plan, progress),
             Self::Crossfire => pass::<HandOver<Crossfire>>(plan, progress),
-            Self::Rapidfire => pass::<HandOver<Rapidfire>>(plan, progress),
+            Self::Rapidfire => pass::<Rapidfire>(plan, progress),
             Self::Disruptor => pass::<Disruptor>(plan, progress),
         }
     }
@@ -159,7 +161,7 @@ impl TargetName {
 pub enum FifoTargetName {
     /// The ledger's FIFO queues
     Epoq,
-    /// The textbook: one mutex around a HashMap of groups with a VecDeque each, a BTreeSet of deadlines, a HashMap of deduplication ids
+    /// The textbook: one mutex around a HashMap of groups with a VecDeque each, a list of leases as they end, a HashMap of deduplication ids
     LockedFifo,
 }
 

@@ -1,39 +1,242 @@
-//! `rapidfire::unbounded`: hand-over only, no lease.
+//! `rapidfire`: hand-over only, no lease.
 //!
-//! Blocks of 63 messages. Only what does not wait is called here, so no executor is needed. Its batches are for channels with a
-//! single receiver only, so a batch is as many calls.
+//! Blocks of 63 messages. Only what does not wait is called here, so no executor is needed. With one receiver it is the
+//! channel that is made for that, `rapidfire::mpsc`, whose receives may be batches; with several it is the general one, which has no
+//! batches, so a batch is as many calls.
 
-use ::rapidfire::{Receiver, Sender, unbounded};
+use std::{
+    fmt,
+    pin::pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
-use super::hand_over::{Body, Channel};
-use crate::target::Refusal;
+use ::rapidfire::{Receiver, Sender, mpsc, unbounded};
+
+use super::hand_over::{Body, HandedOver};
+use crate::target::{
+    BATCH_MAX, Calls, Counts, Done, Handles, Inspect, Refusal, Session, Target, TargetConfig,
+};
 
 /// Both ends.
-#[derive(Debug)]
 pub struct Rapidfire {
     sender: Sender<Body>,
-    receiver: Receiver<Body>,
+    receivers: Receivers,
 }
 
-impl Channel for Rapidfire {
+enum Receivers {
+    Many(Receiver<Body>),
+    /// Whoever receives first takes it, until its session is over.
+    One(Mutex<Option<mpsc::Receiver<Body>>>),
+}
+
+/// Both ends, borrowed.
+pub struct RapidfireSession<'t> {
+    queue: &'t Rapidfire,
+    /// The only receiver, if this session has it.
+    receiver: Option<mpsc::Receiver<Body>>,
+    /// What a batch is received into.
+    batch: Vec<Body>,
+}
+
+impl fmt::Debug for Rapidfire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rapidfire").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RapidfireSession<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RapidfireSession").finish_non_exhaustive()
+    }
+}
+
+fn lock(receiver: &Mutex<Option<mpsc::Receiver<Body>>>) -> MutexGuard<'_, Option<mpsc::Receiver<Body>>> {
+    receiver.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Target for Rapidfire {
     const NAME: &'static str = "rapidfire";
+    const LEASES: bool = false;
+    type Session<'t> = RapidfireSession<'t>;
 
-    fn unbounded() -> Self {
-        let (sender, receiver) = unbounded();
-        Self { sender, receiver }
+    fn build(config: &TargetConfig) -> anyhow::Result<Self> {
+        Ok(if config.receivers == 1 {
+            let (sender, receiver) = mpsc::unbounded();
+            Self {
+                sender,
+                receivers: Receivers::One(Mutex::new(Some(receiver))),
+            }
+        } else {
+            let (sender, receiver) = unbounded();
+            Self {
+                sender,
+                receivers: Receivers::Many(receiver),
+            }
+        })
+    }
+
+    fn session(&self, _: usize) -> anyhow::Result<RapidfireSession<'_>> {
+        Ok(RapidfireSession {
+            queue: self,
+            receiver: None,
+            batch: Vec::with_capacity(BATCH_MAX),
+        })
+    }
+
+    fn counts(&self) -> Counts {
+        Counts {
+            visible: self.sender.len() as u64,
+            in_flight: 0,
+        }
+    }
+}
+
+impl RapidfireSession<'_> {
+    /// Up to `max` messages into `batch` from the only receiver; none if another session has it.
+    #[inline(always)]
+    fn receive_alone(&mut self, one: &Mutex<Option<mpsc::Receiver<Body>>>, max: usize) {
+        if self.receiver.is_none() {
+            self.receiver = lock(one).take();
+        }
+        let Some(receiver) = &mut self.receiver else {
+            return;
+        };
+        if max == 1 {
+            self.batch.extend(receiver.try_recv());
+        } else if !receiver.is_empty() {
+            // Asked once: what is ready is answered at once, and where nothing is, nothing is lost by dropping the question.
+            let many = pin!(receiver.recv_many(&mut self.batch, max));
+            let _: Poll<_> = many.poll(&mut Context::from_waker(Waker::noop()));
+        }
+        // Taken from the end.
+        self.batch.reverse();
+    }
+}
+
+impl Calls for RapidfireSession<'_> {
+    type Handle = Body;
+
+    #[inline(always)]
+    fn send(&mut self, body: &[u8]) -> Result<(), Refusal> {
+        let sent = self.queue.sender.try_send(body.into());
+        sent.map_err(|_| Refusal("disconnected"))
     }
 
     #[inline(always)]
-    fn push(&self, body: Body) -> Result<(), Refusal> {
-        self.sender.try_send(body).map_err(|_| Refusal("disconnected"))
+    fn send_batch(&mut self, bodies: &[Vec<u8>]) -> Done {
+        let taken = bodies.iter().take_while(|body| self.send(body).is_ok()).count();
+        Done::all(taken)
     }
 
     #[inline(always)]
-    fn pop(&self) -> Option<Body> {
-        self.receiver.try_recv().ok()
+    fn receive<I: Inspect>(
+        &mut self,
+        max: usize,
+        _: Duration,
+        handles: &mut Handles<Body>,
+        inspector: &mut I,
+    ) -> Result<usize, Refusal> {
+        let queue = self.queue;
+        if let Receivers::One(one) = &queue.receivers {
+            self.receive_alone(one, max);
+        }
+        let mut received = 0;
+        while received < max {
+            let next = match &queue.receivers {
+                Receivers::Many(receiver) => receiver.try_recv().ok(),
+                Receivers::One(_) => self.batch.pop(),
+            };
+            let Some(body) = next else { break };
+            received += 1;
+            if inspector.inspect(&HandedOver(&body)) {
+                handles.push(body);
+            }
+        }
+        Ok(received)
     }
 
-    fn len(&self) -> usize {
-        self.receiver.len()
+    #[inline(always)]
+    fn delete(&mut self, body: Body) -> bool {
+        drop(body);
+        true
+    }
+
+    #[inline(always)]
+    fn delete_batch(&mut self, bodies: &mut Handles<Body>) -> Done {
+        let done = Done::all(bodies.len());
+        bodies.clear();
+        done
+    }
+}
+
+impl Session for RapidfireSession<'_> {
+    type Turn<'s>
+        = &'s mut Self
+    where
+        Self: 's;
+
+    #[inline(always)]
+    fn turn(&mut self) -> &mut Self {
+        self
+    }
+}
+
+impl Drop for RapidfireSession<'_> {
+    fn drop(&mut self) {
+        if let (Receivers::One(one), Some(receiver)) = (&self.queue.receivers, self.receiver.take()) {
+            *lock(one) = Some(receiver);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::Delivery;
+
+    struct First(Vec<u8>);
+
+    impl Inspect for First {
+        fn inspect<D: Delivery>(&mut self, delivery: &D) -> bool {
+            self.0.push(delivery.body()[0]);
+            true
+        }
+    }
+
+    fn receive(session: &mut RapidfireSession<'_>, max: usize) -> Vec<u8> {
+        let (mut first, mut handles) = (First(Vec::new()), Handles::new());
+        let received = session.receive(max, Duration::ZERO, &mut handles, &mut first);
+        assert_eq!(received, Ok(first.0.len()));
+        session.delete_batch(&mut handles);
+        first.0
+    }
+
+    #[test]
+    fn batches_come_in_order_from_either_kind() {
+        for receivers in [1, 2] {
+            let config = TargetConfig {
+                receivers,
+                ..TargetConfig::for_test()
+            };
+            let queue = Rapidfire::build(&config).unwrap();
+            assert_eq!(matches!(queue.receivers, Receivers::One(_)), receivers == 1);
+            let (mut sender, mut receiver) = (queue.session(0).unwrap(), queue.session(1).unwrap());
+            assert_eq!(receive(&mut receiver, 10), [0; 0]);
+            for n in 0..13 {
+                sender.send(&[n]).unwrap();
+            }
+            assert_eq!(queue.counts().visible, 13);
+            assert_eq!(receive(&mut receiver, 10), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+            assert_eq!(receive(&mut receiver, 1), [10]);
+            assert_eq!(receive(&mut receiver, 10), [11, 12]);
+            assert_eq!(receive(&mut receiver, 10), [0; 0]);
+            // Who comes after finds what is left.
+            sender.send(&[13]).unwrap();
+            drop(receiver);
+            assert_eq!(receive(&mut sender, 10), [13]);
+            assert_eq!(queue.counts(), Counts::default());
+        }
     }
 }
