@@ -10,15 +10,15 @@ use crate::{
 
 /// All experiments in their order. `pace` stretches (or, under 1, shortens) every measurement and fill.
 pub fn experiments(pace: f64) -> Result<Vec<Experiment>, String> {
-    use TargetName::{CrossbeamChannel, Epoq, Locked, LockedSharded};
-    let all = [Epoq, Locked, LockedSharded, CrossbeamChannel];
-    let leasing = [Epoq, Locked, LockedSharded];
+    use TargetName::{CrossbeamChannel, Epoq, Locked, LockedSharded, LockedSlab};
+    let all = [Epoq, Locked, LockedSlab, LockedSharded, CrossbeamChannel];
+    let leasing = [Epoq, Locked, LockedSlab, LockedSharded];
     let cores = environment::cores();
     let many = scaled(Plan::MANY, pace);
     let backlog =
         scaled(10_000_000, pace).min(memory::available_bytes().map_or(u64::MAX, |bytes| bytes / 2 / 320));
     let base = Wishes {
-        seconds: Some(0.5 * pace),
+        seconds: Some(0.4 * pace),
         ..Wishes::default()
     };
     let one = Wishes {
@@ -121,7 +121,7 @@ pub fn experiments(pace: f64) -> Result<Vec<Experiment>, String> {
         &all,
         3,
     )?;
-    add(Scenario::Redelivery, longer, &leasing, 1)?;
+    add(Scenario::Redelivery, base, &leasing, 3)?;
     add(
         Scenario::Lifecycle,
         Wishes {

@@ -41,6 +41,7 @@ const COMPARED: &[Comparison] = &[
         aims: &[
             ("epoq/crossbeam-channel", Some(0.6)),
             ("epoq/locked", Some(1.8)),
+            ("epoq/locked-slab", None),
             ("epoq/locked-sharded", None),
         ],
     },
@@ -50,6 +51,7 @@ const COMPARED: &[Comparison] = &[
         aims: &[
             ("epoq/crossbeam-channel", Some(1.0)),
             ("epoq/locked", Some(3.0)),
+            ("epoq/locked-slab", None),
             ("epoq/locked-sharded", None),
         ],
     },
@@ -59,23 +61,36 @@ const COMPARED: &[Comparison] = &[
         aims: &[
             ("epoq/crossbeam-channel", Some(2.5)),
             ("epoq/locked", Some(5.0)),
+            ("epoq/locked-slab", None),
             ("epoq/locked-sharded", None),
         ],
     },
     Comparison {
         what: "life cycle, 2 threads",
         arguments: &["lifecycle", "--threads", "2", "--batch", "1"],
-        aims: &[("epoq/locked", Some(4.5)), ("epoq/locked-sharded", None)],
+        aims: &[
+            ("epoq/locked", Some(4.5)),
+            ("epoq/locked-slab", None),
+            ("epoq/locked-sharded", None),
+        ],
     },
     Comparison {
         what: "life cycle, 2 threads, turns of 64",
         arguments: &["lifecycle", "--threads", "2", "--batch", "1", "--turn", "64"],
-        aims: &[("epoq/locked", Some(8.0)), ("epoq/locked-sharded", None)],
+        aims: &[
+            ("epoq/locked", Some(8.0)),
+            ("epoq/locked-slab", None),
+            ("epoq/locked-sharded", None),
+        ],
     },
     Comparison {
         what: "life cycle, 2 threads, batches of 10",
         arguments: &["lifecycle", "--threads", "2", "--batch", "10"],
-        aims: &[("epoq/locked", Some(10.0)), ("epoq/locked-sharded", None)],
+        aims: &[
+            ("epoq/locked", Some(10.0)),
+            ("epoq/locked-slab", None),
+            ("epoq/locked-sharded", None),
+        ],
     },
     Comparison {
         what: "1 M in flight, 1 thread",
@@ -88,7 +103,11 @@ const COMPARED: &[Comparison] = &[
             "--batch",
             "1",
         ],
-        aims: &[("epoq/locked", Some(12.0)), ("epoq/locked-sharded", None)],
+        aims: &[
+            ("epoq/locked", Some(12.0)),
+            ("epoq/locked-slab", None),
+            ("epoq/locked-sharded", None),
+        ],
     },
     Comparison {
         what: "1 M in flight, 1 thread, batches of 10",
@@ -101,7 +120,11 @@ const COMPARED: &[Comparison] = &[
             "--batch",
             "10",
         ],
-        aims: &[("epoq/locked", Some(20.0)), ("epoq/locked-sharded", None)],
+        aims: &[
+            ("epoq/locked", Some(20.0)),
+            ("epoq/locked-slab", None),
+            ("epoq/locked-sharded", None),
+        ],
     },
     Comparison {
         what: "1 M in flight, 1 thread, turns of 64",
@@ -116,27 +139,51 @@ const COMPARED: &[Comparison] = &[
             "--turn",
             "64",
         ],
-        aims: &[("epoq/locked", Some(20.0))],
+        aims: &[
+            ("epoq/locked", Some(20.0)),
+            ("epoq/locked-slab", None),
+            ("epoq/locked-sharded", None),
+        ],
     },
     Comparison {
         what: "pipeline, 2 threads",
         arguments: &["pipeline", "--batch", "1"],
-        aims: &[("epoq/crossbeam-channel", Some(1.0)), ("epoq/locked", Some(5.0))],
+        aims: &[
+            ("epoq/crossbeam-channel", Some(1.0)),
+            ("epoq/locked", Some(5.0)),
+            ("epoq/locked-slab", None),
+            ("epoq/locked-sharded", None),
+        ],
     },
     Comparison {
         what: "pipeline, 2 threads, batches of 10",
         arguments: &["pipeline", "--batch", "10"],
-        aims: &[("epoq/crossbeam-channel", Some(1.0)), ("epoq/locked", Some(5.0))],
+        aims: &[
+            ("epoq/crossbeam-channel", Some(1.0)),
+            ("epoq/locked", Some(5.0)),
+            ("epoq/locked-slab", None),
+            ("epoq/locked-sharded", None),
+        ],
     },
     Comparison {
         what: "steal, 2 threads",
         arguments: &["steal", "--batch", "1"],
-        aims: &[("epoq/crossbeam-channel", Some(1.0)), ("epoq/locked", Some(5.0))],
+        aims: &[
+            ("epoq/crossbeam-channel", Some(1.0)),
+            ("epoq/locked", Some(5.0)),
+            ("epoq/locked-slab", None),
+            ("epoq/locked-sharded", None),
+        ],
     },
     Comparison {
         what: "steal, 2 threads, batches of 10",
         arguments: &["steal", "--batch", "10"],
-        aims: &[("epoq/crossbeam-channel", Some(1.0)), ("epoq/locked", Some(5.0))],
+        aims: &[
+            ("epoq/crossbeam-channel", Some(1.0)),
+            ("epoq/locked", Some(5.0)),
+            ("epoq/locked-slab", None),
+            ("epoq/locked-sharded", None),
+        ],
     },
 ];
 

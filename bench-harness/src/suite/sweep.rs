@@ -488,6 +488,7 @@ mod tests {
         let colours = [
             "epoq",
             "locked",
+            "locked-slab",
             "locked-sharded",
             "crossbeam-channel",
             "seg-queue",

@@ -1,8 +1,8 @@
-//! The obvious improvement of the textbook: one mutex per core, each around a queue of its own as in [`Locked`](super::Locked).
+//! The obvious improvement of the textbook: one mutex per core, each around a queue of its own as in [`LockedSlab`](super::LockedSlab).
 //!
 //! A session sends to its home shard. It receives from there first; what is missing it takes from a random other shard, and only
 //! if it still has nothing does it go through all of them, so that "empty" means that each was seen empty. A handle names the shard, so a delete goes
-//! straight to it. Shards stand on cache lines of their own, and everything that `Locked` does outside its lock is done outside here.
+//! straight to it. Shards stand on cache lines of their own, and everything that `LockedSlab` does outside its lock is done outside here.
 //!
 //! What it does not do: keep the order across shards, or put back a lease that has run out in a shard where nobody looks while
 //! there is something at home; a holder that is preempted stops its shard.
@@ -17,7 +17,7 @@ use std::{
 use crossbeam_utils::CachePadded;
 
 use super::{
-    locked::{Receipt, State},
+    locked_slab::{Receipt, State},
     slab::{Ticks, end_ns},
 };
 use crate::{

@@ -14,6 +14,7 @@ mod kanal;
 mod locked;
 mod locked_fifo;
 mod locked_sharded;
+mod locked_slab;
 mod rapidfire;
 mod seg_queue;
 mod slab;
@@ -25,7 +26,7 @@ pub use self::{
     async_channel::AsyncChannel, concurrent_queue::ConcurrentQueue, crossbeam_channel::CrossbeamChannel,
     crossfire::Crossfire, disruptor::Disruptor, epoq::Epoq, epoq_fifo::EpoqFifo, epoq_queues::EpoqQueues,
     flume::Flume, hand_over::HandOver, kanal::Kanal, locked::Locked, locked_fifo::LockedFifo,
-    locked_sharded::LockedSharded, rapidfire::Rapidfire, seg_queue::SegQueue,
+    locked_sharded::LockedSharded, locked_slab::LockedSlab, rapidfire::Rapidfire, seg_queue::SegQueue,
 };
 use crate::{
     fifo::{
@@ -43,8 +44,10 @@ use crate::{
 pub enum TargetName {
     /// The ledger: lock-free, partitioned, epoch-reclaimed
     Epoq,
-    /// The textbook: one mutex around a VecDeque, a slab of leases, a list of them as they end
+    /// The textbook: one mutex around a VecDeque, a HashMap of leases, a BTreeMap of deadlines
     Locked,
+    /// The textbook made fast: one mutex around a VecDeque, a slab of leases, a list of them as they end
+    LockedSlab,
     /// The obvious improvement: one such queue with a mutex per core; home first, then a random other
     LockedSharded,
     /// crossbeam_channel::unbounded; hand-over only, no lease
@@ -73,6 +76,7 @@ impl TargetName {
         match self {
             Self::Epoq => Epoq::NAME,
             Self::Locked => Locked::NAME,
+            Self::LockedSlab => LockedSlab::NAME,
             Self::LockedSharded => LockedSharded::NAME,
             Self::CrossbeamChannel => HandOver::<CrossbeamChannel>::NAME,
             Self::SegQueue => HandOver::<SegQueue>::NAME,
@@ -99,6 +103,7 @@ impl TargetName {
         match self {
             Self::Epoq => Epoq::LEASES,
             Self::Locked => Locked::LEASES,
+            Self::LockedSlab => LockedSlab::LEASES,
             Self::LockedSharded => LockedSharded::LEASES,
             Self::Disruptor => Disruptor::LEASES,
             // Bare queues, all of them.
@@ -141,6 +146,7 @@ impl TargetName {
             Self::Epoq if plan.queues > 1 => pass::<EpoqQueues>(plan, progress),
             Self::Epoq => pass::<Epoq>(plan, progress),
             Self::Locked => pass::<Locked>(plan, progress),
+            Self::LockedSlab => pass::<LockedSlab>(plan, progress),
             Self::LockedSharded => pass::<LockedSharded>(plan, progress),
             Self::CrossbeamChannel => pass::<HandOver<CrossbeamChannel>>(plan, progress),
             Self::SegQueue => pass::<HandOver<SegQueue>>(plan, progress),
