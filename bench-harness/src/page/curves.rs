@@ -67,6 +67,7 @@ pub fn section(curve: &Curve, results: &Results) -> Section {
         }
     };
     let mut sentences = vec![shows(curve, results)];
+    sentences.extend(curve.left_out.as_ref().map(|left_out| format!("{left_out}.")));
     sentences.extend(findings);
     Section {
         id: curve.id.clone(),
@@ -88,7 +89,9 @@ fn title(curve: &Curve) -> String {
     };
     match curve.vary {
         Vary::Threads => format!("Threads{batches}"),
+        Vary::Ratio if curve.scenario == "steal" => format!("Nothing at home{batches}"),
         Vary::Ratio => format!("Producers and consumers{batches}"),
+        Vary::Batch if curve.scenario == "pipeline" => "Batch size, from thread to thread".into(),
         Vary::Batch => "Batch size".into(),
         Vary::Turn => "Turns".into(),
         Vary::Body => "Body size".into(),
@@ -937,6 +940,14 @@ mod tests {
         let cells = &table.rows.last().unwrap().cells;
         assert!(cells[1].text.contains(" due, "), "{cells:?}");
         assert!(cells.iter().any(|cell| cell.range.is_some()), "{cells:?}");
+    }
+
+    #[test]
+    fn what_was_left_out_is_said() {
+        let mut results = sample();
+        results.curves[0].left_out = Some("10 M left out".to_owned());
+        let sentences = section(&results.curves[0], &results).sentences;
+        assert!(sentences.contains(&"10 M left out.".to_owned()), "{sentences:?}");
     }
 
     #[test]

@@ -282,6 +282,7 @@ impl<'s> Measurer<'s> {
             }
             .to_owned(),
             settings: settings(plan),
+            left_out: plan.left_out_words(),
             lines: lines(&plan.targets),
         };
         match &plan.targets {

@@ -284,6 +284,11 @@ fn measures(curve: &Curve) -> Vec<Measure> {
 }
 
 fn change(curve: &Curve, line: &Line, before: &Point, after: &Point, measure: Measure) -> Option<Change> {
+    // What latency is of, and how arrivals come, was another thing in old results.
+    let of = |point: &Point| Some(point.passes.first()?.latency.as_ref()?.of.clone());
+    if measure == Measure::Latency && of(before) != of(after) {
+        return None;
+    }
     let (before_spread, after_spread) = (measure.of(before)?, measure.of(after)?);
     Some(Change {
         curve: curve.id.clone(),
@@ -302,9 +307,16 @@ fn change(curve: &Curve, line: &Line, before: &Point, after: &Point, measure: Me
 /// asked for half as much, and answers as quickly as before.
 fn capacity(before: &Curve, after: &Curve, line: &Line, after_line: &Line) -> Option<Change> {
     let measure = Measure::Capacity;
-    let spread = |line: &Line| Spread::of(line.capacity);
+    // Without a range, as in old results, it is the slowest pass, which is not to be held against a median.
+    if line.capacity_range.is_some() != after_line.capacity_range.is_some() {
+        return None;
+    }
+    let spread = |line: &Line| {
+        let median = line.capacity?;
+        let [min, max] = line.capacity_range.unwrap_or([median; 2]);
+        Some(Spread { median, min, max })
+    };
     let (before_spread, after_spread) = (spread(line)?, spread(after_line)?);
-    // The slowest of so many passes at full speed.
     let passes = |curve: &Curve| curve.setting("passes").map_or(1, |passes| passes as usize);
     Some(Change {
         curve: before.id.clone(),
@@ -584,6 +596,32 @@ mod tests {
             found[0].words()
         );
         assert!(Comparison::of(&results, &results, 0.05).regressions().is_empty());
+    }
+
+    #[test]
+    fn other_definitions_are_not_held_against_each_other() {
+        let results = sample();
+        let mut other = slower(&results, Some(JUDGED), 10.0);
+        for line in other.curves.iter_mut().flat_map(|curve| &mut curve.lines) {
+            line.capacity = line.capacity.map(|capacity| capacity / 10.0);
+            line.capacity_range = match line.capacity_range {
+                None => line.capacity.map(|capacity| [capacity; 2]),
+                Some(_) => None,
+            };
+            for pass in line.points.iter_mut().flat_map(|point| &mut point.passes) {
+                if let Some(latency) = &mut pass.latency {
+                    latency.of.push_str(" of old");
+                }
+            }
+        }
+        let comparison = Comparison::of(&results, &other, 0.05);
+        assert!(!comparison.changes.is_empty());
+        assert!(
+            comparison
+                .changes
+                .iter()
+                .all(|change| !matches!(change.measure, Measure::Capacity | Measure::Latency)),
+        );
     }
 
     #[test]

@@ -67,6 +67,9 @@ pub struct Curve {
     pub scenario: String,
     /// The settings that stay, by the names of the command line.
     pub settings: Map<String, Value>,
+    /// What was to be measured and was not, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
     /// One for each target, in the order they were named.
     pub lines: Vec<Line>,
 }
