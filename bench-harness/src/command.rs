@@ -322,6 +322,9 @@ impl Session {
                 break;
             }
             let mut outcome = experiment.execute(&mut overheads, &self.bar)?;
+            if stop::is_asked_for() {
+                outcome.drop_cut_short();
+            }
             outcome.series.retain(|series| !series.passes.is_empty());
             if outcome.series.is_empty() {
                 break;

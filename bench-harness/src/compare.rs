@@ -137,7 +137,10 @@ impl Experiment {
                 String::new()
             };
             let series = &mut outcome.series[index];
-            let plan = series.plan(&self.plan);
+            let plan = Plan {
+                round,
+                ..series.plan(&self.plan)
+            };
             progress.begin(&format!("{}: {}{of_passes}", title(&plan), series.target.name()));
             series.passes.push(series.target.pass(&plan, progress)?);
         }
@@ -168,6 +171,16 @@ impl Series {
 }
 
 impl Outcome {
+    /// Passes that Ctrl-C ended before half of their time say little about a rate; what they found wrong stays.
+    pub fn drop_cut_short(&mut self) {
+        let least = self.plan.duration.as_secs_f64() / 2.0;
+        for series in &mut self.series {
+            series
+                .passes
+                .retain(|pass| !pass.verified() || pass.seconds >= least);
+        }
+    }
+
     /// Every pass of every target was verified.
     pub fn verified(&self) -> bool {
         self.series.iter().all(Series::verified)

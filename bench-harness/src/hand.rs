@@ -13,6 +13,7 @@ use hdrhistogram::Histogram;
 use crate::{
     check::{Received, Rule, Sent, Withheld, Wrong},
     counters::{self, Counters, HardwareCounts},
+    environment,
     latency::Recorder,
     noise::ThreadReading,
     plan::Plan,
@@ -86,6 +87,8 @@ pub(crate) struct Hand<'r, H> {
     stopped_ns: u64,
     counters: Option<Counters>,
     window: Option<Window>,
+    /// Of the machine: a pinned thread is told of one only.
+    cores: usize,
     more_threads_than_cores: bool,
 }
 
@@ -105,7 +108,7 @@ impl<'r, H> Hand<'r, H> {
         clock_cost_ns: u64,
     ) -> Self {
         let verifier = Verifier::new(plan.body_bytes, plan.seed);
-        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let cores = environment::cores();
         Self {
             plan,
             shared,
@@ -128,6 +131,7 @@ impl<'r, H> Hand<'r, H> {
             stopped_ns: 0,
             counters: None,
             window: None,
+            cores,
             more_threads_than_cores: plan.topology.threads() > cores,
         }
     }
@@ -167,6 +171,7 @@ impl<'r, H> Hand<'r, H> {
                 let (end, due) = (Instant::now(), self.due());
                 let counts = self.counters.as_mut().and_then(Counters::stop);
                 self.stopped_ns = self.recorder.now_ns();
+                self.record_pending();
                 self.window = self.started.map(|start| Window {
                     start: start.at,
                     end,
@@ -188,7 +193,12 @@ impl<'r, H> Hand<'r, H> {
 
     /// Arrivals begin now, if the plan has a rate.
     pub(crate) fn begin_schedule(&mut self) {
-        let schedule = |interval_ns| Schedule::new(1e9 / interval_ns, self.plan.seed, self.seat.index);
+        // Another chance in each pass, the same for all targets.
+        let seed = self
+            .plan
+            .seed
+            .wrapping_add((self.plan.round as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let schedule = |interval_ns| Schedule::new(1e9 / interval_ns, seed, self.seat.index);
         let schedule = self.plan.interval_ns().map(schedule);
         self.schedule = schedule.map(|schedule| schedule.from(self.recorder.now_ns()));
     }
@@ -252,8 +262,7 @@ impl<'r, H> Hand<'r, H> {
 
     /// When to look at all counters; threads beyond the cores are not there at the same time.
     pub(crate) fn looks(&self) -> Looks {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        Looks::new(self.plan.topology.threads().min(cores))
+        Looks::new(self.plan.topology.threads().min(self.cores))
     }
 
     /// Makes this thread's counters visible to the others.
@@ -495,6 +504,27 @@ impl<'r, H> Hand<'r, H> {
             }
         }
         self.drained = self.book.deleted_count() - before;
+    }
+
+    /// Of an open loop: what was due and not sent yet at the end has waited at least until then. Of a pass that keeps its schedule that
+    /// is little; one that does not is marked for it.
+    fn record_pending(&mut self) {
+        let Some(schedule) = &mut self.schedule else {
+            return;
+        };
+        let sampled = self.plan.sample_mask() + 1;
+        let most = schedule.taken() / 100 + 1;
+        let mut messages = 0;
+        for _ in 0..most {
+            let Some(due_ns) = schedule.take_due_ns(self.stopped_ns) else {
+                break;
+            };
+            messages += self.batch as u64;
+            for _ in 0..messages / sampled {
+                self.recorder.record(self.stopped_ns.saturating_sub(due_ns));
+            }
+            messages %= sampled;
+        }
     }
 
     /// Of an open loop: what was still there at the end has waited at least until then.

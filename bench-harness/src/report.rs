@@ -196,11 +196,17 @@ fn notes(plan: &Plan, series: &Series) -> Vec<String> {
     if plan.scenario == Scenario::Steal && pass.partitions == Some(1) {
         notes.push("with one partition there is nothing to steal".into());
     }
+    let behind = series
+        .passes
+        .iter()
+        .filter(|pass| pass.kept_schedule == Some(false))
+        .count();
     if let Some(rate) = plan.rate
-        && pass.kept_schedule == Some(false)
+        && behind > 0
     {
+        let passes = series.passes.len();
         notes.push(format!(
-            "the schedule of {rate:.0}/s was not kept: latency grew as long as the run lasted"
+            "the schedule of {rate:.0}/s was not kept in {behind} of {passes} passes: latency grew as long as they lasted"
         ));
     }
     if pass.settlement.refusals > 0 {

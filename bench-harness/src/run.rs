@@ -262,7 +262,12 @@ fn warm_up(plan: &Plan, shared: &Shared) -> WarmUp {
     let spell_seconds = (least / SPELLS).as_secs_f64();
     let steady = |rates: &[f64]| {
         let last = rates.last_chunk::<3>();
-        last.is_some_and(|last| is_steady(last, plan.rate.map(|rate| rate * spell_seconds)))
+        last.is_some_and(|last| {
+            is_steady(
+                last,
+                plan.rate.map(|rate| rate / plan.batch as f64 * spell_seconds),
+            )
+        })
     };
     while begin.elapsed() < least || !steady(&rates) && begin.elapsed() < least * 4 {
         let (spell, before) = (Instant::now(), shared.sum(|seat| &seat.deleted));

@@ -47,6 +47,11 @@ impl Schedule {
         is_due.then(|| self.take_ns())
     }
 
+    /// How many were taken.
+    pub(crate) const fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// How many were due by then: those that were taken, and on average so many that are waiting.
     pub(crate) fn due_by(&self, now_ns: u64) -> f64 {
         let late_ns = now_ns.saturating_sub(self.begin_ns) as f64 - self.next_ns;

@@ -238,12 +238,18 @@ const BYTES_AIM: f64 = 64.0;
 
 /// A pair fills a queue anew each time.
 const PAIRS_MAX: usize = 5;
+/// Passes that a ratio wants, in the harness too: fewer have no interval.
+const PASSES_MIN: usize = 3;
 
 const BEGIN: &str = "<!-- figures, written by `cargo xtask figures` -->";
 const END: &str = "<!-- end of figures -->";
 
 /// Measures everything and writes it down.
 pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome> {
+    anyhow::ensure!(
+        effort.passes >= PASSES_MIN,
+        "--passes: a ratio wants {PASSES_MIN} at least"
+    );
     RELEASE.build(workspace)?;
     let mut rows = Vec::new();
     let mut tally = Tally::default();
@@ -313,8 +319,9 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
             reports.push(json!([of_a, of_b]));
         }
         ratios.sort_by(f64::total_cmp);
-        let (min, median, max) = (ratios[0], ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
-        // By the range: there are too few for an interval.
+        let (low, high) = (ratios[(ratios.len() - 1) / 2], ratios[ratios.len() / 2]);
+        let (min, median, max) = (ratios[0], (low + high) / 2.0, ratios[ratios.len() - 1]);
+        // By the range, which asks for more than an interval.
         let stated = (max / min <= SPREAD_MAX).then_some(median);
         let judged = tally.judge(stated, (min, max), Some(*aim));
         println!("    {what}: {judged} {min:.2} to {max:.2}");
@@ -404,7 +411,7 @@ impl fmt::Display for Tally {
             0 => f.write_str("."),
             noisy => write!(
                 f,
-                "; {noisy} cannot be stated, because their passes differ by more than a factor of {SPREAD_MAX}."
+                "; {noisy} cannot be stated, because what their passes say for the middle spans more than a factor of {SPREAD_MAX} (95 % interval)."
             ),
         }
     }

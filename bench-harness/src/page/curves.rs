@@ -37,7 +37,7 @@ pub struct Section {
     pub commands: Vec<(String, String)>,
 }
 
-/// Which colour a target has, the same on every plot.
+/// Which colour and marker a target has, the same on every plot.
 pub fn colour(target: &str) -> usize {
     match target {
         "epoq" => 0,
@@ -46,8 +46,15 @@ pub fn colour(target: &str) -> usize {
         "seg-queue" => 3,
         "locked-sharded" => 4,
         "locked-slab" => 5,
-        // Others keep clear of those as far as there are colours.
-        other => 6 + other.bytes().map(usize::from).sum::<usize>() % 2,
+        "flume" => 6,
+        "kanal" => 7,
+        // From here on the colours come again, with other markers.
+        "concurrent-queue" => 9,
+        "async-channel" => 10,
+        "crossfire" => 11,
+        "rapidfire" => 14,
+        "disruptor" => 15,
+        other => 8 + other.bytes().map(usize::from).sum::<usize>() % 8,
     }
 }
 
@@ -150,6 +157,11 @@ fn shows(curve: &Curve, results: &Results) -> String {
              remembers."
                 .into()
         }
+        Vary::Load if curve.lines.iter().all(|line| line.capacity_range.is_none()) => {
+            "Messages arrive on a schedule, and latency counts from when each should have arrived: a stall is charged to all that fell into \
+             it. Capacity is what the same loop does when it is always late, in its slowest pass."
+                .into()
+        }
         Vary::Load => {
             "Messages arrive at random (a Poisson process for each sender), and latency counts from when each should have arrived to its \
              deletion: a stall is charged to all that fell into it. Capacity is what the same loop does when it is always late, in the \
@@ -176,7 +188,7 @@ fn settings(curve: &Curve) -> String {
             ("batch", Some(1.0)) => parts.push("one message per call".into()),
             ("batch", Some(n)) => parts.push(format!("batches of {n}")),
             ("body", Some(n)) => parts.push(format!("{} bodies", bytes(n))),
-            ("backlog", Some(n)) if curve.vary == Vary::Ratio => {
+            ("backlog", Some(n)) if matches!(&*curve.scenario, "pipeline" | "steal") => {
                 parts.push(format!("at most {} outstanding", many(n)))
             }
             ("backlog", Some(n)) => parts.push(format!("{} queued", many(n))),
@@ -197,7 +209,7 @@ fn settings(curve: &Curve) -> String {
 fn commands(curve: &Curve) -> Vec<(String, String)> {
     let mut commands: Vec<(String, String)> = Vec::new();
     for line in &curve.lines {
-        for point in &line.points {
+        for point in line.all_points() {
             if commands.iter().all(|(_, command)| *command != point.command) {
                 let of_line = if curve.vary == Vary::Load {
                     format!("{}, {}", point.label, line.target)

@@ -22,8 +22,8 @@ pub fn page(results: &Results) -> String {
         header {
             h1 { "epoq, measured" }
             p.lead {
-                "epoq is an in-memory message ledger with the semantics of Amazon SQS. Here it is measured against a textbook queue behind one mutex and "
-                "against bare channels. What is counted are life cycles: one message sent, received and deleted. A message that was received is leased: nobody "
+                "epoq is an in-memory message ledger with the semantics of Amazon SQS. Here it is measured against a textbook queue behind one mutex, against "
+                "what that can be made, and against bare channels. What is counted are life cycles: one message sent, received and deleted. A message that was received is leased: nobody "
                 "else receives it until it is deleted or its time is over. "
                 @if results.verified {
                     "Every point of every curve is made of passes that each settled their books: nothing was lost, altered, or leased twice at a time."
@@ -142,6 +142,11 @@ pub fn lines(results: &Results) -> String {
     for (name, what) in [
         ("epoq", "epoq is the ledger"),
         ("locked", "locked the textbook queue behind one mutex"),
+        ("locked-slab", "locked-slab the same without hashing and trees"),
+        (
+            "locked-sharded",
+            "locked-sharded one of those for each core, which share their work",
+        ),
         ("locked-fifo", "locked-fifo its FIFO queue"),
     ] {
         if named(name) {

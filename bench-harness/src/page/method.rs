@@ -36,7 +36,7 @@ pub fn items(results: &Results) -> Vec<Item> {
 
 fn points(results: &Results) -> impl Iterator<Item = (&Curve, &Point)> {
     results.curves.iter().flat_map(|curve| {
-        let points = curve.lines.iter().flat_map(|line| &line.points);
+        let points = curve.lines.iter().flat_map(|line| line.all_points());
         points.map(move |point| (curve, point))
     })
 }

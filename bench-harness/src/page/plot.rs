@@ -29,7 +29,7 @@ pub struct Plot {
 pub struct PlotLine {
     /// Stands at its end.
     pub name: String,
-    /// Which of the colours.
+    /// Which of the colours, which come again with other markers.
     pub colour: usize,
     /// How it is drawn.
     pub stroke: Stroke,
@@ -210,13 +210,13 @@ impl Plot {
     }
 
     fn band(&self, line: &PlotLine, px: &impl Fn(f64) -> f64, py: &impl Fn(f64) -> f64) -> Markup {
-        let class = format!("band c{}", line.colour);
+        let class = format!("band c{}", line.colour % COLOURS);
         if self.x.scale == Scale::Category || line.points.len() == 1 {
             let shift = self.shift(line);
             return html! {
                 @for point in &line.points {
                     @let x = px(point.x) + shift;
-                    line class=(format!("whisker c{}", line.colour)) x1=(x) x2=(x) y1=(py(point.low)) y2=(py(point.high)) {}
+                    line class=(format!("whisker c{}", line.colour % COLOURS)) x1=(x) x2=(x) y1=(py(point.low)) y2=(py(point.high)) {}
                 }
             };
         }
@@ -249,7 +249,7 @@ impl Plot {
         let shift = self.shift(line);
         html! {
             @if has_line {
-                path class=(format!("line c{}{style}", line.colour)) d=(path(line.points.iter().map(|point| (px(point.x), py(point.y))))) {}
+                path class=(format!("line c{}{style}", line.colour % COLOURS)) d=(path(line.points.iter().map(|point| (px(point.x), py(point.y))))) {}
             }
             @if has_markers {
                 @for point in &line.points {
@@ -285,8 +285,8 @@ impl Plot {
         let x = frame.width - frame.right + 16.0;
         html! {
             @for ((y, from, line), height) in places.into_iter().zip(heights) {
-                path class=(format!("leader c{}", line.colour)) d=(format!("M{} {}L{} {}", round(from + 7.0), y, round(x - 4.0), round(height))) {}
-                text class=(format!("name t{}", line.colour)) x=(x) y=(round(height + 4.0)) { (line.name) }
+                path class=(format!("leader c{}", line.colour % COLOURS)) d=(format!("M{} {}L{} {}", round(from + 7.0), y, round(x - 4.0), round(height))) {}
+                text class=(format!("name t{}", line.colour % COLOURS)) x=(x) y=(round(height + 4.0)) { (line.name) }
             }
         }
     }
@@ -316,7 +316,7 @@ impl Plot {
         html! {
             @for (line, x, y) in self.places_above(frame) {
                 (marker(line.colour, line.stroke == Stroke::Dotted, x + 6.0, y - 4.0, ""))
-                text class=(format!("name t{}", line.colour)) x=(round(x + 15.0)) y=(y) { (line.name) }
+                text class=(format!("name t{}", line.colour % COLOURS)) x=(round(x + 15.0)) y=(y) { (line.name) }
             }
         }
     }
@@ -334,12 +334,20 @@ fn half_width(words: &str, frame: &Frame) -> f64 {
     words.chars().count() as f64 * frame.letter / 2.0
 }
 
-/// A shape for each colour.
+/// Colours in the style.
+const COLOURS: usize = 8;
+
+/// A shape for each colour, and others when the colours come again.
 fn marker(colour: usize, is_hollow: bool, x: f64, y: f64, words: &str) -> Markup {
-    let class = format!("marker c{colour}{}", if is_hollow { " hollow" } else { "" });
+    let shape = colour + colour / COLOURS;
+    let class = format!(
+        "marker c{}{}",
+        colour % COLOURS,
+        if is_hollow { " hollow" } else { "" }
+    );
     let (x, y) = (round(x), round(y));
     let title = html! { @if !words.is_empty() { title { (words) } } };
-    match colour % 4 {
+    match shape % 4 {
         0 => html! { circle class=(class) cx=(x) cy=(y) r="4.5" { (title) } },
         1 => {
             html! { rect class=(class) x=(round(x - 4.0)) y=(round(y - 4.0)) width="8" height="8" { (title) } }

@@ -234,9 +234,10 @@ mod tests {
         // Half of the gaps between arrivals are longer than 0.69 ms; the cycles themselves take microseconds.
         let p50 = pass.latency.quantile_ns(0.5).unwrap();
         assert!(p50 > 200_000, "{p50} ns");
-        // Each message once, the warm-up's left out: none for cycles that received nothing.
+        // Each message once, the warm-up's left out: none for cycles that received nothing. And a few that were due at the end.
         let samples = pass.latency.samples();
-        assert!(samples <= pass.messages + pass.drained, "{samples} samples");
+        let most = pass.messages + pass.drained + pass.messages / 50 + 1;
+        assert!(samples <= most, "{samples} samples");
         assert!(samples >= pass.messages, "{samples} samples");
     }
 

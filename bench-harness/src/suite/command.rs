@@ -39,7 +39,7 @@ const COMPARISON_NAME: &str = "comparison.html";
 pub enum Kind {
     /// About two minutes on two cores
     Quick,
-    /// More points, longer and more often: about an hour on two cores
+    /// More points, longer and more often: more than an hour on two cores
     Full,
 }
 

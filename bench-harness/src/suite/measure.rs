@@ -226,7 +226,7 @@ impl<'s> Measurer<'s> {
     pub fn new(sweep: &'s Sweep) -> Self {
         Self {
             sweep,
-            watch: Watch::new(sweep.seconds() + sweep.curves.iter().map(seconds_beside).sum::<f64>()),
+            watch: Watch::new(sweep.seconds()),
             overheads: Overheads::default(),
         }
     }
@@ -361,16 +361,19 @@ impl<'s> Measurer<'s> {
             passes: plan.passes,
         }
         .execute(&mut self.overheads, &self.watch)?;
+        if !flat_out.verified() {
+            // The finding is kept; there is nothing to take parts of.
+            self.watch.point_done();
+            let (plan_of_all, passes) = (flat_out.plan.clone(), plan.passes);
+            for (line, series) in curve.lines.iter_mut().zip(&flat_out.series) {
+                let command = command(&plan_of_all, targets, passes);
+                line.points
+                    .extend(point(&flat_out, plan.vary, &plan.values[0], series, command, &[]));
+            }
+            return Ok(());
+        }
         for (line, series) in curve.lines.iter_mut().zip(&flat_out.series) {
             let passes = &series.passes;
-            if !series.verified() {
-                let findings = passes.iter().flat_map(|pass| pass.settlement.findings.lines());
-                anyhow::bail!(
-                    "{} failed flat out: {:?}",
-                    series.target.name(),
-                    findings.collect::<Vec<_>>()
-                );
-            }
             let rates = Spread::of(passes.iter().map(Pass::messages_per_second));
             line.capacity = rates.map(|rates| rates.median);
             line.capacity_range = rates.map(|rates| [rates.min, rates.max]);
@@ -477,16 +480,7 @@ impl<'s> Measurer<'s> {
 
 /// What the capacities of a load curve take, and as much the one rate for all.
 fn seconds_flat_out(plan: &CurvePlan) -> f64 {
-    plan.values.first().map_or(0.0, |value| plan.seconds_of(value))
-}
-
-/// What a curve takes that is none of its points.
-fn seconds_beside(plan: &CurvePlan) -> f64 {
-    match (plan.vary, plan.targets.count()) {
-        (Vary::Load, 1) => seconds_flat_out(plan),
-        (Vary::Load, _) => 2.0 * seconds_flat_out(plan),
-        _ => 0.0,
-    }
+    plan.seconds_flat_out()
 }
 
 /// A point's passes, and what was read during them.
@@ -565,6 +559,9 @@ fn settings(plan: &CurvePlan) -> Map<String, Json> {
         set("in-flight", Vary::InFlight, json!(point.in_flight));
         set("turn", Vary::Turn, json!(point.turn));
         set("queues", Vary::Queues, json!(point.queues));
+        if point.partitions.is_some() {
+            set("partitions", Vary::Threads, json!(point.partitions));
+        }
         if plan.vary != Vary::Load {
             set("rate", Vary::Load, json!(point.rate));
         }

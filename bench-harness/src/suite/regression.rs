@@ -137,6 +137,14 @@ impl Comparison {
                 ));
                 continue;
             }
+            if let Some(other) = other
+                && curve.lines.iter().any(|line| is_defined_otherwise(line, other))
+            {
+                warnings.push(format!(
+                    "curve {}: capacity and latency were measured in another way, and are not judged",
+                    curve.id
+                ));
+            }
             for line in &curve.lines {
                 let other_line = other.and_then(|curve| curve.line(&line.target));
                 changes.extend(
@@ -301,6 +309,15 @@ fn change(curve: &Curve, line: &Line, before: &Point, after: &Point, measure: Me
         passes: before.passes.len().min(after.passes.len()),
         judgement: Judgement::NotJudged,
     })
+}
+
+/// Whether what a load curve's line says is not what it said.
+fn is_defined_otherwise(line: &Line, other: &Curve) -> bool {
+    let of = |line: &Line| Some(line.points.first()?.passes.first()?.latency.as_ref()?.of.clone());
+    other.vary == Vary::Load
+        && other.line(&line.target).is_some_and(|other| {
+            line.capacity_range.is_some() != other.capacity_range.is_some() || of(line) != of(other)
+        })
 }
 
 /// What became of the capacity of a load curve's line. Latency there is measured at parts of it, each run's own: a ledger half as fast is
@@ -615,6 +632,12 @@ mod tests {
             }
         }
         let comparison = Comparison::of(&results, &other, 0.05);
+        assert!(
+            comparison
+                .warnings
+                .iter()
+                .any(|warning| warning.contains("in another way"))
+        );
         assert!(!comparison.changes.is_empty());
         assert!(
             comparison

@@ -165,6 +165,7 @@ impl Sweep {
                 .iter()
                 .map(|value| curve.seconds_of(value))
                 .sum::<f64>()
+                + curve.seconds_beside()
         };
         self.curves.iter().map(of_curve).sum()
     }
@@ -378,6 +379,20 @@ impl CurvePlan {
             self.passes.div_ceil(3).max(1)
         } else {
             self.passes
+        }
+    }
+
+    /// Of a load curve: what measuring each target's capacity takes.
+    pub fn seconds_flat_out(&self) -> f64 {
+        self.values.first().map_or(0.0, |value| self.seconds_of(value))
+    }
+
+    /// What a curve takes that is none of its points.
+    fn seconds_beside(&self) -> f64 {
+        match (self.vary, self.targets.count()) {
+            (Vary::Load, 1) => self.seconds_flat_out(),
+            (Vary::Load, _) => 2.0 * self.seconds_flat_out(),
+            _ => 0.0,
         }
     }
 
