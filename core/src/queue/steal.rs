@@ -50,20 +50,11 @@ impl Seeker<'_> {
     #[inline(always)]
     pub(crate) fn base<'q>(&self, find: impl Fn(usize) -> Option<&'q Partition>) -> usize {
         match self.elsewhere() {
-            Some(there) if !self.comes_home() => self.base_or(there, find),
+            Some(there) if !self.comes_home() => match find(self.home) {
+                Some(home) if has_something(home) || home.is_sweep_due(self.worker.last_seen()) => self.home,
+                _ => there,
+            },
             _ => self.home,
-        }
-    }
-
-    /// Home, if something is there or due there, which is not left to others.
-    #[inline(always)]
-    fn base_or<'q>(&self, there: usize, find: impl Fn(usize) -> Option<&'q Partition>) -> usize {
-        let is_wanted =
-            |home: &Partition| home.oldest() != Millis::NEVER.0 || home.is_sweep_due(self.worker.last_seen());
-        if find(self.home).is_some_and(is_wanted) {
-            self.home
-        } else {
-            there
         }
     }
 
@@ -116,11 +107,18 @@ impl Seeker<'_> {
         if self.partitions == 1 {
             return self.home;
         }
-        let base = match self.elsewhere() {
-            None => self.home,
-            Some(_) if self.comes_home() => return self.home,
-            Some(there) => self.base_or(there, &find),
-        };
+        let mut base = self.home;
+        if let Some(there) = self.elsewhere() {
+            let home = find(base);
+            if home.is_some_and(has_something) {
+                self.stays_at_home();
+            } else if self.comes_home() {
+                return base;
+            // What is due at home is not left to others.
+            } else if !home.is_some_and(|home| home.is_sweep_due(self.worker.last_seen())) {
+                base = there;
+            }
+        }
         self.first_from(base, max, pin, find)
     }
 
@@ -186,6 +184,17 @@ impl Seeker<'_> {
         })
     }
 
+    /// There is something at home again, so that is its place. Who sends there too, and was early or late once, must not look for its own
+    /// message always at the same other one's home, whose worker then looks at the next one's, and so on in a ring for ever: at random, all
+    /// come to the partition that has one too many.
+    #[cold]
+    fn stays_at_home(&self) {
+        if let Some(stripe) = self.stripe {
+            stripe.elsewhere.set(0);
+            stripe.before.set(0);
+        }
+    }
+
     /// It found something in this partition, or goes there to.
     #[cold]
     pub(crate) fn goes_on_at(&self, partition: usize) {
@@ -196,6 +205,12 @@ impl Seeker<'_> {
             stripe.elsewhere.set(partition as u64 + 1);
         }
     }
+}
+
+/// Whether a partition's hint says that messages are there to be received.
+#[inline(always)]
+fn has_something(partition: &Partition) -> bool {
+    partition.oldest() != Millis::NEVER.0
 }
 
 /// A random partition that is not `this` one; there are at least two.

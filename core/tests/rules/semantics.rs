@@ -813,6 +813,47 @@ fn who_has_gone_elsewhere_stays_there_while_there_is_something() {
     }
 }
 
+/// Workers that send, receive and delete at home, each a step behind the one before: one who comes by at another one's home now and then takes
+/// a message there, so that its owner has to look elsewhere, and so on. That is over when somebody takes the one left behind.
+#[test]
+fn who_is_at_home_stays_there() {
+    let (time, broker) = manual(16);
+    let queue = queue(&broker, "wide");
+    let workers: Vec<_> = (0..16)
+        .map(|home| broker.worker_at(home).expect("a worker"))
+        .collect();
+    let mut received: Vec<Vec<_>> = (0..16).map(|_| Vec::new()).collect();
+    let (mut all, mut of_others) = (0, 0);
+    for step in 0..30_000 {
+        for (home, worker) in workers.iter().enumerate() {
+            match (step + 3 - home % 3) % 3 {
+                _ if step < home % 3 => {}
+                0 => worker.turn(|turn| {
+                    turn.send(&queue, &numbered(home as u64, 8)).expect("room");
+                }),
+                1 => worker.turn(|turn| {
+                    for delivery in turn.receive(&queue, 1, LONG).expect("valid").iter() {
+                        all += 1;
+                        of_others += usize::from(number_of(delivery.body()) != home as u64);
+                        received[home].push(delivery.receipt_handle());
+                    }
+                }),
+                _ => worker.turn(|turn| {
+                    for handle in received[home].drain(..) {
+                        assert_eq!(turn.delete(&queue, &handle), Ok(Deletion::Deleted));
+                    }
+                }),
+            }
+        }
+        if step % 100 == 0 {
+            time.advance(ms(1));
+        }
+    }
+    assert!(all > 150_000, "{all}");
+    drop(workers);
+    assert!(of_others * 20 < all, "{of_others} of {all}");
+}
+
 #[test]
 fn who_has_gone_elsewhere_comes_home_for_a_message() {
     let (_time, broker) = manual(8);
