@@ -112,7 +112,7 @@ pub fn cores() -> usize {
     *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get))
 }
 
-/// The commit of the source tree, with `-dirty` when it was changed since; `unknown` where there is none.
+/// The commit of the source tree, with `-dirty` when it was changed since, but for results; `unknown` where there is none.
 pub fn commit() -> String {
     let git = |arguments: &[&str]| {
         let output = Command::new("git")
@@ -129,8 +129,10 @@ pub fn commit() -> String {
     let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]).filter(|commit| !commit.is_empty()) else {
         return "unknown".to_owned();
     };
-    let dirty =
-        git(&["status", "--porcelain", "--untracked-files=no"]).is_none_or(|changes| !changes.is_empty());
+    // What runs write down themselves is no change of what they measure.
+    let source = ["--", ":/", ":(top,exclude)results", ":(top,exclude)README.md"];
+    let status = [&["status", "--porcelain", "--untracked-files=no"][..], &source].concat();
+    let dirty = git(&status).is_none_or(|changes| !changes.is_empty());
     if dirty { commit + "-dirty" } else { commit }
 }
 
