@@ -34,7 +34,7 @@ pub struct Counters {
     pub glimpsed: Counter,
     /// In flight to visible, by the lease's holder.
     pub released: Counter,
-    /// Not a count: one more than the partition where receives found something last that is not the home; zero for none.
+    /// Not a count: one more than the partition where receives found something last, or seemed to, that is not the home; zero for none.
     pub elsewhere: Counter,
     _first_line: [u64; 8],
     /// In flight to visible, by the lease's end.
