@@ -46,7 +46,8 @@ impl Counters {
         self.0.start();
     }
 
-    /// Ends; `None` if the kernel never had the counters free for this thread.
+    /// Ends; `None` if the kernel did not have the counters free for this thread for half of the time at least. Of more, the whole is
+    /// reckoned from the part.
     pub fn stop(&mut self) -> Option<HardwareCounts> {
         self.0.stop()
     }
@@ -92,7 +93,15 @@ mod imp {
         pub(super) fn stop(&mut self) -> Option<HardwareCounts> {
             self.group.disable().ok()?;
             let data = self.group.read().ok()?;
-            let value = |counter| data.get(counter).map(|entry| entry.value());
+            // Where others want the counters too, they counted for a part of the time only.
+            let (enabled, running) = (data.time_enabled()?, data.time_running()?);
+            let share = running.as_secs_f64() / enabled.as_secs_f64();
+            // Less than half is a guess.
+            if share.is_nan() || share < 0.5 {
+                return None;
+            }
+            let whole = |counted: u64| (counted as f64 / share) as u64;
+            let value = |counter| data.get(counter).map(|entry| whole(entry.value()));
             let counts = HardwareCounts {
                 cycles: value(&self.cycles)?,
                 instructions: value(&self.instructions)?,

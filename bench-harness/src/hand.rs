@@ -170,6 +170,7 @@ impl<'r, H> Hand<'r, H> {
             Phase::Stop => {
                 let (end, due) = (Instant::now(), self.due());
                 let counts = self.counters.as_mut().and_then(Counters::stop);
+                let thread = ThreadReading::now();
                 self.stopped_ns = self.recorder.now_ns();
                 self.record_pending();
                 self.window = self.started.map(|start| Window {
@@ -177,7 +178,7 @@ impl<'r, H> Hand<'r, H> {
                     end,
                     messages: self.book.deleted_count() - start.deleted,
                     due: due.zip(start.due).map(|(all, before)| all - before),
-                    thread: ThreadReading::now().since(start.thread),
+                    thread: thread.since(start.thread),
                     counts,
                 });
                 false
@@ -506,14 +507,14 @@ impl<'r, H> Hand<'r, H> {
         self.drained = self.book.deleted_count() - before;
     }
 
-    /// Of an open loop: what was due and not sent yet at the end has waited at least until then. Of a pass that keeps its schedule that
-    /// is little; one that does not is marked for it.
+    /// Of an open loop: what was due and not sent yet at the end has waited at least until then. As much as was sent, at most: of a
+    /// schedule that nobody can keep, the rest says no more.
     fn record_pending(&mut self) {
         let Some(schedule) = &mut self.schedule else {
             return;
         };
         let sampled = self.plan.sample_mask() + 1;
-        let most = schedule.taken() / 100 + 1;
+        let most = schedule.taken() + 1;
         let mut messages = 0;
         for _ in 0..most {
             let Some(due_ns) = schedule.take_due_ns(self.stopped_ns) else {

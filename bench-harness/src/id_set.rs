@@ -1,5 +1,10 @@
 //! A set of sequence numbers, one bit each: cheap enough to write down every message of a run at millions per second.
 
+use std::{
+    ops::{Deref, DerefMut},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
 /// The first ids have small chunks: of many threads each keeps a set for every other one, and most of those get few ids.
 const EARLY_WORDS: usize = 64;
 const EARLY_IDS: u64 = 1 << 18;
@@ -15,7 +20,59 @@ pub struct IdSet {
 
 /// `None` where no id has come yet.
 #[derive(Clone, Debug, Default)]
-struct Chunks<const WORDS: usize>(Vec<Option<Box<[u64; WORDS]>>>);
+struct Chunks<const WORDS: usize>(Vec<Option<Chunk<WORDS>>>);
+
+/// A part of a set, which counts as the harness's memory.
+#[derive(Debug)]
+struct Chunk<const WORDS: usize>(Box<[u64; WORDS]>);
+
+static ALL_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes in the chunks of all sets there are: what of a process's memory is not the target's.
+pub fn all_bytes() -> usize {
+    // Relaxed, as where it changes: a lone sum.
+    ALL_BYTES.load(Relaxed)
+}
+
+impl<const WORDS: usize> Chunk<WORDS> {
+    fn new() -> Self {
+        let words = vec![0; WORDS].into_boxed_slice();
+        Self::counted(words.try_into().expect("a chunk has WORDS words"))
+    }
+
+    fn counted(words: Box<[u64; WORDS]>) -> Self {
+        ALL_BYTES.fetch_add(size_of_val(&*words), Relaxed);
+        Self(words)
+    }
+}
+
+impl<const WORDS: usize> Clone for Chunk<WORDS> {
+    fn clone(&self) -> Self {
+        Self::counted(self.0.clone())
+    }
+}
+
+impl<const WORDS: usize> Drop for Chunk<WORDS> {
+    fn drop(&mut self) {
+        ALL_BYTES.fetch_sub(size_of_val(&*self.0), Relaxed);
+    }
+}
+
+impl<const WORDS: usize> Deref for Chunk<WORDS> {
+    type Target = [u64; WORDS];
+
+    #[inline]
+    fn deref(&self) -> &[u64; WORDS] {
+        &self.0
+    }
+}
+
+impl<const WORDS: usize> DerefMut for Chunk<WORDS> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u64; WORDS] {
+        &mut self.0
+    }
+}
 
 impl IdSet {
     /// An empty set.
@@ -123,10 +180,7 @@ impl<const WORDS: usize> Chunks<WORDS> {
         if chunk >= self.0.len() {
             self.0.resize_with(chunk + 1, || None);
         }
-        self.0[chunk].get_or_insert_with(|| {
-            let words = vec![0; WORDS].into_boxed_slice();
-            words.try_into().expect("a chunk has WORDS words")
-        })
+        self.0[chunk].get_or_insert_with(Chunk::new)
     }
 }
 

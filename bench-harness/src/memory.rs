@@ -5,7 +5,7 @@ use std::{
     fs,
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering::Relaxed},
     },
 };
 
@@ -83,7 +83,8 @@ fn parse_field(text: &str, field: &str) -> Option<u64> {
 }
 
 static INSTALLED: AtomicBool = AtomicBool::new(false);
-static COUNTING: AtomicBool = AtomicBool::new(false);
+/// Meters there are.
+static COUNTING: AtomicU32 = AtomicU32::new(0);
 static ALLOCATED: AtomicI64 = AtomicI64::new(0);
 
 /// An allocator that counts bytes asked for and not given back, while a [`Meter`] wants to know; otherwise it costs a load and a
@@ -94,7 +95,7 @@ pub struct Counting<A>(pub A);
 #[inline(always)]
 fn count(bytes: i64) {
     // Relaxed: a lone sum.
-    if COUNTING.load(Relaxed) {
+    if COUNTING.load(Relaxed) != 0 {
         ALLOCATED.fetch_add(bytes, Relaxed);
     }
 }
@@ -140,7 +141,7 @@ pub fn is_counting() -> bool {
     INSTALLED.load(Relaxed)
 }
 
-/// Counts what is allocated from its beginning on, all threads together. One at a time.
+/// Counts what is allocated from its beginning on, all threads together.
 #[derive(Debug)]
 pub struct Meter {
     begun_bytes: i64,
@@ -152,7 +153,7 @@ impl Meter {
         if !is_counting() {
             purge();
         }
-        COUNTING.store(true, Relaxed);
+        COUNTING.fetch_add(1, Relaxed);
         Self {
             begun_bytes: Self::reading(),
         }
@@ -174,11 +175,11 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        COUNTING.store(false, Relaxed);
+        COUNTING.fetch_sub(1, Relaxed);
     }
 }
 
-/// Resident memory around a fill.
+/// Memory around a fill.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Resident {
     /// Before anything was sent.
@@ -187,12 +188,16 @@ pub struct Resident {
     pub full_bytes: u64,
     /// After everything was deleted and the allocator was asked to give back.
     pub after_bytes: u64,
+    /// What was allocated during the fill and not given back, where that is counted.
+    pub allocated_bytes: Option<i64>,
 }
 
 impl Resident {
-    /// What a queued message takes beyond its body.
+    /// What a queued message takes beyond its body: of what was allocated, where that is counted, for what is resident goes by what
+    /// the allocator had left of earlier passes.
     pub fn bytes_per_message_beyond_body(&self, messages: u64, body_bytes: usize) -> Option<f64> {
-        let grown = self.full_bytes as f64 - self.before_bytes as f64;
+        let resident = self.full_bytes as f64 - self.before_bytes as f64;
+        let grown = self.allocated_bytes.map_or(resident, |bytes| bytes as f64);
         (messages > 0).then(|| grown / messages as f64 - body_bytes as f64)
     }
 }
@@ -217,8 +222,14 @@ mod tests {
             before_bytes: 1000,
             full_bytes: 11_000,
             after_bytes: 0,
+            allocated_bytes: None,
         };
         assert_eq!(resident.bytes_per_message_beyond_body(100, 64), Some(36.0));
         assert_eq!(resident.bytes_per_message_beyond_body(0, 64), None);
+        let counted = Resident {
+            allocated_bytes: Some(8_000),
+            ..resident
+        };
+        assert_eq!(counted.bytes_per_message_beyond_body(100, 64), Some(16.0));
     }
 }

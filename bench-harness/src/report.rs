@@ -17,6 +17,7 @@ use crate::{
     progress::human,
     run::Pass,
     scenario::Scenario,
+    suite::results::Spread,
     targets::TargetName,
     workload::Integrity,
 };
@@ -162,13 +163,17 @@ fn ns_per_message_per_thread(plan: &Plan, pass: &Pass) -> f64 {
     plan.topology.threads() as f64 * pass.seconds * 1e9 / pass.messages as f64
 }
 
-/// From the first pass: later ones may reuse memory that the allocator kept.
+/// Of the pass in the middle where allocations were counted, otherwise of the first: later ones may reuse memory that the allocator kept.
 fn bytes_per_message(plan: &Plan, series: &Series) -> Option<f64> {
-    series
-        .passes
-        .first()?
-        .resident
-        .bytes_per_message_beyond_body(plan.backlog, plan.body_bytes)
+    let bytes = |pass: &Pass| {
+        pass.resident
+            .bytes_per_message_beyond_body(plan.backlog, plan.body_bytes)
+    };
+    let first = series.passes.first()?;
+    if first.resident.allocated_bytes.is_none() {
+        return bytes(first);
+    }
+    Spread::of(series.passes.iter().filter_map(bytes)).map(|spread| spread.median)
 }
 
 /// What a reader has to know besides the figures.
@@ -353,9 +358,14 @@ pub fn memory_lines(outcomes: &[Outcome]) -> Vec<String> {
             let resident = series.passes[0].resident;
             let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
             let mut line = format!(
-                "{}: {}: {bytes:.1} resident bytes per queued message beyond its {} bytes; resident {:.0} MiB before, {:.0} full, {:.0} after",
+                "{}: {}: {bytes:.1} bytes {} per queued message beyond its {} bytes; resident {:.0} MiB before, {:.0} full, {:.0} after",
                 title(&outcome.plan),
                 series.target.name(),
+                if resident.allocated_bytes.is_some() {
+                    "allocated"
+                } else {
+                    "resident"
+                },
                 outcome.plan.body_bytes,
                 mebibytes(resident.before_bytes),
                 mebibytes(resident.full_bytes),

@@ -228,11 +228,15 @@ fn coordinate<T: Target>(plan: &Plan, target: &T, shared: &Shared, progress: &dy
     }
     memory::purge();
     readings.resident.before_bytes = memory::resident_bytes().unwrap_or(0);
+    // A flood is timed while it is filled: counting would be part of that.
+    let counts_fill = plan.backlog > 0 && plan.scenario != Scenario::Flood && memory::is_counting();
+    let meter = counts_fill.then(memory::Meter::begin);
     if plan.backlog + plan.in_flight > 0 && !plan.topology.is_split() {
         progress.phase("filling");
     }
     shared.barrier.wait();
     shared.barrier.wait();
+    readings.resident.allocated_bytes = meter.map(|meter| meter.bytes());
     readings.resident.full_bytes = memory::resident_bytes().unwrap_or(0);
     shared.barrier.wait();
     if plan.scenario != Scenario::Flood {

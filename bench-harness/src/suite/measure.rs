@@ -19,6 +19,7 @@ use crate::{
     compare::{Experiment, Outcome, Overheads, Series, there_and_back},
     environment,
     fifo::pass::{FifoPass, FifoPlan},
+    id_set,
     latency::Latency,
     memory::{self, Kept},
     plan::Plan,
@@ -50,10 +51,28 @@ struct State {
     passes: usize,
     begun: usize,
     title: String,
-    readings: Option<Vec<Reading>>,
+    readings: Option<Readings>,
     /// Every pass that was begun, by the title of its point.
     #[cfg(test)]
     order: Vec<String>,
+}
+
+/// Readings of a long run, and what has been counted for them since it began.
+#[derive(Debug)]
+struct Readings {
+    taken: Vec<Reading>,
+    meter: Option<memory::Meter>,
+    /// The harness's own at the beginning.
+    books_bytes: usize,
+}
+
+impl Readings {
+    /// Allocated since the beginning, but for the harness's books.
+    fn allocated_bytes(&self) -> Option<u64> {
+        let all = self.meter.as_ref()?.bytes();
+        let books = id_set::all_bytes() as i64 - self.books_bytes as i64;
+        Some((all - books).max(0).cast_unsigned())
+    }
 }
 
 impl Watch {
@@ -142,11 +161,19 @@ impl Watch {
     }
 
     fn begin_readings(&self) {
-        self.with(|state| state.readings = Some(Vec::new()));
+        self.with(|state| {
+            state.readings = Some(Readings {
+                taken: Vec::new(),
+                meter: memory::is_counting().then(memory::Meter::begin),
+                books_bytes: id_set::all_bytes(),
+            });
+        });
     }
 
     fn end_readings(&self) -> Vec<Reading> {
-        self.with(|state| state.readings.take()).unwrap_or_default()
+        self.with(|state| state.readings.take())
+            .map(|readings| readings.taken)
+            .unwrap_or_default()
     }
 }
 
@@ -177,11 +204,13 @@ impl Progress for Watch {
     fn reading(&self, elapsed: Duration, messages: u64, target_bytes: &dyn Fn() -> Option<u64>) {
         self.with(|state| {
             if let Some(readings) = &mut state.readings {
-                readings.push(Reading {
+                let allocated_bytes = readings.allocated_bytes();
+                readings.taken.push(Reading {
                     seconds: elapsed.as_secs_f64(),
                     messages,
                     resident_bytes: memory::resident_bytes(),
                     target_bytes: target_bytes(),
+                    allocated_bytes,
                 });
             }
         });

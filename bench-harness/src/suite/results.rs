@@ -138,7 +138,7 @@ pub struct PassRecord {
     pub asked: Option<f64>,
     /// Quantiles in nanoseconds, and what they are of.
     pub latency: Option<LatencyRecord>,
-    /// Resident bytes for each queued message beyond its body; of a backlog only.
+    /// Bytes allocated for each queued message beyond its body; of a backlog only.
     pub bytes_per_message: Option<f64>,
     /// Nanoseconds from a sender's core to a receiver's and back: the least and the most of the looks before and after.
     #[serde(default)]
@@ -213,6 +213,9 @@ pub struct Reading {
     pub resident_bytes: Option<u64>,
     /// By the target's own count.
     pub target_bytes: Option<u64>,
+    /// By the allocator's, since before the target was filled, without the harness's books.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocated_bytes: Option<u64>,
 }
 
 /// A figure of several passes.
@@ -269,9 +272,9 @@ impl Point {
         Spread::of(each.map(|latency| quantile(latency) as f64))
     }
 
-    /// Bytes for each queued message beyond its body, of the first pass: later ones may reuse memory that the allocator kept.
+    /// Bytes for each queued message beyond its body, of the pass in the middle.
     pub fn bytes_per_message(&self) -> Option<f64> {
-        self.passes.first()?.bytes_per_message
+        Spread::of(self.passes.iter().filter_map(|pass| pass.bytes_per_message)).map(|bytes| bytes.median)
     }
 
     /// This one's throughput over another's, pass by pass.

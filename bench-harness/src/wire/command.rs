@@ -23,7 +23,7 @@ use crate::{
 /// How long connections work before they are counted.
 const WARM_UP: Duration = Duration::from_millis(300);
 /// Connections to moto, as long as there are no more threads: enough to keep one Python process busy.
-const RIVAL_CONNECTIONS: usize = 4;
+pub(super) const RIVAL_CONNECTIONS: usize = 4;
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "\
@@ -437,6 +437,10 @@ fn take_turns(
                 round + 1
             ));
             let mut plan = *plan;
+            // Other arrivals in each round, the same for all servers.
+            plan.seed = plan
+                .seed
+                .wrapping_add(u64::from(round).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             if turn.series.is_rival {
                 plan.connections = plan.connections.min(RIVAL_CONNECTIONS.max(plan.threads));
             }

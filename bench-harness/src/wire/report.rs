@@ -362,7 +362,7 @@ impl Report<'_> {
     fn caveats(&self) -> Vec<String> {
         let mut lines = vec![
             "client and servers share the machine's cores, and nothing is pinned: requests/s are those of both together. A ratio compares servers \
-             under the same client; the server's processor time per request is the client's no matter, and the less noisy figure"
+             under the same client with as many connections; the server's processor time per request is the client's no matter, and the less noisy figure"
                 .to_owned(),
             "µs/request: processor time, user and system, of the server's process and of the client's, by the kernel's count; what the kernel \
              does for a socket counts for whoever called it"
@@ -377,6 +377,18 @@ impl Report<'_> {
              draining the queue after each pass and asking for its counts"
                 .to_owned(),
         ];
+        if self
+            .parts
+            .iter()
+            .flat_map(|part| &part.closed)
+            .any(|series| series.is_rival)
+        {
+            lines.push(format!(
+                "moto: no more than {} connections, or one for each thread of the client: one Python process is busy with those, and its latency \
+                 is of so many",
+                super::command::RIVAL_CONNECTIONS
+            ));
+        }
         for part in &self.parts {
             let sizes: Vec<_> = operation_names()
                 .iter()
