@@ -10,7 +10,17 @@ use epoq_bench::{
 };
 
 #[global_allocator]
-static ALLOCATOR: memory::Counting<mimalloc::MiMalloc> = memory::Counting(mimalloc::MiMalloc);
+static ALLOCATOR: memory::Counting<mimalloc::MiMalloc> = memory::Counting {
+    allocator: mimalloc::MiMalloc,
+    block_bytes,
+};
+
+/// # Safety
+/// mimalloc gave it out.
+unsafe fn block_bytes(memory: *const u8) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { libmimalloc_sys::mi_usable_size(memory.cast()) }
+}
 
 fn main() -> ExitCode {
     memory::set_counting();

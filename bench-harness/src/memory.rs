@@ -85,18 +85,29 @@ fn parse_field(text: &str, field: &str) -> Option<u64> {
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 /// Meters there are.
 static COUNTING: AtomicU32 = AtomicU32::new(0);
-static ALLOCATED: AtomicI64 = AtomicI64::new(0);
+static ASKED: AtomicI64 = AtomicI64::new(0);
+static TAKEN: AtomicI64 = AtomicI64::new(0);
 
-/// An allocator that counts bytes asked for and not given back, while a [`Meter`] wants to know; otherwise it costs a load and a
-/// branch that is always predicted.
+/// An allocator that counts bytes asked for and not given back, and those of the blocks they are in, while a [`Meter`] wants to know;
+/// otherwise it costs a load and a branch that is always predicted.
 #[derive(Clone, Copy, Debug)]
-pub struct Counting<A>(pub A);
+pub struct Counting<A> {
+    /// Which does the work.
+    pub allocator: A,
+    /// Bytes of the block at an address that it gave out.
+    pub block_bytes: unsafe fn(*const u8) -> usize,
+}
 
-#[inline(always)]
-fn count(bytes: i64) {
-    // Relaxed: a lone sum.
-    if COUNTING.load(Relaxed) != 0 {
-        ALLOCATED.fetch_add(bytes, Relaxed);
+impl<A> Counting<A> {
+    #[inline(always)]
+    fn count(&self, memory: *const u8, asked: usize, sign: i64) {
+        // Relaxed, all: lone sums.
+        if COUNTING.load(Relaxed) != 0 && !memory.is_null() {
+            // SAFETY: the allocator's, and not given back yet.
+            let taken = unsafe { (self.block_bytes)(memory) };
+            ASKED.fetch_add(sign * asked as i64, Relaxed);
+            TAKEN.fetch_add(sign * taken as i64, Relaxed);
+        }
     }
 }
 
@@ -104,30 +115,37 @@ fn count(bytes: i64) {
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as i64);
         // SAFETY: the caller's promise, passed on.
-        unsafe { self.0.alloc(layout) }
+        let memory = unsafe { self.allocator.alloc(layout) };
+        self.count(memory, layout.size(), 1);
+        memory
     }
 
     #[inline]
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        count(-(layout.size() as i64));
+        self.count(memory, layout.size(), -1);
         // SAFETY: as above.
-        unsafe { self.0.dealloc(memory, layout) }
+        unsafe { self.allocator.dealloc(memory, layout) }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as i64);
         // SAFETY: as above.
-        unsafe { self.0.alloc_zeroed(layout) }
+        let memory = unsafe { self.allocator.alloc_zeroed(layout) };
+        self.count(memory, layout.size(), 1);
+        memory
     }
 
     #[inline]
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size as i64 - layout.size() as i64);
+        self.count(memory, layout.size(), -1);
         // SAFETY: as above.
-        unsafe { self.0.realloc(memory, layout, size) }
+        let moved = unsafe { self.allocator.realloc(memory, layout, size) };
+        if moved.is_null() {
+            self.count(memory, layout.size(), 1);
+        }
+        self.count(moved, size, 1);
+        moved
     }
 }
 
@@ -144,7 +162,8 @@ pub fn is_counting() -> bool {
 /// Counts what is allocated from its beginning on, all threads together.
 #[derive(Debug)]
 pub struct Meter {
-    begun_bytes: i64,
+    asked: i64,
+    taken: i64,
 }
 
 impl Meter {
@@ -155,18 +174,24 @@ impl Meter {
         }
         COUNTING.fetch_add(1, Relaxed);
         Self {
-            begun_bytes: Self::reading(),
+            asked: Self::reading(&ASKED),
+            taken: Self::reading(&TAKEN),
         }
     }
 
-    /// Bytes allocated since, less those given back.
+    /// Bytes asked for since, less those given back.
     pub fn bytes(&self) -> i64 {
-        Self::reading() - self.begun_bytes
+        Self::reading(&ASKED) - self.asked
     }
 
-    fn reading() -> i64 {
+    /// Those of the blocks they are in, which the allocator makes of certain sizes only.
+    pub fn block_bytes(&self) -> i64 {
+        Self::reading(&TAKEN) - self.taken
+    }
+
+    fn reading(sum: &AtomicI64) -> i64 {
         if is_counting() {
-            ALLOCATED.load(Relaxed)
+            sum.load(Relaxed)
         } else {
             resident_bytes().unwrap_or(0) as i64
         }
@@ -188,7 +213,7 @@ pub struct Resident {
     pub full_bytes: u64,
     /// After everything was deleted and the allocator was asked to give back.
     pub after_bytes: u64,
-    /// What was allocated during the fill and not given back, where that is counted.
+    /// The blocks that were allocated during the fill and not given back, where that is counted.
     pub allocated_bytes: Option<i64>,
 }
 

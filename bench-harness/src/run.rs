@@ -236,7 +236,7 @@ fn coordinate<T: Target>(plan: &Plan, target: &T, shared: &Shared, progress: &dy
     }
     shared.barrier.wait();
     shared.barrier.wait();
-    readings.resident.allocated_bytes = meter.map(|meter| meter.bytes());
+    readings.resident.allocated_bytes = meter.map(|meter| meter.block_bytes());
     readings.resident.full_bytes = memory::resident_bytes().unwrap_or(0);
     shared.barrier.wait();
     if plan.scenario != Scenario::Flood {

@@ -69,7 +69,7 @@ struct Readings {
 impl Readings {
     /// Allocated since the beginning, but for the harness's books.
     fn allocated_bytes(&self) -> Option<u64> {
-        let all = self.meter.as_ref()?.bytes();
+        let all = self.meter.as_ref()?.block_bytes();
         let books = id_set::all_bytes() as i64 - self.books_bytes as i64;
         Some((all - books).max(0).cast_unsigned())
     }
