@@ -49,8 +49,13 @@ pub const ARENA_MIN: usize = if cfg!(loom) {
 } else {
     1024
 };
-/// Largest arena in bytes, however large the bodies: what one of the smallest bodies in it can keep from being reused.
-pub const ARENA_MAX: usize = if TINY { SLOTS * ARENA_BODY_MAX } else { 252 * 1024 };
+/// Largest arena in bytes, however large the bodies: what one of the smallest bodies in it can keep from being reused. With its
+/// segment, 256 KiB.
+pub const ARENA_MAX: usize = if TINY {
+    SLOTS * ARENA_BODY_MAX
+} else {
+    256 * 1024 - 8448 - SEGMENT_SPARED
+};
 /// Bodies up to this many bytes live in arenas where a queue's memory has such a limit: a segment must not be most of it.
 pub(crate) fn arena_body_max(limit: u64) -> usize {
     if TINY {
@@ -65,6 +70,9 @@ pub(crate) fn arena_body_max(limit: u64) -> usize {
 pub const ARENA_STEP: usize = 8;
 /// Granularity of a segment's allocation in bytes, header and arena together.
 pub const SEGMENT_ROUND: usize = if TINY { 64 } else { 4096 };
+/// Bytes by which an allocation stays below that. Allocators with classes of sizes, mimalloc among them, add the alignment to what is
+/// asked for: of 24 KiB and its alignment they make 28.
+pub const SEGMENT_SPARED: usize = if TINY { 0 } else { 128 };
 /// Arena of a partition's first segment in bytes, before anything is known of its traffic.
 pub const ARENA_FIRST: usize = if cfg!(loom) {
     16

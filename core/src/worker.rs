@@ -90,7 +90,8 @@ impl Worker {
     ///
     /// The turn's clock is read when first needed, kept, and read again after some hundred operations: visibility
     /// timeouts count from the last reading. While a turn lasts,
-    /// no retired memory of the partitions it has come to can be freed; keep it to some microseconds, or see [`Turn::refresh`].
+    /// no retired memory of the partitions it has come to, and of the one that the thread came to last before, can be freed, nor what
+    /// partitions share (what a purge leaves, for one); keep it to some microseconds, or see [`Turn::refresh`].
     #[inline]
     pub fn turn<R>(&self, f: impl FnOnce(&Turn<'_>) -> R) -> R {
         f(&self.begin())

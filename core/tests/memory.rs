@@ -532,7 +532,7 @@ fn a_burst_goes_back_to_the_system() {
             // What may stay: 16 pooled segments and a few in use or on their way, of the burst's size; the index (16
             // bytes a segment number); and some closures' worth.
             let segment = (8448 + 252 * length.min(1024) as u64).next_multiple_of(4096);
-            let segments = messages / 252 + 1;
+            let segments = messages / 247 + 1;
             let bound = 20 * segment + 64 * segments.next_power_of_two() + 64 * 1024;
             assert!(memory.used <= bound, "{memory:?}, bound {bound}, at most {full}");
             assert!(bound < full / 4, "the bound says something: {bound} of {full}");

@@ -245,9 +245,9 @@ mod imp {
     impl Domains {
         /// One that is there.
         fn find(&self, domain: u32) -> Option<&Epochs> {
-            // Acquire: see it as made; pairs with the Release of `get`.
+            // Acquire: see it as made; pairs with the Release of `make`.
             let epochs = self.all[domain as usize].load(Ordering::Acquire);
-            // SAFETY: made by `get` from a box, and freed with `self`.
+            // SAFETY: made by `make` from a box, and freed with `self`.
             unsafe { epochs.as_ref() }
         }
 
@@ -408,7 +408,7 @@ mod imp {
             }
         }
 
-        /// An occasion to look after domains in which nothing happens any more: each sixteenth looks at one of those there are, one
+        /// An occasion to look after domains in which nothing may happen any more: each sixteenth looks at one of those there are, one
         /// after the other, but for those that are flushed anyway. Where something waits, each occasion goes on there until nothing does
         /// any more, or four times in a row nothing has become less, or sixteen times at most. Each one all the time would bring back the
         /// reads of others' lines that domains are there to save.
@@ -561,7 +561,8 @@ mod imp {
         /// Protects what is found in this domain from now on.
         #[inline(always)]
         pub fn enter(&self, domain: Domain) {
-            if domain.0 != self.entered.first {
+            // Where a turn has been before, the next pin need not begin.
+            if !self.is_in(domain) {
                 self.entered.come_to(domain.0);
             }
         }
@@ -570,6 +571,14 @@ mod imp {
         #[inline]
         pub fn enter_besides(&self, domain: Domain) {
             self.entered.add(domain.0);
+        }
+
+        /// As [`Pin::enter_besides`], of all there are: so that nothing is run on the way in where the caller is about to take a lock.
+        #[cold]
+        pub fn enter_everywhere(&self) {
+            for (domain, _) in self.entered.local.domains.made() {
+                self.entered.add(domain);
+            }
         }
 
         /// Whether it has entered this domain.
@@ -581,8 +590,9 @@ mod imp {
 
         /// Runs `free` once no thread that is in one of `domains` now is so any more. `bytes` is what it will free.
         ///
-        /// `free` must be short, for it runs inside some other operation's pin: the longest writes to each line of a segment, some 16 µs
-        /// for a quarter of a mebibyte, and 60 where it is a core far away that has read them (reckoned from 4 and 15 ns a line).
+        /// `free` must be short, for it runs inside some other operation's pin. The longest of a queue in use writes to each line of a
+        /// segment, some 16 µs for a quarter of a mebibyte, and 60 where it is a core far away that has read them (reckoned from 4 and
+        /// 15 ns a line). Longer ones are of partitions that are taken away, with what they keep spare.
         #[inline]
         pub fn defer(&self, domains: &[Domain], bytes: usize, free: impl FnOnce() + Send + 'static) {
             match domains {
@@ -642,7 +652,8 @@ mod imp {
 
         /// Runs `free` once no thread that is pinned now, in whatever domain, is so any more. For what is found without entering
         /// any particular one. Flushes nothing, for the caller may hold a lock; any pin may run closures, and so those take none of
-        /// the locks under which something is retired. O(domains), all of which are entered.
+        /// the locks under which something is retired. They wake those who wait for room, whose wakers are not ours: see
+        /// [`Pin::enter_everywhere`]. O(domains), all of which are entered.
         #[cold]
         pub fn defer_everywhere(&self, bytes: usize, free: impl FnOnce() + Send + 'static) {
             let last = Arc::new(Last(Mutex::new(Some(free))));
@@ -945,6 +956,9 @@ mod imp {
 
         /// Everything is in one domain.
         pub fn enter_besides(&self, _domain: Domain) {}
+
+        /// Everything is in one domain.
+        pub fn enter_everywhere(&self) {}
 
         /// Always.
         #[must_use]

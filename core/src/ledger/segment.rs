@@ -30,7 +30,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::{
     clock::Millis,
-    config::{ARENA_FIRST, BITS, SEGMENT_ROUND, SLOTS, TINY, WORDS},
+    config::{ARENA_FIRST, BITS, SEGMENT_ROUND, SEGMENT_SPARED, SLOTS, TINY, WORDS},
     extras::ExtrasDraft,
     ledger::{
         group::link::Link,
@@ -233,14 +233,14 @@ impl Segment {
     /// Bytes of an allocation that has room for `arena` bytes of bodies.
     #[must_use]
     pub const fn footprint(arena: usize) -> usize {
-        let bytes = size_of::<Self>() + arena;
+        let bytes = size_of::<Self>() + arena + SEGMENT_SPARED;
         // A small one is the only one of a queue with hardly any traffic: not rounded to a page.
         let round = if TINY || arena > ARENA_FIRST {
             SEGMENT_ROUND
         } else {
             SEGMENT_ROUND / 8
         };
-        bytes.next_multiple_of(round)
+        bytes.next_multiple_of(round) - SEGMENT_SPARED
     }
 
     /// Bytes of the links in front of the arena, in a segment of a FIFO queue.
@@ -820,6 +820,7 @@ pub fn lowest(bits: u64, want: usize) -> u64 {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::config::ARENA_MAX;
 
     fn with_segment(footprint: usize, test: impl FnOnce(&Segment)) {
         let hint = Hint::default();
@@ -849,8 +850,10 @@ mod tests {
         assert!(size_of::<Header>() <= LINE, "a sender's line is one");
         // Arenas begin on a line.
         assert_eq!((size_of::<Segment>() % LINE, Segment::LINKS % LINE), (0, 0));
-        // 252 bodies of 64 bytes and their segment fill six pages exactly.
-        assert_eq!(Segment::footprint(252 * 64), 24 * 1024);
+        // 250 bodies of 64 bytes and their segment fill six pages, with what an allocator adds to align them.
+        assert_eq!(Segment::footprint(250 * 64), 24 * 1024 - align_of::<Segment>());
+        assert_eq!(SEGMENT_SPARED, align_of::<Segment>());
+        assert_eq!(Segment::footprint(ARENA_MAX), 256 * 1024 - SEGMENT_SPARED);
     }
 
     #[test]

@@ -61,7 +61,7 @@ use crate::{
     ledger::{
         partition::{Full, Partition, Serials},
         published::Published,
-        reclaim::{Pin, Spread},
+        reclaim::{Domain, Pin, Spread},
     },
     message::{Message, Outgoing, Sent},
     queue::{
@@ -445,6 +445,10 @@ impl Queue {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.in_passing(|turn| {
+            if self.inner.is_fifo {
+                // Now, and not under the lock.
+                turn.pin().enter_besides(Domain::SHARED);
+            }
             self.inner.past.with(|| {
                 self.era(turn.pin()).map_or_else(Counts::default, |era| {
                     let counts = era.stats.read();
@@ -587,6 +591,8 @@ impl Queue {
     /// deleted, and stays so.
     fn replace_era(&self, era: Option<Arc<Era>>, turn: &Turn<'_>) -> Option<u64> {
         let graveyard = Arc::clone(&self.inner.shared.graveyard);
+        // Before the lock is taken under which an era is retired.
+        turn.pin().enter_everywhere();
         let stats = self.inner.past.add(|| {
             let stats = Arc::clone(&self.era(turn.pin())?.stats);
             self.inner.hot.era.replace(era, turn.pin(), move |era| {
@@ -655,7 +661,8 @@ impl Queue {
     #[inline]
     fn in_turn_for<R>(&self, handle: Option<&ReceiptHandle>, f: impl FnOnce(&Turn<'_>) -> R) -> R {
         WorkerCore::of_thread(&self.inner.shared, |worker| {
-            if let Some(handle) = handle {
+            // Another broker's is going to be refused, and not to make a domain in this one.
+            if let Some(handle) = handle.filter(|handle| handle.queue == self.inner.id) {
                 worker.expect(Spread::of(self.inner.is_fifo).domain(handle.partition() as u32));
             }
             f(&worker.begin())

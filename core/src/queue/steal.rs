@@ -16,8 +16,8 @@ const OLDER_BY_MS: u64 = 5;
 /// Single receives between two looks at another partition's age; batches look two times in three. Odd, as are the others, so that
 /// the receives that go elsewhere are now those that look at `returned` first, now those that look at the head first.
 const LOOK_EVERY: u32 = 7;
-/// Batches that begin where the worker is, whatever is older elsewhere, one in so many: what is older there may be messages that come
-/// back again and again.
+/// Batches that look at no other partition's age and begin where the worker is, one in so many, unless it is their turn to escape:
+/// what is older elsewhere may be messages that come back again and again.
 const BASE_EVERY: u32 = 3;
 /// Receives between two visits to a partition that has something, while messages come back at home.
 const ESCAPE_EVERY: u32 = 31;
@@ -143,9 +143,8 @@ impl Seeker<'_> {
         };
         let sees_returns = || find(base).is_some_and(|here| here.sees_returns(pin));
         let escapes = if is_away {
-            let has_nothing_else = |here: &Partition| here.sees_returns(pin) && !here.sees_new(pin);
             // First, for those lines are at hand.
-            receive.is_multiple_of(ESCAPE_AWAY_EVERY) && find(base).is_some_and(has_nothing_else)
+            receive.is_multiple_of(ESCAPE_AWAY_EVERY) && sees_returns()
         } else {
             receive.is_multiple_of(ESCAPE_EVERY)
         };
@@ -158,7 +157,10 @@ impl Seeker<'_> {
         // Older messages, or any if there is only what comes back here.
         let is_better = there.oldest().saturating_add(OLDER_BY_MS)
             < here.map_or(Millis::NEVER.0, Partition::oldest)
-            || escapes && there.oldest() != Millis::NEVER.0 && (is_away || sees_returns());
+            || escapes
+                && there.oldest() != Millis::NEVER.0
+                // Last, for it may have to look at all that has come back.
+                && if is_away { !here.is_some_and(|here| here.sees_new(pin)) } else { sees_returns() };
         if is_better {
             // The place to go on, too, while nothing is at home.
             self.goes_on_at(other);

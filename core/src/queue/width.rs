@@ -137,7 +137,8 @@ impl Queue {
         }
         // What waits for a grace period, that of the mask among it, in domains where nothing happens; for all queues.
         if self.inner.shared.is_settling_due(now) {
-            turn.worker().flush();
+            // One step: in a turn there are no more, and in a second it is due again.
+            turn.pin().settle();
         }
         let route = width.route();
         if route.mask() < width.least && route.span() <= width.least {
