@@ -116,6 +116,21 @@ impl Done {
     }
 }
 
+/// Of a batch's entries, in their order.
+impl FromIterator<bool> for Done {
+    #[inline(always)]
+    fn from_iter<T: IntoIterator<Item = bool>>(succeeded: T) -> Self {
+        let bit = |(index, succeeded)| u16::from(succeeded) << index;
+        Self(
+            succeeded
+                .into_iter()
+                .enumerate()
+                .map(bit)
+                .fold(0, |done, bit| done | bit),
+        )
+    }
+}
+
 /// A message as it is received: looked at in place, before the call returns.
 pub trait Delivery {
     /// The body, wherever the target keeps it.

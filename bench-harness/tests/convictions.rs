@@ -196,9 +196,7 @@ impl<const FAULT: usize> Calls for FaultySession<'_, FAULT> {
     }
 
     fn send_batch(&mut self, bodies: &[Vec<u8>]) -> Done {
-        Done(bodies.iter().enumerate().fold(0, |done, (index, body)| {
-            done | u16::from(self.send(body).is_ok()) << index
-        }))
+        bodies.iter().map(|body| self.send(body).is_ok()).collect()
     }
 
     fn receive<I: Inspect>(
@@ -239,9 +237,7 @@ impl<const FAULT: usize> Calls for FaultySession<'_, FAULT> {
 
     fn delete_batch(&mut self, handles: &mut Handles<usize>) -> Done {
         let taken = handles.take();
-        Done(taken.into_iter().enumerate().fold(0, |done, (index, handle)| {
-            done | u16::from(self.delete(handle)) << index
-        }))
+        taken.into_iter().map(|handle| self.delete(handle)).collect()
     }
 }
 

@@ -199,9 +199,7 @@ impl<const FAULT: usize> Calls for FaultySession<'_, FAULT> {
 
     fn delete_batch(&mut self, handles: &mut Handles<usize>) -> Done {
         let taken = handles.take();
-        Done(taken.into_iter().enumerate().fold(0, |done, (index, handle)| {
-            done | u16::from(self.delete(handle)) << index
-        }))
+        taken.into_iter().map(|handle| self.delete(handle)).collect()
     }
 }
 

@@ -237,15 +237,10 @@ pub(super) fn outcome<T>(
     results: &Result<epoq::Batch<T>, BatchError>,
     succeeded: impl Fn(&T) -> bool,
 ) -> Done {
-    let Ok(results) = results else { return Done(0) };
-    let bit = |(index, result)| u16::from(succeeded(result)) << index;
-    Done(
-        results
-            .iter()
-            .enumerate()
-            .map(bit)
-            .fold(0, |done, bit| done | bit),
-    )
+    match results {
+        Ok(results) => results.iter().map(succeeded).collect(),
+        Err(_) => Done(0),
+    }
 }
 
 #[inline(always)]

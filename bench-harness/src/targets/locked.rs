@@ -194,12 +194,7 @@ impl Calls for LockedSession<'_> {
             *body = state.delete(receipt);
         }
         drop(state);
-        Done(
-            bodies
-                .iter()
-                .enumerate()
-                .fold(0, |done, (index, body)| done | u16::from(body.is_some()) << index),
-        )
+        bodies.iter().map(Option::is_some).collect()
     }
 }
 

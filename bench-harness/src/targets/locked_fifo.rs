@@ -310,9 +310,7 @@ impl Calls for LockedFifoSession<'_> {
         let messages: ArrayVec<_, BATCH_MAX> =
             handles.drain(..).map(|receipt| state.delete(receipt)).collect();
         drop(state);
-        Done(messages.iter().enumerate().fold(0, |done, (index, message)| {
-            done | u16::from(message.is_some()) << index
-        }))
+        messages.iter().map(Option::is_some).collect()
     }
 }
 

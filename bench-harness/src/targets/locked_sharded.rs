@@ -195,12 +195,7 @@ impl Calls for LockedShardedSession<'_> {
             }
         }
         handles.clear();
-        Done(
-            bodies
-                .iter()
-                .enumerate()
-                .fold(0, |done, (index, body)| done | u16::from(body.is_some()) << index),
-        )
+        bodies.iter().map(Option::is_some).collect()
     }
 }
 

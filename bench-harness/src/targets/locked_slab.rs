@@ -208,12 +208,7 @@ impl Calls for LockedSlabSession<'_> {
             *body = state.delete(receipt);
         }
         drop(state);
-        Done(
-            bodies
-                .iter()
-                .enumerate()
-                .fold(0, |done, (index, body)| done | u16::from(body.is_some()) << index),
-        )
+        bodies.iter().map(Option::is_some).collect()
     }
 }
 
