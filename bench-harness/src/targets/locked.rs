@@ -10,27 +10,22 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    mem,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use crate::target::{
-    BATCH_MAX, Calls, Counts, Delivery, Done, Handles, Inspect, Refusal, Session, Target, TargetConfig,
+use super::{
+    guarded::{Clock, LeaseQueue, StandardQueue},
+    one_mutex::OneMutex,
+    slab::Message,
 };
+use crate::target::{Counts, Inspect};
 
 /// The whole queue behind one mutex.
-#[derive(Debug)]
-pub struct Locked {
-    state: Mutex<State>,
-}
+pub type Locked = OneMutex<State>;
 
-/// The queue, borrowed.
-#[derive(Debug)]
-pub struct LockedSession<'t>(&'t Locked);
-
+/// The queue.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub struct State {
     visible: VecDeque<Message>,
     leases: HashMap<u64, Lease>,
     /// By deadline, then by receipt, since deadlines may be equal.
@@ -39,49 +34,28 @@ pub(super) struct State {
 }
 
 #[derive(Debug)]
-struct Message {
-    body: Box<[u8]>,
-    receives: u32,
-}
-
-#[derive(Debug)]
 struct Lease {
     message: Message,
     deadline: Instant,
 }
 
-impl Delivery for Message {
-    #[inline(always)]
-    fn body(&self) -> &[u8] {
-        &self.body
-    }
+/// The system's clock.
+#[derive(Debug, Default)]
+pub struct SystemClock;
 
-    #[inline(always)]
-    fn receives(&self) -> u32 {
-        self.receives
+impl Clock for SystemClock {
+    type Time = Instant;
+
+    #[inline]
+    fn now(&self) -> Instant {
+        Instant::now()
     }
 }
 
 impl State {
-    pub(super) fn send(&mut self, body: Box<[u8]>) {
-        self.visible.push_back(Message { body, receives: 0 });
-    }
-
-    /// Puts back what was received and not deleted in time.
-    pub(super) fn expire(&mut self, now: Instant) {
-        while let Some(entry) = self.deadlines.first_entry()
-            && entry.key().0 <= now
-        {
-            let (_, receipt) = entry.remove_entry().0;
-            if let Some(lease) = self.leases.remove(&receipt) {
-                self.visible.push_back(lease.message);
-            }
-        }
-    }
-
     /// Leases the oldest visible message, shows it, and has its receipt kept if it is to be deleted; false if there is none.
     #[inline]
-    pub(super) fn receive<I: Inspect>(
+    fn receive_one<I: Inspect>(
         &mut self,
         now: Instant,
         visibility: Duration,
@@ -102,15 +76,45 @@ impl State {
         self.deadlines.insert((deadline, receipt), ());
         true
     }
+}
 
-    /// Answers the body, so that it can be freed outside the lock.
-    pub(super) fn delete(&mut self, receipt: u64) -> Option<Box<[u8]>> {
+impl LeaseQueue for State {
+    type Clock = SystemClock;
+    type Receipt = u64;
+    type Remains = Box<[u8]>;
+
+    fn expire(&mut self, now: Instant) {
+        while let Some(entry) = self.deadlines.first_entry()
+            && entry.key().0 <= now
+        {
+            let (_, receipt) = entry.remove_entry().0;
+            if let Some(lease) = self.leases.remove(&receipt) {
+                self.visible.push_back(lease.message);
+            }
+        }
+    }
+
+    #[inline]
+    fn receive<I: Inspect>(
+        &mut self,
+        max: usize,
+        now: Instant,
+        visibility: Duration,
+        keep: &mut impl FnMut(u64),
+        inspector: &mut I,
+    ) -> usize {
+        (0..max)
+            .take_while(|_| self.receive_one(now, visibility, keep, inspector))
+            .count()
+    }
+
+    fn delete(&mut self, receipt: u64) -> Option<Box<[u8]>> {
         let lease = self.leases.remove(&receipt)?;
         self.deadlines.remove(&(lease.deadline, receipt));
         Some(lease.message.body)
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    fn counts(&self) -> Counts {
         Counts {
             visible: self.visible.len() as u64,
             in_flight: self.leases.len() as u64,
@@ -118,93 +122,10 @@ impl State {
     }
 }
 
-impl Locked {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Target for Locked {
+impl StandardQueue for State {
     const NAME: &'static str = "locked";
-    const LEASES: bool = true;
-    type Session<'t> = LockedSession<'t>;
 
-    fn build(_: &TargetConfig) -> anyhow::Result<Self> {
-        Ok(Self {
-            state: Mutex::default(),
-        })
-    }
-
-    fn session(&self, _: usize) -> anyhow::Result<LockedSession<'_>> {
-        Ok(LockedSession(self))
-    }
-
-    fn counts(&self) -> Counts {
-        self.lock().counts()
-    }
-}
-
-impl Calls for LockedSession<'_> {
-    type Handle = u64;
-
-    fn send(&mut self, body: &[u8]) -> Result<(), Refusal> {
-        let body = body.into();
-        self.0.lock().send(body);
-        Ok(())
-    }
-
-    fn send_batch(&mut self, bodies: &[Vec<u8>]) -> Done {
-        let mut boxed: [Box<[u8]>; BATCH_MAX] = Default::default();
-        for (place, body) in boxed.iter_mut().zip(bodies) {
-            *place = body.as_slice().into();
-        }
-        let mut state = self.0.lock();
-        for body in &mut boxed[..bodies.len()] {
-            state.send(mem::take(body));
-        }
-        Done::all(bodies.len())
-    }
-
-    fn receive<I: Inspect>(
-        &mut self,
-        max: usize,
-        visibility: Duration,
-        handles: &mut Handles<u64>,
-        inspector: &mut I,
-    ) -> Result<usize, Refusal> {
-        let mut state = self.0.lock();
-        // Read under the lock: before it, a wait for the lock would shorten the lease.
-        let now = Instant::now();
-        state.expire(now);
-        Ok((0..max)
-            .take_while(|_| state.receive(now, visibility, &mut |receipt| handles.push(receipt), inspector))
-            .count())
-    }
-
-    fn delete(&mut self, receipt: u64) -> bool {
-        // The guard goes first, then the body: a temporary of the statement, and a local of the function.
-        let body = self.0.lock().delete(receipt);
-        body.is_some()
-    }
-
-    fn delete_batch(&mut self, handles: &mut Handles<u64>) -> Done {
-        let mut bodies: [Option<Box<[u8]>>; BATCH_MAX] = Default::default();
-        let mut state = self.0.lock();
-        for (body, receipt) in bodies.iter_mut().zip(handles.drain(..)) {
-            *body = state.delete(receipt);
-        }
-        drop(state);
-        bodies.iter().map(Option::is_some).collect()
-    }
-}
-
-impl Session for LockedSession<'_> {
-    type Turn<'s>
-        = &'s mut Self
-    where
-        Self: 's;
-
-    fn turn(&mut self) -> &mut Self {
-        self
+    fn send(&mut self, body: Box<[u8]>) {
+        self.visible.push_back(Message::new(body));
     }
 }

@@ -10,13 +10,16 @@
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use arrayvec::ArrayVec;
 
-use super::slab::{Deadlines, Slab, Ticks, end_ns};
+use super::{
+    guarded::{Guarded, LeaseQueue},
+    slab::{Deadlines, Slab, Ticks, end_ns},
+};
 use crate::{
     fifo::{FifoCalls, FifoSession, FifoSetup, FifoTarget, Parcel},
     target::{BATCH_MAX, Calls, Counts, Delivery, Done, Handles, Inspect, Refusal},
@@ -30,7 +33,7 @@ const SWEEP_NS: u64 = 1_000_000_000;
 /// The whole queue behind one mutex.
 #[derive(Debug)]
 pub struct LockedFifo {
-    state: Mutex<State>,
+    state: Guarded<State>,
     ticks: Ticks,
 }
 
@@ -162,8 +165,14 @@ impl State {
         }
         sequence
     }
+}
 
-    /// Puts back what was received and not deleted in time: to where it was in its group.
+impl LeaseQueue for State {
+    type Clock = Ticks;
+    type Receipt = Receipt;
+    type Remains = Message;
+
+    /// To where it was in its group.
     fn expire(&mut self, now_ns: u64) {
         while let Some(place) = self.deadlines.pop_due(now_ns) {
             let Some(message) = self.messages.get(place) else {
@@ -184,13 +193,16 @@ impl State {
         }
     }
 
+    #[inline]
     fn receive<I: Inspect>(
         &mut self,
         max: usize,
-        end_ns: u64,
-        handles: &mut Handles<Receipt>,
+        now_ns: u64,
+        visibility: Duration,
+        keep: &mut impl FnMut(Receipt),
         inspector: &mut I,
     ) -> usize {
+        let end_ns = end_ns(now_ns, visibility);
         let mut received = 0;
         while received < max
             && let Some(group) = self.ready.pop_front()
@@ -209,7 +221,7 @@ impl State {
                 received += 1;
                 self.deadlines.insert(slot, end_ns);
                 if inspector.inspect(message) {
-                    handles.push(Receipt {
+                    keep(Receipt {
                         slot,
                         receives: message.receives,
                         sequence: message.sequence,
@@ -220,7 +232,6 @@ impl State {
         received
     }
 
-    /// Answers the message, so that it can be freed outside the lock.
     fn delete(&mut self, receipt: Receipt) -> Option<Message> {
         let message = self.messages.get(receipt.slot)?;
         if message.sequence != receipt.sequence || message.receives != receipt.receives {
@@ -237,11 +248,13 @@ impl State {
         }
         Some(message)
     }
-}
 
-impl LockedFifo {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counts(&self) -> Counts {
+        let in_flight = self.deadlines.len() as u64;
+        Counts {
+            visible: self.messages.len() as u64 - in_flight,
+            in_flight,
+        }
     }
 }
 
@@ -251,7 +264,7 @@ impl FifoTarget for LockedFifo {
 
     fn build(_: &FifoSetup) -> anyhow::Result<Self> {
         Ok(Self {
-            state: Mutex::default(),
+            state: Guarded::default(),
             ticks: Ticks::default(),
         })
     }
@@ -261,16 +274,11 @@ impl FifoTarget for LockedFifo {
     }
 
     fn counts(&self) -> Counts {
-        let state = self.lock();
-        let in_flight = state.deadlines.len() as u64;
-        Counts {
-            visible: state.messages.len() as u64 - in_flight,
-            in_flight,
-        }
+        self.state.lock().counts()
     }
 
     fn ids(&self) -> u64 {
-        self.lock().ids.len() as u64
+        self.state.lock().ids.len() as u64
     }
 }
 
@@ -292,21 +300,17 @@ impl Calls for LockedFifoSession<'_> {
         handles: &mut Handles<Receipt>,
         inspector: &mut I,
     ) -> Result<usize, Refusal> {
-        let mut state = self.0.lock();
-        // Read under the lock: before it, a wait for the lock would shorten the lease.
-        let now_ns = self.0.ticks.now_ns();
-        state.expire(now_ns);
-        Ok(state.receive(max, end_ns(now_ns, visibility), handles, inspector))
+        let LockedFifo { state, ticks } = self.0;
+        let mut keep = |receipt| handles.push(receipt);
+        Ok(state.receive(ticks, max, visibility, &mut keep, inspector))
     }
 
     fn delete(&mut self, receipt: Receipt) -> bool {
-        // The guard goes first, then the message: a temporary of the statement, and a local of the function.
-        let message = self.0.lock().delete(receipt);
-        message.is_some()
+        self.0.state.delete(receipt)
     }
 
     fn delete_batch(&mut self, handles: &mut Handles<Receipt>) -> Done {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         let messages: ArrayVec<_, BATCH_MAX> =
             handles.drain(..).map(|receipt| state.delete(receipt)).collect();
         drop(state);
@@ -317,7 +321,7 @@ impl Calls for LockedFifoSession<'_> {
 impl FifoCalls for LockedFifoSession<'_> {
     fn send_to(&mut self, parcel: &Parcel<'_>) -> Result<(), Refusal> {
         let draft = Draft::new(parcel);
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         let now_ns = self.0.ticks.now_ns();
         state.tidy(now_ns);
         state.send(draft, now_ns);
@@ -326,7 +330,7 @@ impl FifoCalls for LockedFifoSession<'_> {
 
     fn send_batch_to(&mut self, parcels: &[Parcel<'_>]) -> Done {
         let drafts: ArrayVec<_, BATCH_MAX> = parcels.iter().map(Draft::new).collect();
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         let now_ns = self.0.ticks.now_ns();
         state.tidy(now_ns);
         for draft in drafts {
@@ -351,7 +355,7 @@ impl FifoSession for LockedFifoSession<'_> {
 mod tests {
     use super::*;
 
-    const LEASE_NS: u64 = 30_000_000_000;
+    const LEASE: Duration = Duration::from_secs(30);
 
     struct Bodies(Vec<String>);
 
@@ -385,7 +389,8 @@ mod tests {
         fn receive(&mut self, max: usize) -> (Vec<String>, Handles<Receipt>) {
             let (mut bodies, mut handles) = (Bodies(Vec::new()), Handles::new());
             self.0.expire(self.1);
-            self.0.receive(max, self.1 + LEASE_NS, &mut handles, &mut bodies);
+            let mut keep = |receipt| handles.push(receipt);
+            self.0.receive(max, self.1, LEASE, &mut keep, &mut bodies);
             (bodies.0, handles)
         }
     }
@@ -415,7 +420,7 @@ mod tests {
         }
         let (_, handles) = case.receive(2);
         assert!(case.0.delete(handles[0]).is_some());
-        case.1 += LEASE_NS;
+        case.1 += LEASE.as_nanos() as u64;
         let (bodies, again) = case.receive(10);
         assert_eq!(bodies, ["a2:2", "a3:1"]);
         assert!(case.0.delete(handles[1]).is_none(), "received again since");

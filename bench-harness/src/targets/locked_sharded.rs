@@ -7,18 +7,14 @@
 //! What it does not do: keep the order across shards, or put back a lease that has run out in a shard where nobody looks while
 //! there is something at home; a holder that is preempted stops its shard.
 
-use std::{
-    cell::Cell,
-    mem,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{cell::Cell, time::Duration};
 
 use crossbeam_utils::CachePadded;
 
 use super::{
+    guarded::{Guarded, LeaseQueue},
     locked_slab::{Receipt, State},
-    slab::{Ticks, end_ns},
+    slab::Ticks,
 };
 use crate::{
     environment,
@@ -28,7 +24,7 @@ use crate::{
 /// A mutex per core.
 #[derive(Debug)]
 pub struct LockedSharded {
-    shards: Box<[CachePadded<Mutex<State>>]>,
+    shards: Box<[CachePadded<Guarded<State>>]>,
     ticks: Ticks,
     seed: u64,
 }
@@ -46,12 +42,6 @@ pub struct LockedShardedSession<'t> {
 pub struct ShardReceipt {
     shard: u32,
     receipt: Receipt,
-}
-
-impl LockedSharded {
-    fn lock(&self, shard: usize) -> MutexGuard<'_, State> {
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Target for LockedSharded {
@@ -78,8 +68,8 @@ impl Target for LockedSharded {
     }
 
     fn counts(&self) -> Counts {
-        (0..self.shards.len()).fold(Counts::default(), |sum, shard| {
-            let counts = self.lock(shard).counts();
+        self.shards.iter().fold(Counts::default(), |sum, shard| {
+            let counts = shard.lock().counts();
             Counts {
                 visible: sum.visible + counts.visible,
                 in_flight: sum.in_flight + counts.in_flight,
@@ -116,20 +106,14 @@ impl LockedShardedSession<'_> {
         handles: &mut Handles<ShardReceipt>,
         inspector: &mut I,
     ) -> usize {
-        let mut state = self.queue.lock(shard);
-        // Read under the lock: before it, a wait for the lock would shorten the lease.
-        let now_ns = self.queue.ticks.now_ns();
-        state.expire(now_ns);
-        let end_ns = end_ns(now_ns, visibility);
+        let LockedSharded { shards, ticks, .. } = self.queue;
         let mut keep = |receipt| {
             handles.push(ShardReceipt {
                 shard: shard as u32,
                 receipt,
             });
         };
-        (0..max)
-            .take_while(|_| state.receive(end_ns, &mut keep, inspector))
-            .count()
+        shards[shard].receive(ticks, max, visibility, &mut keep, inspector)
     }
 }
 
@@ -137,21 +121,12 @@ impl Calls for LockedShardedSession<'_> {
     type Handle = ShardReceipt;
 
     fn send(&mut self, body: &[u8]) -> Result<(), Refusal> {
-        let body = body.into();
-        self.queue.lock(self.home).send(body);
+        self.queue.shards[self.home].send(body);
         Ok(())
     }
 
     fn send_batch(&mut self, bodies: &[Vec<u8>]) -> Done {
-        let mut boxed: [Box<[u8]>; BATCH_MAX] = Default::default();
-        for (place, body) in boxed.iter_mut().zip(bodies) {
-            *place = body.as_slice().into();
-        }
-        let mut state = self.queue.lock(self.home);
-        for body in &mut boxed[..bodies.len()] {
-            state.send(mem::take(body));
-        }
-        Done::all(bodies.len())
+        self.queue.shards[self.home].send_batch(bodies)
     }
 
     fn receive<I: Inspect>(
@@ -178,9 +153,7 @@ impl Calls for LockedShardedSession<'_> {
     }
 
     fn delete(&mut self, ShardReceipt { shard, receipt }: ShardReceipt) -> bool {
-        // The guard goes first, then the body: a temporary of the statement, and a local of the function.
-        let body = self.queue.lock(shard as usize).delete(receipt);
-        body.is_some()
+        self.queue.shards[shard as usize].delete(receipt)
     }
 
     fn delete_batch(&mut self, handles: &mut Handles<ShardReceipt>) -> Done {
@@ -189,7 +162,7 @@ impl Calls for LockedShardedSession<'_> {
         // Handles of one shard follow each other, so each run of them takes its lock once.
         while let Some((_, first)) = rest.peek() {
             let shard = first.shard;
-            let mut state = self.queue.lock(shard as usize);
+            let mut state = self.queue.shards[shard as usize].lock();
             while let Some((body, handle)) = rest.next_if(|(_, handle)| handle.shard == shard) {
                 *body = state.delete(handle.receipt);
             }

@@ -8,31 +8,21 @@
 //! What it does not do: stamp what is sent, bound its memory, keep leases of very different lengths cheaply, survive a panic of a holder
 //! with its books in order, or go on while a holder is preempted.
 
-use std::{
-    collections::VecDeque,
-    mem,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
-use super::slab::{Deadlines, Slab, Ticks, end_ns};
-use crate::target::{
-    BATCH_MAX, Calls, Counts, Delivery, Done, Handles, Inspect, Refusal, Session, Target, TargetConfig,
+use super::{
+    guarded::{LeaseQueue, StandardQueue},
+    one_mutex::OneMutex,
+    slab::{Deadlines, Message, Slab, Ticks, end_ns},
 };
+use crate::target::{Counts, Inspect};
 
 /// The whole queue behind one mutex.
-#[derive(Debug)]
-pub struct LockedSlab {
-    state: Mutex<State>,
-    ticks: Ticks,
-}
+pub type LockedSlab = OneMutex<State>;
 
-/// The queue, borrowed.
-#[derive(Debug)]
-pub struct LockedSlabSession<'t>(&'t LockedSlab);
-
+/// The queue.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub struct State {
     visible: VecDeque<Message>,
     leases: Slab<Lease>,
     /// By place in `leases`.
@@ -43,14 +33,8 @@ pub(super) struct State {
 /// A lease: its place, and a number that no other lease in that place has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
-    pub(super) place: u32,
-    pub(super) number: u64,
-}
-
-#[derive(Debug)]
-struct Message {
-    body: Box<[u8]>,
-    receives: u32,
+    place: u32,
+    number: u64,
 }
 
 #[derive(Debug)]
@@ -59,35 +43,10 @@ struct Lease {
     receipt: u64,
 }
 
-impl Delivery for Message {
-    #[inline(always)]
-    fn body(&self) -> &[u8] {
-        &self.body
-    }
-
-    #[inline(always)]
-    fn receives(&self) -> u32 {
-        self.receives
-    }
-}
-
 impl State {
-    pub(super) fn send(&mut self, body: Box<[u8]>) {
-        self.visible.push_back(Message { body, receives: 0 });
-    }
-
-    /// Puts back what was received and not deleted in time.
-    pub(super) fn expire(&mut self, now_ns: u64) {
-        while let Some(place) = self.deadlines.pop_due(now_ns) {
-            if let Some(lease) = self.leases.take(place) {
-                self.visible.push_back(lease.message);
-            }
-        }
-    }
-
     /// Leases the oldest visible message, shows it, and has its receipt kept if it is to be deleted; false if there is none.
     #[inline]
-    pub(super) fn receive<I: Inspect>(
+    fn receive_one<I: Inspect>(
         &mut self,
         end_ns: u64,
         keep: &mut impl FnMut(Receipt),
@@ -110,10 +69,38 @@ impl State {
         }
         true
     }
+}
 
-    /// Answers the body, so that it can be freed outside the lock.
+impl LeaseQueue for State {
+    type Clock = Ticks;
+    type Receipt = Receipt;
+    type Remains = Box<[u8]>;
+
+    fn expire(&mut self, now_ns: u64) {
+        while let Some(place) = self.deadlines.pop_due(now_ns) {
+            if let Some(lease) = self.leases.take(place) {
+                self.visible.push_back(lease.message);
+            }
+        }
+    }
+
     #[inline]
-    pub(super) fn delete(&mut self, receipt: Receipt) -> Option<Box<[u8]>> {
+    fn receive<I: Inspect>(
+        &mut self,
+        max: usize,
+        now_ns: u64,
+        visibility: Duration,
+        keep: &mut impl FnMut(Receipt),
+        inspector: &mut I,
+    ) -> usize {
+        let end_ns = end_ns(now_ns, visibility);
+        (0..max)
+            .take_while(|_| self.receive_one(end_ns, keep, inspector))
+            .count()
+    }
+
+    #[inline]
+    fn delete(&mut self, receipt: Receipt) -> Option<Box<[u8]>> {
         let lease = self.leases.get(receipt.place)?;
         if lease.receipt != receipt.number {
             return None;
@@ -122,7 +109,7 @@ impl State {
         Some(self.leases.take(receipt.place)?.message.body)
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    fn counts(&self) -> Counts {
         Counts {
             visible: self.visible.len() as u64,
             in_flight: self.leases.len() as u64,
@@ -130,102 +117,18 @@ impl State {
     }
 }
 
-impl LockedSlab {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Target for LockedSlab {
+impl StandardQueue for State {
     const NAME: &'static str = "locked-slab";
-    const LEASES: bool = true;
-    type Session<'t> = LockedSlabSession<'t>;
 
-    fn build(_: &TargetConfig) -> anyhow::Result<Self> {
-        Ok(Self {
-            state: Mutex::default(),
-            ticks: Ticks::default(),
-        })
-    }
-
-    fn session(&self, _: usize) -> anyhow::Result<LockedSlabSession<'_>> {
-        Ok(LockedSlabSession(self))
-    }
-
-    fn counts(&self) -> Counts {
-        self.lock().counts()
-    }
-}
-
-impl Calls for LockedSlabSession<'_> {
-    type Handle = Receipt;
-
-    fn send(&mut self, body: &[u8]) -> Result<(), Refusal> {
-        let body = body.into();
-        self.0.lock().send(body);
-        Ok(())
-    }
-
-    fn send_batch(&mut self, bodies: &[Vec<u8>]) -> Done {
-        let mut boxed: [Box<[u8]>; BATCH_MAX] = Default::default();
-        for (place, body) in boxed.iter_mut().zip(bodies) {
-            *place = body.as_slice().into();
-        }
-        let mut state = self.0.lock();
-        for body in &mut boxed[..bodies.len()] {
-            state.send(mem::take(body));
-        }
-        Done::all(bodies.len())
-    }
-
-    fn receive<I: Inspect>(
-        &mut self,
-        max: usize,
-        visibility: Duration,
-        handles: &mut Handles<Receipt>,
-        inspector: &mut I,
-    ) -> Result<usize, Refusal> {
-        let mut state = self.0.lock();
-        // Read under the lock: before it, a wait for the lock would shorten the lease.
-        let now_ns = self.0.ticks.now_ns();
-        state.expire(now_ns);
-        let end_ns = end_ns(now_ns, visibility);
-        Ok((0..max)
-            .take_while(|_| state.receive(end_ns, &mut |receipt| handles.push(receipt), inspector))
-            .count())
-    }
-
-    fn delete(&mut self, receipt: Receipt) -> bool {
-        // The guard goes first, then the body: a temporary of the statement, and a local of the function.
-        let body = self.0.lock().delete(receipt);
-        body.is_some()
-    }
-
-    fn delete_batch(&mut self, handles: &mut Handles<Receipt>) -> Done {
-        let mut bodies: [Option<Box<[u8]>>; BATCH_MAX] = Default::default();
-        let mut state = self.0.lock();
-        for (body, receipt) in bodies.iter_mut().zip(handles.drain(..)) {
-            *body = state.delete(receipt);
-        }
-        drop(state);
-        bodies.iter().map(Option::is_some).collect()
-    }
-}
-
-impl Session for LockedSlabSession<'_> {
-    type Turn<'s>
-        = &'s mut Self
-    where
-        Self: 's;
-
-    fn turn(&mut self) -> &mut Self {
-        self
+    fn send(&mut self, body: Box<[u8]>) {
+        self.visible.push_back(Message::new(body));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::Delivery;
 
     struct All;
 
@@ -238,8 +141,11 @@ mod tests {
     fn receive(state: &mut State, now_ns: u64, visibility_ns: u64) -> Option<Receipt> {
         state.expire(now_ns);
         let mut kept = None;
+        let visibility = Duration::from_nanos(visibility_ns);
         state.receive(
-            now_ns + visibility_ns,
+            1,
+            now_ns,
+            visibility,
             &mut |receipt| kept = Some(receipt),
             &mut All,
         );

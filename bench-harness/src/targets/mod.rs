@@ -1,4 +1,4 @@
-//! The queues under test, one to a file.
+//! The queues under test, one to a file; what several are made of stands in `hand_over`, `one_mutex`, `guarded` and `slab`.
 
 mod async_channel;
 mod concurrent_queue;
@@ -9,12 +9,14 @@ mod epoq;
 mod epoq_fifo;
 mod epoq_queues;
 mod flume;
+mod guarded;
 mod hand_over;
 mod kanal;
 mod locked;
 mod locked_fifo;
 mod locked_sharded;
 mod locked_slab;
+mod one_mutex;
 mod rapidfire;
 mod seg_queue;
 mod slab;

@@ -1,8 +1,35 @@
-//! What the textbook's queues are made of: things in places, and the order in which leases end.
+//! What the textbook's queues are made of: messages, things in places, and the order in which leases end.
 
 use std::time::Duration;
 
-use quanta::Clock;
+use super::guarded;
+use crate::target::Delivery;
+
+/// A message, and how often it was received.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) body: Box<[u8]>,
+    pub(super) receives: u32,
+}
+
+impl Message {
+    #[inline]
+    pub(super) fn new(body: Box<[u8]>) -> Self {
+        Self { body, receives: 0 }
+    }
+}
+
+impl Delivery for Message {
+    #[inline(always)]
+    fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    #[inline(always)]
+    fn receives(&self) -> u32 {
+        self.receives
+    }
+}
 
 /// Things in places that stay theirs until they are taken out: a place finds its thing without a hash.
 #[derive(Debug)]
@@ -171,14 +198,14 @@ impl Deadlines {
 
 /// The ledger's own clock: the processor's time-stamp counter, where that will do. `Instant` takes twice as long.
 #[derive(Debug)]
-pub(super) struct Ticks {
-    clock: Clock,
+pub struct Ticks {
+    clock: quanta::Clock,
     began: u64,
 }
 
 impl Default for Ticks {
     fn default() -> Self {
-        let clock = Clock::new();
+        let clock = quanta::Clock::new();
         let began = clock.raw();
         Self { clock, began }
     }
@@ -189,6 +216,15 @@ impl Ticks {
     #[inline]
     pub(super) fn now_ns(&self) -> u64 {
         self.clock.delta_as_nanos(self.began, self.clock.raw())
+    }
+}
+
+impl guarded::Clock for Ticks {
+    type Time = u64;
+
+    #[inline]
+    fn now(&self) -> u64 {
+        self.now_ns()
     }
 }
 
