@@ -21,7 +21,9 @@ use crate::{
     progress::Quiet,
     run,
     scenario::Scenario,
-    target::{Calls, Counts, Delivery, Done, Handles, Inspect, Refusal, Session, Target, TargetConfig},
+    target::{
+        Calls, Counts, Delivery, Done, Handles, Inspect, Refusal, Session, Target, TargetConfig, drop_all,
+    },
     topology::Topology,
 };
 
@@ -86,12 +88,6 @@ impl Calls for NullSession {
     }
 
     #[inline(always)]
-    fn send_batch(&mut self, bodies: &[Vec<u8>]) -> Done {
-        let taken = bodies.iter().take_while(|body| self.send(body).is_ok()).count();
-        Done::all(taken)
-    }
-
-    #[inline(always)]
     fn receive<I: Inspect>(
         &mut self,
         max: usize,
@@ -117,9 +113,7 @@ impl Calls for NullSession {
 
     #[inline(always)]
     fn delete_batch(&mut self, handles: &mut Handles<()>) -> Done {
-        let done = Done::all(handles.len());
-        handles.clear();
-        done
+        drop_all(handles)
     }
 }
 

@@ -131,6 +131,14 @@ impl FromIterator<bool> for Done {
     }
 }
 
+/// What a batch of deletes comes to where receiving is the end of it: the handles are dropped, and all succeeded.
+#[inline(always)]
+pub fn drop_all<H>(handles: &mut Handles<H>) -> Done {
+    let done = Done::all(handles.len());
+    handles.clear();
+    done
+}
+
 /// A message as it is received: looked at in place, before the call returns.
 pub trait Delivery {
     /// The body, wherever the target keeps it.
@@ -145,6 +153,19 @@ pub trait Inspect {
     fn inspect<D: Delivery>(&mut self, delivery: &D) -> bool;
 }
 
+/// Has every message deleted, and keeps what was in it.
+#[cfg(test)]
+#[derive(Default)]
+pub(crate) struct Bodies(pub(crate) Vec<Vec<u8>>);
+
+#[cfg(test)]
+impl Inspect for Bodies {
+    fn inspect<D: Delivery>(&mut self, delivery: &D) -> bool {
+        self.0.push(delivery.body().to_vec());
+        true
+    }
+}
+
 /// The operations, through a session (each in a turn of its own) or within a turn.
 pub trait Calls {
     /// A receipt handle.
@@ -153,8 +174,12 @@ pub trait Calls {
     /// Sends one message.
     fn send(&mut self, body: &[u8]) -> Result<(), Refusal>;
 
-    /// Sends 1 to 10 messages in one call.
-    fn send_batch(&mut self, bodies: &[Vec<u8>]) -> Done;
+    /// Sends 1 to 10 messages in one call; for targets without batches, one after the other until one is refused.
+    #[inline(always)]
+    fn send_batch(&mut self, bodies: &[Vec<u8>]) -> Done {
+        let taken = bodies.iter().take_while(|body| self.send(body).is_ok()).count();
+        Done::all(taken)
+    }
 
     /// Receives up to `max` messages in one call, shows each to `inspector`, and keeps the handles of those that are to be
     /// deleted, in the order of inspection. Answers how many were received.

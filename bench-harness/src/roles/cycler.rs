@@ -116,7 +116,7 @@ mod tests {
         scenario::Scenario,
         target::{
             BATCH_MAX, Calls, Counts, Delivery, Done, Handles, Inspect, Refusal, Session, Target,
-            TargetConfig,
+            TargetConfig, drop_all,
         },
         targets::TargetName,
     };
@@ -167,10 +167,6 @@ mod tests {
             self.queue().push_back((Instant::now(), body.to_vec()));
             Ok(())
         }
-        fn send_batch(&mut self, bodies: &[Vec<u8>]) -> Done {
-            let taken = bodies.iter().take_while(|body| self.send(body).is_ok());
-            Done::all(taken.count())
-        }
         fn receive<I: Inspect>(
             &mut self,
             max: usize,
@@ -199,9 +195,7 @@ mod tests {
             true
         }
         fn delete_batch(&mut self, handles: &mut Handles<()>) -> Done {
-            let done = Done::all(handles.len());
-            handles.clear();
-            done
+            drop_all(handles)
         }
     }
 

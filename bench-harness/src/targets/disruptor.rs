@@ -22,7 +22,9 @@ use ::disruptor::{
 };
 
 use super::hand_over::HandedOver;
-use crate::target::{Calls, Counts, Done, Handles, Inspect, Refusal, Session, Target, TargetConfig};
+use crate::target::{
+    Calls, Counts, Done, Handles, Inspect, Refusal, Session, Target, TargetConfig, drop_all,
+};
 
 /// A ring, its one consumer, and the producer that each session's is made from.
 pub struct Disruptor {
@@ -216,9 +218,7 @@ impl Calls for DisruptorSession<'_> {
 
     #[inline(always)]
     fn delete_batch(&mut self, handles: &mut Handles<()>) -> Done {
-        let done = Done::all(handles.len());
-        handles.clear();
-        done
+        drop_all(handles)
     }
 }
 
@@ -237,16 +237,7 @@ impl Session for DisruptorSession<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::{BATCH_MAX, Delivery};
-
-    struct Bodies(Vec<Vec<u8>>);
-
-    impl Inspect for Bodies {
-        fn inspect<D: Delivery>(&mut self, delivery: &D) -> bool {
-            self.0.push(delivery.body().to_vec());
-            true
-        }
-    }
+    use crate::target::{BATCH_MAX, Bodies};
 
     /// Round the ring several times, with many left, so that looks end everywhere.
     #[test]
@@ -260,7 +251,7 @@ mod tests {
                 sent += 1;
             }
             for call in 0..3000 {
-                let (mut bodies, mut handles) = (Bodies(Vec::new()), Handles::new());
+                let (mut bodies, mut handles) = (Bodies::default(), Handles::new());
                 let max = 1 + call % BATCH_MAX;
                 let count = session.receive(max, Duration::ZERO, &mut handles, &mut bodies);
                 assert_eq!((count, handles.len()), (Ok(max), max));
@@ -270,7 +261,7 @@ mod tests {
                 }
             }
         }
-        let (mut bodies, mut handles) = (Bodies(Vec::new()), Handles::new());
+        let (mut bodies, mut handles) = (Bodies::default(), Handles::new());
         while session.receive(BATCH_MAX, Duration::ZERO, &mut handles, &mut bodies) != Ok(0) {
             handles.clear();
         }
@@ -286,7 +277,7 @@ mod tests {
         let queue = Disruptor::build(&TargetConfig::for_test()).unwrap();
         let mut session = queue.session(0).unwrap();
         assert_eq!(session.send_batch(&vec![vec![7; 100]; 3]), Done::all(3));
-        let (mut bodies, mut handles) = (Bodies(Vec::new()), Handles::new());
+        let (mut bodies, mut handles) = (Bodies::default(), Handles::new());
         assert_eq!(
             session.receive(1, Duration::ZERO, &mut handles, &mut bodies),
             Ok(1)

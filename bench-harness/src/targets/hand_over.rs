@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::target::{
-    Calls, Counts, Delivery, Done, Handles, Inspect, Refusal, Session, Target, TargetConfig,
+    Calls, Counts, Delivery, Done, Handles, Inspect, Refusal, Session, Target, TargetConfig, drop_all,
 };
 
 /// One allocation and one copy per message.
@@ -27,19 +27,47 @@ pub trait Channel: Sized + Send + Sync {
     fn len(&self) -> usize;
 }
 
-/// Such a queue under test.
+/// One thread's ends of a queue that hands over.
+pub trait Ends {
+    /// Puts a body in.
+    fn push(&mut self, body: Body) -> Result<(), Refusal>;
+
+    /// Fetches up to `max` that are then taken out, for queues that give several at once.
+    #[inline(always)]
+    fn fetch(&mut self, max: usize) {
+        let _ = max;
+    }
+
+    /// Takes one out, if there is one.
+    fn pop(&mut self) -> Option<Body>;
+}
+
+/// For a queue whose ends every thread may use.
+impl<C: Channel> Ends for &C {
+    #[inline(always)]
+    fn push(&mut self, body: Body) -> Result<(), Refusal> {
+        C::push(self, body)
+    }
+
+    #[inline(always)]
+    fn pop(&mut self) -> Option<Body> {
+        C::pop(self)
+    }
+}
+
+/// A channel under test.
 #[derive(Debug)]
 pub struct HandOver<C>(C);
 
-/// The queue, borrowed.
+/// The ends that a thread has.
 #[derive(Debug)]
-pub struct HandOverSession<'t, C>(&'t C);
+pub struct HandOverSession<E>(pub(super) E);
 
 impl<C: Channel> Target for HandOver<C> {
     const NAME: &'static str = C::NAME;
     const LEASES: bool = false;
     type Session<'t>
-        = HandOverSession<'t, C>
+        = HandOverSession<&'t C>
     where
         Self: 't;
 
@@ -47,7 +75,7 @@ impl<C: Channel> Target for HandOver<C> {
         Ok(Self(C::unbounded()))
     }
 
-    fn session(&self, _: usize) -> anyhow::Result<HandOverSession<'_, C>> {
+    fn session(&self, _: usize) -> anyhow::Result<HandOverSession<&C>> {
         Ok(HandOverSession(&self.0))
     }
 
@@ -59,21 +87,12 @@ impl<C: Channel> Target for HandOver<C> {
     }
 }
 
-impl<C: Channel> Calls for HandOverSession<'_, C> {
+impl<E: Ends> Calls for HandOverSession<E> {
     type Handle = Body;
 
     #[inline(always)]
     fn send(&mut self, body: &[u8]) -> Result<(), Refusal> {
         self.0.push(body.into())
-    }
-
-    #[inline(always)]
-    fn send_batch(&mut self, bodies: &[Vec<u8>]) -> Done {
-        let taken = bodies
-            .iter()
-            .take_while(|body| self.0.push(body.as_slice().into()).is_ok())
-            .count();
-        Done::all(taken)
     }
 
     #[inline(always)]
@@ -84,6 +103,7 @@ impl<C: Channel> Calls for HandOverSession<'_, C> {
         handles: &mut Handles<Body>,
         inspector: &mut I,
     ) -> Result<usize, Refusal> {
+        self.0.fetch(max);
         let mut received = 0;
         while received < max {
             let Some(body) = self.0.pop() else { break };
@@ -103,13 +123,11 @@ impl<C: Channel> Calls for HandOverSession<'_, C> {
 
     #[inline(always)]
     fn delete_batch(&mut self, bodies: &mut Handles<Body>) -> Done {
-        let done = Done::all(bodies.len());
-        bodies.clear();
-        done
+        drop_all(bodies)
     }
 }
 
-impl<C: Channel> Session for HandOverSession<'_, C> {
+impl<E: Ends> Session for HandOverSession<E> {
     type Turn<'s>
         = &'s mut Self
     where

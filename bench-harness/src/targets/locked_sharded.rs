@@ -186,15 +186,7 @@ impl Session for LockedShardedSession<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::Delivery;
-
-    struct All;
-
-    impl Inspect for All {
-        fn inspect<D: Delivery>(&mut self, _: &D) -> bool {
-            true
-        }
-    }
+    use crate::target::Bodies;
 
     #[test]
     fn what_is_in_any_shard_is_found_and_deleted_by_its_handle() {
@@ -207,7 +199,8 @@ mod tests {
         for home in 0..5 {
             queue.session(home).unwrap().send(b"one").unwrap();
             let mut handles = Handles::new();
-            let received = receiver.receive(10, Duration::from_secs(60), &mut handles, &mut All);
+            let received =
+                receiver.receive(10, Duration::from_secs(60), &mut handles, &mut Bodies::default());
             assert_eq!((received, handles[0].shard as usize), (Ok(1), home));
             assert_eq!(queue.counts().in_flight, 1);
             assert!(receiver.delete(handles[0]) && !receiver.delete(handles[0]));
@@ -225,9 +218,12 @@ mod tests {
         queue.session(2).unwrap().send(b"one").unwrap();
         let mut receiver = queue.session(1).unwrap();
         let mut handles = Handles::new();
-        assert_eq!(receiver.receive(1, Duration::ZERO, &mut handles, &mut All), Ok(1));
         assert_eq!(
-            receiver.receive(1, Duration::from_secs(60), &mut handles, &mut All),
+            receiver.receive(1, Duration::ZERO, &mut handles, &mut Bodies::default()),
+            Ok(1)
+        );
+        assert_eq!(
+            receiver.receive(1, Duration::from_secs(60), &mut handles, &mut Bodies::default()),
             Ok(1)
         );
         assert_eq!(receiver.delete_batch(&mut handles), Done(0b10));

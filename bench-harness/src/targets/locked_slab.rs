@@ -128,15 +128,7 @@ impl StandardQueue for State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::Delivery;
-
-    struct All;
-
-    impl Inspect for All {
-        fn inspect<D: Delivery>(&mut self, _: &D) -> bool {
-            true
-        }
-    }
+    use crate::target::Bodies;
 
     fn receive(state: &mut State, now_ns: u64, visibility_ns: u64) -> Option<Receipt> {
         state.expire(now_ns);
@@ -147,7 +139,7 @@ mod tests {
             now_ns,
             visibility,
             &mut |receipt| kept = Some(receipt),
-            &mut All,
+            &mut Bodies::default(),
         );
         kept
     }

@@ -9,15 +9,12 @@ use std::{
     pin::pin,
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use ::rapidfire::{Receiver, Sender, mpsc, unbounded};
 
-use super::hand_over::{Body, HandedOver};
-use crate::target::{
-    BATCH_MAX, Calls, Counts, Done, Handles, Inspect, Refusal, Session, Target, TargetConfig,
-};
+use super::hand_over::{Body, Ends, HandOverSession};
+use crate::target::{BATCH_MAX, Counts, Refusal, Target, TargetConfig};
 
 /// Both ends.
 pub struct Rapidfire {
@@ -32,9 +29,9 @@ enum Receivers {
 }
 
 /// Both ends, borrowed.
-pub struct RapidfireSession<'t> {
+pub struct RapidfireEnds<'t> {
     queue: &'t Rapidfire,
-    /// The only receiver, if this session has it.
+    /// The only receiver, if this thread has it.
     receiver: Option<mpsc::Receiver<Body>>,
     /// What a batch is received into.
     batch: Vec<Body>,
@@ -46,9 +43,9 @@ impl fmt::Debug for Rapidfire {
     }
 }
 
-impl fmt::Debug for RapidfireSession<'_> {
+impl fmt::Debug for RapidfireEnds<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RapidfireSession").finish_non_exhaustive()
+        f.debug_struct("RapidfireEnds").finish_non_exhaustive()
     }
 }
 
@@ -59,7 +56,7 @@ fn lock(receiver: &Mutex<Option<mpsc::Receiver<Body>>>) -> MutexGuard<'_, Option
 impl Target for Rapidfire {
     const NAME: &'static str = "rapidfire";
     const LEASES: bool = false;
-    type Session<'t> = RapidfireSession<'t>;
+    type Session<'t> = HandOverSession<RapidfireEnds<'t>>;
 
     fn build(config: &TargetConfig) -> anyhow::Result<Self> {
         Ok(if config.receivers == 1 {
@@ -77,12 +74,12 @@ impl Target for Rapidfire {
         })
     }
 
-    fn session(&self, _: usize) -> anyhow::Result<RapidfireSession<'_>> {
-        Ok(RapidfireSession {
+    fn session(&self, _: usize) -> anyhow::Result<HandOverSession<RapidfireEnds<'_>>> {
+        Ok(HandOverSession(RapidfireEnds {
             queue: self,
             receiver: None,
             batch: Vec::with_capacity(BATCH_MAX),
-        })
+        }))
     }
 
     fn counts(&self) -> Counts {
@@ -93,10 +90,10 @@ impl Target for Rapidfire {
     }
 }
 
-impl RapidfireSession<'_> {
-    /// Up to `max` messages into `batch` from the only receiver; none if another session has it.
+impl RapidfireEnds<'_> {
+    /// Up to `max` messages into `batch` from the only receiver; none if another thread has it.
     #[inline(always)]
-    fn receive_alone(&mut self, one: &Mutex<Option<mpsc::Receiver<Body>>>, max: usize) {
+    fn fetch_alone(&mut self, one: &Mutex<Option<mpsc::Receiver<Body>>>, max: usize) {
         if self.receiver.is_none() {
             self.receiver = lock(one).take();
         }
@@ -115,75 +112,32 @@ impl RapidfireSession<'_> {
     }
 }
 
-impl Calls for RapidfireSession<'_> {
-    type Handle = Body;
-
+impl Ends for RapidfireEnds<'_> {
     #[inline(always)]
-    fn send(&mut self, body: &[u8]) -> Result<(), Refusal> {
-        let sent = self.queue.sender.try_send(body.into());
-        sent.map_err(|_| Refusal("disconnected"))
+    fn push(&mut self, body: Body) -> Result<(), Refusal> {
+        self.queue
+            .sender
+            .try_send(body)
+            .map_err(|_| Refusal("disconnected"))
     }
 
     #[inline(always)]
-    fn send_batch(&mut self, bodies: &[Vec<u8>]) -> Done {
-        let taken = bodies.iter().take_while(|body| self.send(body).is_ok()).count();
-        Done::all(taken)
-    }
-
-    #[inline(always)]
-    fn receive<I: Inspect>(
-        &mut self,
-        max: usize,
-        _: Duration,
-        handles: &mut Handles<Body>,
-        inspector: &mut I,
-    ) -> Result<usize, Refusal> {
-        let queue = self.queue;
-        if let Receivers::One(one) = &queue.receivers {
-            self.receive_alone(one, max);
+    fn fetch(&mut self, max: usize) {
+        if let Receivers::One(one) = &self.queue.receivers {
+            self.fetch_alone(one, max);
         }
-        let mut received = 0;
-        while received < max {
-            let next = match &queue.receivers {
-                Receivers::Many(receiver) => receiver.try_recv().ok(),
-                Receivers::One(_) => self.batch.pop(),
-            };
-            let Some(body) = next else { break };
-            received += 1;
-            if inspector.inspect(&HandedOver(&body)) {
-                handles.push(body);
-            }
+    }
+
+    #[inline(always)]
+    fn pop(&mut self) -> Option<Body> {
+        match &self.queue.receivers {
+            Receivers::Many(receiver) => receiver.try_recv().ok(),
+            Receivers::One(_) => self.batch.pop(),
         }
-        Ok(received)
-    }
-
-    #[inline(always)]
-    fn delete(&mut self, body: Body) -> bool {
-        drop(body);
-        true
-    }
-
-    #[inline(always)]
-    fn delete_batch(&mut self, bodies: &mut Handles<Body>) -> Done {
-        let done = Done::all(bodies.len());
-        bodies.clear();
-        done
     }
 }
 
-impl Session for RapidfireSession<'_> {
-    type Turn<'s>
-        = &'s mut Self
-    where
-        Self: 's;
-
-    #[inline(always)]
-    fn turn(&mut self) -> &mut Self {
-        self
-    }
-}
-
-impl Drop for RapidfireSession<'_> {
+impl Drop for RapidfireEnds<'_> {
     fn drop(&mut self) {
         if let (Receivers::One(one), Some(receiver)) = (&self.queue.receivers, self.receiver.take()) {
             *lock(one) = Some(receiver);
@@ -193,24 +147,18 @@ impl Drop for RapidfireSession<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::target::Delivery;
+    use crate::target::{Bodies, Calls, Handles};
 
-    struct First(Vec<u8>);
-
-    impl Inspect for First {
-        fn inspect<D: Delivery>(&mut self, delivery: &D) -> bool {
-            self.0.push(delivery.body()[0]);
-            true
-        }
-    }
-
-    fn receive(session: &mut RapidfireSession<'_>, max: usize) -> Vec<u8> {
-        let (mut first, mut handles) = (First(Vec::new()), Handles::new());
-        let received = session.receive(max, Duration::ZERO, &mut handles, &mut first);
-        assert_eq!(received, Ok(first.0.len()));
+    /// Of each body the first byte.
+    fn receive(session: &mut HandOverSession<RapidfireEnds<'_>>, max: usize) -> Vec<u8> {
+        let (mut bodies, mut handles) = (Bodies::default(), Handles::new());
+        let received = session.receive(max, Duration::ZERO, &mut handles, &mut bodies);
+        assert_eq!(received, Ok(bodies.0.len()));
         session.delete_batch(&mut handles);
-        first.0
+        bodies.0.iter().map(|body| body[0]).collect()
     }
 
     #[test]
