@@ -32,16 +32,29 @@ pub struct EpoqTurn<'s> {
     pub(super) queue: &'s Queue,
 }
 
+/// A broker as the run wants it, with no queue yet.
+pub(super) fn broker(config: &TargetConfig) -> anyhow::Result<Broker> {
+    let mut builder = Broker::builder()
+        .memory_limit(config.memory_limit_bytes)
+        .seed(config.seed);
+    if let Some(partitions) = config.partitions {
+        builder = builder.partitions(partitions);
+    }
+    builder.build().map_err(|error| anyhow::anyhow!("{error:?}"))
+}
+
+/// SQS's limit of 120,000 in flight is not what is measured: the rivals have none.
+pub(super) fn unlimited() -> QueueConfig {
+    QueueConfig {
+        in_flight_max: None,
+        ..QueueConfig::default()
+    }
+}
+
 impl Epoq {
     /// A broker with a queue of that name and those settings.
     pub(super) fn with_queue(config: &TargetConfig, name: &str, queue: QueueConfig) -> anyhow::Result<Self> {
-        let mut builder = Broker::builder()
-            .memory_limit(config.memory_limit_bytes)
-            .seed(config.seed);
-        if let Some(partitions) = config.partitions {
-            builder = builder.partitions(partitions);
-        }
-        let broker = builder.build().map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let broker = broker(config)?;
         let queue = broker
             .create_queue(name, queue)
             .map_err(|error| anyhow::anyhow!("{error:?}"))?;
@@ -59,12 +72,7 @@ impl Target for Epoq {
     type Session<'t> = EpoqSession;
 
     fn build(config: &TargetConfig) -> anyhow::Result<Self> {
-        // SQS's limit of 120,000 in flight is not what is measured: the rivals have none.
-        let queue = QueueConfig {
-            in_flight_max: None,
-            ..QueueConfig::default()
-        };
-        Self::with_queue(config, "bench", queue)
+        Self::with_queue(config, "bench", unlimited())
     }
 
     fn session(&self, home: usize) -> anyhow::Result<EpoqSession> {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use epoq::{Broker, Queue, QueueConfig, ReceiptHandle, Worker};
+use epoq::{Broker, Queue, ReceiptHandle, Worker};
 
-use super::epoq::EpoqTurn;
+use super::epoq::{EpoqTurn, broker, unlimited};
 use crate::target::{
     BATCH_MAX, Calls, Counts, Done, Handles, Inspect, Refusal, Session, Target, TargetConfig,
 };
@@ -41,20 +41,10 @@ impl Target for EpoqQueues {
     type Session<'t> = EpoqQueuesSession<'t>;
 
     fn build(config: &TargetConfig) -> anyhow::Result<Self> {
-        let mut builder = Broker::builder()
-            .memory_limit(config.memory_limit_bytes)
-            .seed(config.seed);
-        if let Some(partitions) = config.partitions {
-            builder = builder.partitions(partitions);
-        }
-        let broker = builder.build().map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let broker = broker(config)?;
         let create = |number| {
-            let settings = QueueConfig {
-                in_flight_max: None,
-                ..QueueConfig::default()
-            };
             broker
-                .create_queue(&format!("bench-{number}"), settings)
+                .create_queue(&format!("bench-{number}"), unlimited())
                 .map_err(|error| anyhow::anyhow!("{error:?}"))
         };
         let queues = (0..config.queues.max(1))
