@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn nothing_judged_is_said_first() {
-        let results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let results = Results::sample();
         let mut other = results.clone();
         other.curves.clear();
         let words = verdict(&Comparison::of(&results, &other, 0.05));
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn two_runs_stand_on_one_page() {
-        let results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let results = Results::sample();
         let runs = [("before".to_owned(), &results), ("after".to_owned(), &results)];
         let comparison = Comparison::of(&results, &results, 0.05);
         let page = page(&runs, &[("after".into(), comparison)]);

@@ -913,13 +913,9 @@ fn memory_findings(curve: &Curve) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn sample() -> Results {
-        Results::parse(include_str!("../../tests/sample/results.json")).unwrap()
-    }
-
     #[test]
     fn every_curve_has_a_plot_a_table_and_a_sentence() {
-        let results = sample();
+        let results = Results::sample();
         for curve in &results.curves {
             let section = section(curve, &results);
             assert!(!section.plots.is_empty(), "{}", curve.id);
@@ -947,7 +943,7 @@ mod tests {
 
     #[test]
     fn loads_show_their_range_and_what_was_behind() {
-        let mut results = sample();
+        let mut results = Results::sample();
         let curve = results
             .curves
             .iter_mut()
@@ -984,7 +980,7 @@ mod tests {
 
     #[test]
     fn what_was_left_out_is_said() {
-        let mut results = sample();
+        let mut results = Results::sample();
         results.curves[0].left_out = Some("10 M left out".to_owned());
         let sentences = section(&results.curves[0], &results).sentences;
         assert!(sentences.contains(&"10 M left out.".to_owned()), "{sentences:?}");
@@ -992,12 +988,8 @@ mod tests {
 
     #[test]
     fn a_loss_is_said() {
-        let mut results = sample();
-        let curve = results
-            .curves
-            .iter_mut()
-            .find(|curve| curve.id == "batch")
-            .unwrap();
+        let mut results = Results::sample();
+        let curve = results.curve_mut("batch").unwrap();
         for line in &mut curve.lines {
             let times = if line.target == LEDGER { 1000.0 } else { 1.0 };
             for pass in line.points.iter_mut().flat_map(|point| &mut point.passes) {
@@ -1014,7 +1006,7 @@ mod tests {
 
     #[test]
     fn the_books_are_not_made_smaller_than_they_are() {
-        let results = sample();
+        let results = Results::sample();
         let said = &section(results.curve("time").unwrap(), &results).sentences[0];
         assert!(
             said.contains("each receiver keeps up to a bit for each message of each sender"),

@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn the_samples_aims_are_found() {
-        let results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let results = Results::sample();
         let headlines = of(&results);
         assert!(
             headlines.iter().any(|headline| headline.over == "locked"),
@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_point_of_one_pass_has_no_headline_figure() {
-        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let mut results = Results::sample();
         for point in results
             .curves
             .iter_mut()

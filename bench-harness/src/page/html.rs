@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_page_loads_nothing_and_says_its_limits_first() {
-        let results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let results = Results::sample();
         let page = page(&results);
         for outside in ["<script", "http://", "https://", "<img", "@import", "url("] {
             assert!(!page.contains(outside), "{outside}");
@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_tells_nothing_may_be_a_guest() {
-        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let mut results = Results::sample();
         let mut limits_of = |value: serde_json::Value| {
             results.machine.insert("virtual_machine".into(), value);
             limits(&results).join(" ")
@@ -382,14 +382,10 @@ mod tests {
 
     #[test]
     fn a_tile_does_not_state_what_the_table_refuses() {
-        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let mut results = Results::sample();
         let tile = "as fast as the queue behind one mutex";
         let spread = |results: &mut Results, factor: f64| {
-            let curve = results
-                .curves
-                .iter_mut()
-                .find(|curve| curve.id == "threads")
-                .unwrap();
+            let curve = results.curve_mut("threads").unwrap();
             for line in curve.lines.iter_mut().filter(|line| line.target == "epoq") {
                 for point in &mut line.points {
                     for (index, pass) in point.passes.iter_mut().enumerate() {
@@ -412,7 +408,7 @@ mod tests {
 
     #[test]
     fn a_wrong_answer_is_not_hidden() {
-        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let mut results = Results::sample();
         results.verified = false;
         results.curves[0].lines[0].points[0]
             .findings

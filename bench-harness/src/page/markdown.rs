@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_summary_has_all_curves() {
-        let results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let results = Results::sample();
         let text = summary(&results, "index.html");
         for section in html::sections(&results) {
             assert!(

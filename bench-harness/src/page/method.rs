@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn old_results_say_what_they_do_not_tell() {
-        let results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let results = Results::sample();
         for name in ["Cores", "Warm-up", "Other work", "Hardware counters"] {
             let text = item(&results, name);
             assert!(text.contains("ot recorded in these results"), "{name}: {text}");
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn what_went_on_in_passes_is_told() {
-        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let mut results = Results::sample();
         results.machine.insert(
             "topology".into(),
             "2 physical cores, pinned to 0, 1 in this order".into(),

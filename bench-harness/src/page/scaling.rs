@@ -330,10 +330,20 @@ fn cell((low, high): (f64, f64), interval: Option<(f64, f64)>, words: &dyn Fn(f6
 mod tests {
     use super::*;
 
+    fn section_of(results: &Results) -> Option<Section> {
+        section(results.curve("threads").unwrap(), results)
+    }
+
+    fn set_oversubscribed(results: &mut Results, oversubscribed: bool) {
+        let curve = results.curve_mut("threads").unwrap();
+        for point in curve.lines.iter_mut().flat_map(|line| &mut line.points) {
+            point.oversubscribed = oversubscribed;
+        }
+    }
+
     #[test]
     fn a_prediction_says_that_it_is_one() {
-        let results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
-        let section = section(results.curve("threads").unwrap(), &results).unwrap();
+        let section = section_of(&Results::sample()).unwrap();
         assert!(
             section.plots[0]
                 .zone
@@ -348,8 +358,7 @@ mod tests {
 
     #[test]
     fn the_noise_of_passes_is_printed() {
-        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
-        let section_of = |results: &Results| section(results.curve("threads").unwrap(), results).unwrap();
+        let mut results = Results::sample();
         let has_intervals = |section: &Section| {
             section.table.rows.iter().all(|row| {
                 let cells = [&row.cells[1], &row.cells[2], &row.cells[3], &row.cells[5]];
@@ -360,7 +369,7 @@ mod tests {
                 })
             })
         };
-        let noisy = section_of(&results);
+        let noisy = section_of(&results).unwrap();
         assert!(has_intervals(&noisy), "{:?}", noisy.table);
         assert!(noisy.sentences[1].starts_with("Fitted to 1 and 2 threads, 3 passes of each target."));
         for point in results
@@ -371,25 +380,17 @@ mod tests {
         {
             point.passes.truncate(2);
         }
-        let short = section_of(&results);
+        let short = section_of(&results).unwrap();
         assert!(!has_intervals(&short));
         assert!(short.sentences.join(" ").contains("there is no interval"));
     }
 
     #[test]
     fn halves_of_a_core_are_not_fitted() {
-        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
-        let curve = results
-            .curves
-            .iter_mut()
-            .find(|curve| curve.id == "threads")
-            .unwrap();
+        let mut results = Results::sample();
         // As on a machine of eight hardware threads, and three cores.
-        for point in curve.lines.iter_mut().flat_map(|line| &mut line.points) {
-            point.oversubscribed = false;
-        }
-        let of = |results: &Results| section(results.curve("threads").unwrap(), results).unwrap();
-        let unknown = of(&results);
+        set_oversubscribed(&mut results, false);
+        let unknown = section_of(&results).unwrap();
         assert!(unknown.sentences[1].starts_with("Fitted to 1, 2, 3, 4 and 8 threads"));
         assert!(
             unknown.sentences[1].contains("not recorded"),
@@ -397,7 +398,7 @@ mod tests {
             unknown.sentences
         );
         results.machine.insert("physical_cores".into(), 3.into());
-        let known = of(&results);
+        let known = section_of(&results).unwrap();
         assert!(
             known.sentences[1].starts_with("Fitted to 1, 2 and 3 threads"),
             "{:?}",
@@ -416,15 +417,8 @@ mod tests {
 
     #[test]
     fn threads_that_take_turns_are_not_fitted() {
-        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
-        let curve = results
-            .curves
-            .iter_mut()
-            .find(|curve| curve.id == "threads")
-            .unwrap();
-        for point in curve.lines.iter_mut().flat_map(|line| &mut line.points) {
-            point.oversubscribed = true;
-        }
-        assert!(section(results.curve("threads").unwrap(), &results).is_none());
+        let mut results = Results::sample();
+        set_oversubscribed(&mut results, true);
+        assert!(section_of(&results).is_none());
     }
 }

@@ -415,7 +415,7 @@ mod tests {
     fn written(name: &str, change: impl FnOnce(&mut Results)) -> PathBuf {
         let directory = std::env::temp_dir().join(format!("epoq-bench-gate-{}-{name}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let mut results = Results::sample();
         change(&mut results);
         results.write(&directory).unwrap();
         directory

@@ -444,10 +444,6 @@ fn warnings(baseline: &Results, run: &Results) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn sample() -> Results {
-        Results::parse(include_str!("../../tests/sample/results.json")).unwrap()
-    }
-
     /// Every pass of `target` takes `times` as long.
     fn slower(results: &Results, target: Option<&str>, times: f64) -> Results {
         let mut results = results.clone();
@@ -463,7 +459,7 @@ mod tests {
 
     #[test]
     fn a_run_is_as_fast_as_itself() {
-        let results = sample();
+        let results = Results::sample();
         let comparison = Comparison::of(&results, &results, 0.05);
         assert!(comparison.regressions().is_empty() && comparison.improvements().is_empty());
         assert_eq!((comparison.missing, comparison.drift), (0, 0.0));
@@ -472,7 +468,7 @@ mod tests {
 
     #[test]
     fn a_slower_ledger_is_found() {
-        let results = sample();
+        let results = Results::sample();
         let comparison = Comparison::of(&results, &slower(&results, Some(JUDGED), 100.0), 0.05);
         let found = comparison.regressions();
         assert!(!found.is_empty());
@@ -488,7 +484,7 @@ mod tests {
 
     #[test]
     fn a_slower_machine_is_not_a_slower_ledger() {
-        let results = sample();
+        let results = Results::sample();
         let comparison = Comparison::of(&results, &slower(&results, None, 3.0), 0.05);
         assert!(
             comparison.regressions().is_empty(),
@@ -500,9 +496,9 @@ mod tests {
 
     #[test]
     fn nothing_judged_is_no_verdict() {
-        let results = sample();
+        let results = Results::sample();
         assert_eq!(Comparison::of(&results, &results, 0.05).incomplete, None);
-        let mut other = sample();
+        let mut other = Results::sample();
         for curve in &mut other.curves {
             curve.id.push_str("-else");
         }
@@ -510,7 +506,7 @@ mod tests {
         assert!(comparison.incomplete.unwrap().starts_with("nothing was judged"));
         assert!(comparison.missing > 0);
         // Single passes are not judged either.
-        let mut single = sample();
+        let mut single = Results::sample();
         for point in single
             .curves
             .iter_mut()
@@ -528,8 +524,8 @@ mod tests {
 
     #[test]
     fn what_an_interrupted_run_has_not_is_no_verdict() {
-        let results = sample();
-        let mut cut = sample();
+        let results = Results::sample();
+        let mut cut = Results::sample();
         cut.curves.truncate(2);
         // By choice, it is only said.
         let comparison = Comparison::of(&results, &cut, 0.05);
@@ -550,7 +546,7 @@ mod tests {
 
     #[test]
     fn a_curve_of_other_settings_is_not_judged() {
-        let results = sample();
+        let results = Results::sample();
         let slow = slower(&results, Some(JUDGED), 100.0);
         type Change = fn(&mut Curve);
         let changes: [(&str, Change); 3] = [
@@ -566,7 +562,7 @@ mod tests {
         ];
         for (words, change) in changes {
             let mut slow = slow.clone();
-            let curve = slow.curves.iter_mut().find(|curve| curve.id == "threads");
+            let curve = slow.curve_mut("threads");
             change(curve.unwrap());
             let comparison = Comparison::of(&results, &slow, 0.05);
             assert!(comparison.changes.iter().all(|change| change.curve != "threads"));
@@ -596,8 +592,8 @@ mod tests {
 
     #[test]
     fn a_lower_capacity_is_found() {
-        let results = sample();
-        let mut slow = sample();
+        let results = Results::sample();
+        let mut slow = Results::sample();
         for line in slow.curves.iter_mut().flat_map(|curve| &mut curve.lines) {
             if line.target == JUDGED {
                 line.capacity = line.capacity.map(|capacity| capacity / 3.0);
@@ -617,7 +613,7 @@ mod tests {
 
     #[test]
     fn other_definitions_are_not_held_against_each_other() {
-        let results = sample();
+        let results = Results::sample();
         let mut other = slower(&results, Some(JUDGED), 10.0);
         for line in other.curves.iter_mut().flat_map(|curve| &mut curve.lines) {
             line.capacity = line.capacity.map(|capacity| capacity / 10.0);
@@ -649,7 +645,7 @@ mod tests {
 
     #[test]
     fn noise_is_no_news() {
-        let results = sample();
+        let results = Results::sample();
         let comparison = Comparison::of(&results, &slower(&results, Some(JUDGED), 1.02), 0.05);
         assert!(comparison.regressions().is_empty());
     }

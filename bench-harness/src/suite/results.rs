@@ -402,23 +402,37 @@ pub fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 #[cfg(test)]
+const SAMPLE: &str = include_str!("../../tests/sample/results.json");
+
+#[cfg(test)]
+impl Results {
+    /// A small file of every kind of curve.
+    pub(crate) fn sample() -> Self {
+        Self::parse(SAMPLE).unwrap()
+    }
+
+    pub(crate) fn curve_mut(&mut self, id: &str) -> Option<&mut Curve> {
+        self.curves.iter_mut().find(|curve| curve.id == id)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_committed_sample_is_understood() {
-        let text = include_str!("../../tests/sample/results.json");
-        let results = Results::parse(text).unwrap();
+        let results = Results::sample();
         assert!(results.verified && !results.curves.is_empty());
         // And nothing of it is forgotten.
         let ours: Value = serde_json::to_value(&results).unwrap();
-        let theirs: Value = serde_json::from_str(text).unwrap();
+        let theirs: Value = serde_json::from_str(SAMPLE).unwrap();
         assert_eq!(ours, theirs);
     }
 
     #[test]
     fn what_older_files_do_not_have_may_be_missing() {
-        let mut value: Value = serde_json::from_str(include_str!("../../tests/sample/results.json")).unwrap();
+        let mut value: Value = serde_json::from_str(SAMPLE).unwrap();
         let mut strip = |pointer: &str, name: &str| {
             let members = value.pointer_mut(pointer).and_then(Value::as_object_mut);
             members.unwrap().remove(name);
