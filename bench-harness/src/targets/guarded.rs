@@ -66,12 +66,14 @@ pub trait StandardQueue: LeaseQueue<Remains = Box<[u8]>> {
 pub(super) struct Guarded<Q>(Mutex<Q>);
 
 impl<Q> Guarded<Q> {
+    #[inline(always)]
     pub(super) fn lock(&self) -> MutexGuard<'_, Q> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<Q: LeaseQueue> Guarded<Q> {
+    #[inline(always)]
     pub(super) fn receive<I: Inspect>(
         &self,
         clock: &Q::Clock,
@@ -87,7 +89,7 @@ impl<Q: LeaseQueue> Guarded<Q> {
         queue.receive(max, now, visibility, keep, inspector)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn delete(&self, receipt: Q::Receipt) -> bool {
         // The guard goes first, then what is left: a temporary of the statement, and a local of the function.
         let remains = self.lock().delete(receipt);
@@ -96,6 +98,7 @@ impl<Q: LeaseQueue> Guarded<Q> {
 }
 
 impl<Q: StandardQueue> Guarded<Q> {
+    #[inline(always)]
     pub(super) fn send(&self, body: &[u8]) {
         let body = body.into();
         self.lock().send(body);

@@ -83,6 +83,7 @@ impl LeaseQueue for State {
     type Receipt = u64;
     type Remains = Box<[u8]>;
 
+    #[inline(always)]
     fn expire(&mut self, now: Instant) {
         while let Some(entry) = self.deadlines.first_entry()
             && entry.key().0 <= now
@@ -94,7 +95,7 @@ impl LeaseQueue for State {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn receive<I: Inspect>(
         &mut self,
         max: usize,
@@ -108,6 +109,7 @@ impl LeaseQueue for State {
             .count()
     }
 
+    #[inline(always)]
     fn delete(&mut self, receipt: u64) -> Option<Box<[u8]>> {
         let lease = self.leases.remove(&receipt)?;
         self.deadlines.remove(&(lease.deadline, receipt));
@@ -125,6 +127,7 @@ impl LeaseQueue for State {
 impl StandardQueue for State {
     const NAME: &'static str = "locked";
 
+    #[inline(always)]
     fn send(&mut self, body: Box<[u8]>) {
         self.visible.push_back(Message::new(body));
     }

@@ -98,6 +98,30 @@ impl LockedShardedSession<'_> {
         Some(other + usize::from(other >= self.home))
     }
 
+    /// What is missing, from a random shard; only who has nothing yet looks at all of them.
+    #[inline(never)]
+    fn receive_elsewhere<I: Inspect>(
+        &self,
+        found_at_home: usize,
+        max: usize,
+        visibility: Duration,
+        handles: &mut Handles<ShardReceipt>,
+        inspector: &mut I,
+    ) -> usize {
+        let Some(victim) = self.victim() else { return 0 };
+        let shards = self.queue.shards.len();
+        let mut received = 0;
+        for step in 0..shards {
+            if step > 0 && found_at_home + received > 0 {
+                break;
+            }
+            let shard = (victim + step) % shards;
+            received = self.receive_from(shard, max - found_at_home, visibility, handles, inspector);
+        }
+        received
+    }
+
+    #[inline(always)]
     fn receive_from<I: Inspect>(
         &self,
         shard: usize,
@@ -120,6 +144,7 @@ impl LockedShardedSession<'_> {
 impl Calls for LockedShardedSession<'_> {
     type Handle = ShardReceipt;
 
+    #[inline(always)]
     fn send(&mut self, body: &[u8]) -> Result<(), Refusal> {
         self.queue.shards[self.home].send(body);
         Ok(())
@@ -136,22 +161,14 @@ impl Calls for LockedShardedSession<'_> {
         handles: &mut Handles<ShardReceipt>,
         inspector: &mut I,
     ) -> Result<usize, Refusal> {
-        let mut received = self.receive_from(self.home, max, visibility, handles, inspector);
-        let Some(victim) = self.victim().filter(|_| received < max) else {
+        let received = self.receive_from(self.home, max, visibility, handles, inspector);
+        if received == max {
             return Ok(received);
-        };
-        received += self.receive_from(victim, max - received, visibility, handles, inspector);
-        let shards = self.queue.shards.len();
-        for step in 1..shards {
-            if received > 0 {
-                break;
-            }
-            let shard = (victim + step) % shards;
-            received = self.receive_from(shard, max, visibility, handles, inspector);
         }
-        Ok(received)
+        Ok(received + self.receive_elsewhere(received, max, visibility, handles, inspector))
     }
 
+    #[inline(always)]
     fn delete(&mut self, ShardReceipt { shard, receipt }: ShardReceipt) -> bool {
         self.queue.shards[shard as usize].delete(receipt)
     }
@@ -178,6 +195,7 @@ impl Session for LockedShardedSession<'_> {
     where
         Self: 's;
 
+    #[inline(always)]
     fn turn(&mut self) -> &mut Self {
         self
     }

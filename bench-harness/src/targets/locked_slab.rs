@@ -76,6 +76,7 @@ impl LeaseQueue for State {
     type Receipt = Receipt;
     type Remains = Box<[u8]>;
 
+    #[inline(always)]
     fn expire(&mut self, now_ns: u64) {
         while let Some(place) = self.deadlines.pop_due(now_ns) {
             if let Some(lease) = self.leases.take(place) {
@@ -84,7 +85,7 @@ impl LeaseQueue for State {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn receive<I: Inspect>(
         &mut self,
         max: usize,
@@ -99,7 +100,7 @@ impl LeaseQueue for State {
             .count()
     }
 
-    #[inline]
+    #[inline(always)]
     fn delete(&mut self, receipt: Receipt) -> Option<Box<[u8]>> {
         let lease = self.leases.get(receipt.place)?;
         if lease.receipt != receipt.number {
@@ -120,6 +121,7 @@ impl LeaseQueue for State {
 impl StandardQueue for State {
     const NAME: &'static str = "locked-slab";
 
+    #[inline(always)]
     fn send(&mut self, body: Box<[u8]>) {
         self.visible.push_back(Message::new(body));
     }

@@ -44,6 +44,7 @@ impl<Q: StandardQueue> Target for OneMutex<Q> {
 impl<Q: StandardQueue> Calls for OneMutexSession<'_, Q> {
     type Handle = Q::Receipt;
 
+    #[inline(always)]
     fn send(&mut self, body: &[u8]) -> Result<(), Refusal> {
         self.0.queue.send(body);
         Ok(())
@@ -65,6 +66,7 @@ impl<Q: StandardQueue> Calls for OneMutexSession<'_, Q> {
         Ok(queue.receive(clock, max, visibility, &mut keep, inspector))
     }
 
+    #[inline(always)]
     fn delete(&mut self, receipt: Q::Receipt) -> bool {
         self.0.queue.delete(receipt)
     }
@@ -80,6 +82,7 @@ impl<Q: StandardQueue> Session for OneMutexSession<'_, Q> {
     where
         Self: 's;
 
+    #[inline(always)]
     fn turn(&mut self) -> &mut Self {
         self
     }
