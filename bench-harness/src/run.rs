@@ -119,6 +119,7 @@ pub fn pass<T: Target>(plan: &Plan, progress: &dyn Progress) -> anyhow::Result<P
     let config = TargetConfig {
         partitions: plan.partitions,
         queues: plan.queues,
+        senders: plan.topology.senders(),
         receivers: plan.topology.receivers(),
         seed: plan.seed,
         memory_limit_bytes,

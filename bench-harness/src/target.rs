@@ -20,6 +20,8 @@ pub struct TargetConfig {
     pub partitions: Option<usize>,
     /// Queues, for targets that can have several.
     pub queues: usize,
+    /// Threads that send, for targets that gain by its being one.
+    pub senders: usize,
     /// Threads that receive while it is measured, for targets that gain by its being one; afterwards, others may look for what is left.
     pub receivers: usize,
     /// For whatever is random inside the target.
@@ -34,6 +36,7 @@ impl TargetConfig {
         Self {
             partitions: None,
             queues: 1,
+            senders: 1,
             receivers: 1,
             seed: 7,
             memory_limit_bytes: u64::MAX,

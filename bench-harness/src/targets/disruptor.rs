@@ -1,4 +1,5 @@
-//! `disruptor`, a ring of preallocated events with many producers: hand-over only, no lease.
+//! `disruptor`, a ring of preallocated events: hand-over only, no lease. With one sender it is the ring that is made for that, with
+//! several the general one.
 //!
 //! Bodies are copied into buffers that the ring keeps, so nothing is allocated, and looked at in place; deleting is nothing, since
 //! the place was given back when the receive was over. Batches go both ways: a batch is published whole or not at all, and a receive takes up to ten events at once.
@@ -12,13 +13,14 @@
 use std::{
     fmt,
     ptr::NonNull,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use ::disruptor::{
     BusySpin, EventGuard, EventPoller, MultiProducer, MultiProducerBarrier, Polling, Producer,
-    SingleConsumerBarrier, build_multi_producer,
+    SingleConsumerBarrier, SingleProducer, SingleProducerBarrier, build_multi_producer,
+    build_single_producer,
 };
 
 use super::hand_over::HandedOver;
@@ -26,27 +28,85 @@ use crate::target::{
     Calls, Counts, Done, Handles, Inspect, Refusal, Session, Target, TargetConfig, drop_all,
 };
 
-/// A ring, its one consumer, and the producer that each session's is made from.
-pub struct Disruptor {
-    producer: Mutex<MultiProducer<Vec<u8>, SingleConsumerBarrier>>,
-    consumer: Mutex<Consumer>,
+/// A ring of either kind.
+pub struct Disruptor(Kind);
+
+enum Kind {
+    /// Whoever sends first takes its producer, until its session is over.
+    One(Ring<Option<One>, SingleProducerBarrier>),
+    /// Each session's producer is made from this one.
+    Many(Ring<Many, MultiProducerBarrier>),
 }
 
-type Poller = EventPoller<Vec<u8>, MultiProducerBarrier>;
+type One = SingleProducer<Vec<u8>, SingleConsumerBarrier>;
+type Many = MultiProducer<Vec<u8>, SingleConsumerBarrier>;
+
+/// A ring's producer and its one consumer. `B` is how it is told which places have been filled.
+struct Ring<P, B: 'static> {
+    producer: Mutex<P>,
+    consumer: Mutex<Consumer<B>>,
+}
+
+impl<P, B> Ring<P, B>
+where
+    EventPoller<Vec<u8>, B>: Poll<B>,
+{
+    fn new(producer: P, poller: EventPoller<Vec<u8>, B>) -> Self {
+        Self {
+            producer: Mutex::new(producer),
+            consumer: Mutex::new(Consumer::new(poller)),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What pollers of both kinds can do: the bound under which they do it is not public.
+trait Poll<B> {
+    fn look(&mut self, max: u64) -> Result<EventGuard<'_, Vec<u8>, B>, Polling>;
+    fn has_any(&self) -> bool;
+}
+
+impl Poll<SingleProducerBarrier> for EventPoller<Vec<u8>, SingleProducerBarrier> {
+    #[inline(always)]
+    fn look(&mut self, max: u64) -> Result<EventGuard<'_, Vec<u8>, SingleProducerBarrier>, Polling> {
+        self.take(max)
+    }
+
+    fn has_any(&self) -> bool {
+        self.has_available()
+    }
+}
+
+impl Poll<MultiProducerBarrier> for EventPoller<Vec<u8>, MultiProducerBarrier> {
+    #[inline(always)]
+    fn look(&mut self, max: u64) -> Result<EventGuard<'_, Vec<u8>, MultiProducerBarrier>, Polling> {
+        self.take(max)
+    }
+
+    fn has_any(&self) -> bool {
+        self.has_available()
+    }
+}
 
 /// The one consumer, with what it has taken.
-struct Consumer {
+struct Consumer<B: 'static> {
     /// Borrows `poller`: there is no other use of it while this is some, and this ends first.
-    taken: Option<EventGuard<'static, Vec<u8>, MultiProducerBarrier>>,
+    taken: Option<EventGuard<'static, Vec<u8>, B>>,
     /// From a box, whose owner this is.
-    poller: NonNull<Poller>,
+    poller: NonNull<EventPoller<Vec<u8>, B>>,
 }
 
 // SAFETY: it owns the poller, which may be sent, and the guard, which is a reference to that.
-unsafe impl Send for Consumer where Poller: Send {}
+unsafe impl<B> Send for Consumer<B> where EventPoller<Vec<u8>, B>: Send {}
 
-impl Consumer {
-    fn new(poller: Poller) -> Self {
+impl<B> Consumer<B>
+where
+    EventPoller<Vec<u8>, B>: Poll<B>,
+{
+    fn new(poller: EventPoller<Vec<u8>, B>) -> Self {
         Self {
             taken: None,
             poller: NonNull::from(Box::leak(Box::new(poller))),
@@ -62,8 +122,8 @@ impl Consumer {
                 Some(taken) => taken,
                 None => {
                     // SAFETY: the box lives as long as this, and nobody else has a reference to what is in it: there is no guard.
-                    let poller: &'static mut Poller = unsafe { self.poller.as_mut() };
-                    match poller.take(Disruptor::TAKEN as u64) {
+                    let poller: &'static mut EventPoller<_, _> = unsafe { self.poller.as_mut() };
+                    match poller.look(Disruptor::TAKEN as u64) {
                         Ok(taken) => self.taken.insert(taken),
                         Err(Polling::NoEvents) => break,
                         Err(Polling::Shutdown) => return Err(Refusal("disconnected")),
@@ -86,11 +146,11 @@ impl Consumer {
     fn has_any(&mut self) -> bool {
         // One of which nothing is left is not kept.
         // SAFETY: the box lives as long as this, and there is no guard when it is looked into.
-        self.taken.is_some() || unsafe { self.poller.as_ref() }.has_available()
+        self.taken.is_some() || unsafe { self.poller.as_ref() }.has_any()
     }
 }
 
-impl Drop for Consumer {
+impl<B> Drop for Consumer<B> {
     fn drop(&mut self) {
         self.taken = None;
         // SAFETY: it is from a box, and the guard, the only reference into it, is gone.
@@ -98,10 +158,67 @@ impl Drop for Consumer {
     }
 }
 
-/// A producer, and the consumer, borrowed.
+/// A producer, and the ring, borrowed.
 pub struct DisruptorSession<'t> {
-    producer: MultiProducer<Vec<u8>, SingleConsumerBarrier>,
+    producer: Own,
     queue: &'t Disruptor,
+}
+
+/// A session's producer.
+enum Own {
+    /// The only one, if this session has it.
+    One(Option<One>),
+    Many(Many),
+}
+
+/// Puts one body in.
+#[inline(always)]
+fn publish(producer: &mut impl Producer<Vec<u8>>, body: &[u8]) -> Result<(), Refusal> {
+    let write = |event: &mut Vec<u8>| {
+        event.clear();
+        event.extend_from_slice(body);
+    };
+    match producer.try_publish(write) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Refusal("the ring is full")),
+    }
+}
+
+/// Puts all of them in, or none.
+#[inline(always)]
+fn publish_batch(producer: &mut impl Producer<Vec<u8>>, bodies: &[Vec<u8>]) -> Done {
+    let published = producer.try_batch_publish(bodies.len(), |events| {
+        for (event, body) in events.zip(bodies) {
+            event.clear();
+            event.extend_from_slice(body);
+        }
+    });
+    if published.is_ok() {
+        Done::all(bodies.len())
+    } else {
+        Done(0)
+    }
+}
+
+/// The only producer, in the hands of who sends.
+#[inline(always)]
+fn only<'p>(own: &'p mut Option<One>, queue: &Disruptor) -> Option<&'p mut One> {
+    if own.is_none()
+        && let Kind::One(ring) = &queue.0
+    {
+        *own = lock(&ring.producer).take();
+    }
+    own.as_mut()
+}
+
+impl Drop for DisruptorSession<'_> {
+    fn drop(&mut self) {
+        if let (Kind::One(ring), Own::One(own)) = (&self.queue.0, &mut self.producer)
+            && own.is_some()
+        {
+            *lock(&ring.producer) = own.take();
+        }
+    }
 }
 
 impl Disruptor {
@@ -132,22 +249,24 @@ impl Target for Disruptor {
     const LEASES: bool = false;
     type Session<'t> = DisruptorSession<'t>;
 
-    fn build(_: &TargetConfig) -> anyhow::Result<Self> {
+    fn build(config: &TargetConfig) -> anyhow::Result<Self> {
         let buffer = || Vec::with_capacity(Self::BODY_BYTES);
-        let builder = build_multi_producer(Self::CAPACITY, buffer, BusySpin);
-        let (poller, builder) = builder.new_event_poller();
-        Ok(Self {
-            producer: Mutex::new(builder.build()),
-            consumer: Mutex::new(Consumer::new(poller)),
-        })
+        Ok(Self(if config.senders == 1 {
+            let builder = build_single_producer(Self::CAPACITY, buffer, BusySpin);
+            let (poller, builder) = builder.new_event_poller();
+            Kind::One(Ring::new(Some(builder.build()), poller))
+        } else {
+            let builder = build_multi_producer(Self::CAPACITY, buffer, BusySpin);
+            let (poller, builder) = builder.new_event_poller();
+            Kind::Many(Ring::new(builder.build(), poller))
+        }))
     }
 
     fn session(&self, _: usize) -> anyhow::Result<DisruptorSession<'_>> {
-        let producer = self
-            .producer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let producer = match &self.0 {
+            Kind::One(_) => Own::One(None),
+            Kind::Many(ring) => Own::Many(lock(&ring.producer).clone()),
+        };
         Ok(DisruptorSession {
             producer,
             queue: self,
@@ -155,11 +274,13 @@ impl Target for Disruptor {
     }
 
     fn counts(&self) -> Counts {
-        let mut consumer = self.consumer.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_any = match &self.0 {
+            Kind::One(ring) => lock(&ring.consumer).has_any(),
+            Kind::Many(ring) => lock(&ring.consumer).has_any(),
+        };
         // It does not tell how many there are, only whether there are any.
-        let visible = u64::from(consumer.has_any());
         Counts {
-            visible,
+            visible: u64::from(has_any),
             in_flight: 0,
         }
     }
@@ -170,28 +291,22 @@ impl Calls for DisruptorSession<'_> {
 
     #[inline(always)]
     fn send(&mut self, body: &[u8]) -> Result<(), Refusal> {
-        let write = |event: &mut Vec<u8>| {
-            event.clear();
-            event.extend_from_slice(body);
-        };
-        match self.producer.try_publish(write) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Refusal("the ring is full")),
+        match &mut self.producer {
+            Own::Many(producer) => publish(producer, body),
+            Own::One(own) => match only(own, self.queue) {
+                Some(producer) => publish(producer, body),
+                None => Err(Refusal("another session has the only producer")),
+            },
         }
     }
 
     #[inline(always)]
     fn send_batch(&mut self, bodies: &[Vec<u8>]) -> Done {
-        let published = self.producer.try_batch_publish(bodies.len(), |events| {
-            for (event, body) in events.zip(bodies) {
-                event.clear();
-                event.extend_from_slice(body);
+        match &mut self.producer {
+            Own::Many(producer) => publish_batch(producer, bodies),
+            Own::One(own) => {
+                only(own, self.queue).map_or(Done(0), |producer| publish_batch(producer, bodies))
             }
-        });
-        if published.is_ok() {
-            Done::all(bodies.len())
-        } else {
-            Done(0)
         }
     }
 
@@ -203,12 +318,15 @@ impl Calls for DisruptorSession<'_> {
         handles: &mut Handles<()>,
         inspector: &mut I,
     ) -> Result<usize, Refusal> {
-        let mut consumer = self.queue.consumer.lock().unwrap_or_else(PoisonError::into_inner);
-        consumer.show(max, |body| {
+        let each = |body: &[u8]| {
             if inspector.inspect(&HandedOver(body)) {
                 handles.push(());
             }
-        })
+        };
+        match &self.queue.0 {
+            Kind::One(ring) => lock(&ring.consumer).show(max, each),
+            Kind::Many(ring) => lock(&ring.consumer).show(max, each),
+        }
     }
 
     #[inline(always)]
@@ -242,7 +360,23 @@ mod tests {
     /// Round the ring several times, with many left, so that looks end everywhere.
     #[test]
     fn all_come_in_order_and_places_are_given_back() {
-        let queue = Disruptor::build(&TargetConfig::for_test()).unwrap();
+        for senders in [1, 2] {
+            come_in_order(senders);
+        }
+    }
+
+    fn built(senders: usize) -> Disruptor {
+        let queue = Disruptor::build(&TargetConfig {
+            senders,
+            ..TargetConfig::for_test()
+        });
+        let queue = queue.unwrap();
+        assert_eq!(matches!(queue.0, Kind::One(_)), senders == 1);
+        queue
+    }
+
+    fn come_in_order(senders: usize) {
+        let queue = built(senders);
         let mut session = queue.session(0).unwrap();
         let (mut sent, mut received) = (0_u64, 0_u64);
         while received < 3 * Disruptor::CAPACITY as u64 {
@@ -274,7 +408,26 @@ mod tests {
     /// A poller whose events are not all read is dropped after them.
     #[test]
     fn what_is_left_goes_with_the_ring() {
-        let queue = Disruptor::build(&TargetConfig::for_test()).unwrap();
+        for senders in [1, 2] {
+            let queue = built(senders);
+            leave_some(&queue);
+        }
+    }
+
+    /// The only producer goes from one session to the next.
+    #[test]
+    fn the_only_producer_comes_back() {
+        let queue = built(1);
+        for _ in 0..3 {
+            let (mut first, mut second) = (queue.session(0).unwrap(), queue.session(0).unwrap());
+            assert_eq!(first.send(b"one"), Ok(()));
+            assert!(second.send(b"two").is_err());
+            drop(first);
+            assert_eq!(second.send(b"two"), Ok(()));
+        }
+    }
+
+    fn leave_some(queue: &Disruptor) {
         let mut session = queue.session(0).unwrap();
         assert_eq!(session.send_batch(&vec![vec![7; 100]; 3]), Done::all(3));
         let (mut bodies, mut handles) = (Bodies::default(), Handles::new());

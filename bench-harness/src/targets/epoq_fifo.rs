@@ -21,6 +21,7 @@ impl FifoTarget for EpoqFifo {
         let config = TargetConfig {
             partitions: None,
             queues: 1,
+            senders: 1,
             receivers: 1,
             seed: setup.seed,
             memory_limit_bytes: setup.memory_limit_bytes,
