@@ -77,7 +77,7 @@ mod imp {
     #[cfg(any(test, loom))]
     use super::Spread;
     use crate::{
-        config::DOMAINS,
+        config::{DOMAINS, SEGMENT_SPARED},
         sync::{Arc, AtomicPtr, AtomicU32, Mutex, Ordering, fence},
     };
 
@@ -86,7 +86,7 @@ mod imp {
     /// The same where there are segments among them, which are wanted back soon: four of 24 KiB, or one large one. Each one
     /// at once would cost cores at home 5 % of their speed, for the flush meets other workers' lines; many more would
     /// come back cold.
-    const SEGMENTS_BYTES: usize = 96 * 1024;
+    const SEGMENTS_BYTES: usize = 4 * (24 * 1024 - SEGMENT_SPARED);
     /// Workers registered in a domain per retirement between two flushes: a flush walks over all of them.
     const LOCALS_PER_RETIRE: u32 = 32;
     /// Pins in which a closure is run that nobody is pinned against: as many steps as it is away from that, and one.
