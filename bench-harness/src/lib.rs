@@ -29,6 +29,7 @@
 //!
 //! To put another queue under test: implement [`Target`](target::Target), and give it a name in [`targets`].
 
+pub mod aim;
 pub mod check;
 pub mod cli;
 pub mod command;
@@ -48,6 +49,7 @@ pub mod overhead;
 pub mod page;
 pub mod plan;
 pub mod progress;
+pub mod ratio;
 pub mod report;
 pub mod run;
 pub mod scenario;

@@ -287,7 +287,7 @@ fn aims(headlines: &[Headline]) -> Markup {
         h2 id="aims" { "Aims" }
         p { (headlines::tally(headlines)) " Ratios are the ledger's throughput over the other's, pass by pass." }
         div.scroll { table {
-            thead { tr { th { "what" } th { "median and range" } th { "95 % interval" } th { "aim" } th { "met" } } }
+            thead { tr { th { "what" } th { "median and range" } th { "95 % interval" } th { "cores apart" } th { "aim" } th { "met" } } }
             tbody {
                 @for headline in headlines {
                     tr {
@@ -297,8 +297,9 @@ fn aims(headlines: &[Headline]) -> Markup {
                             @if let Some(range) = headline.range_words() { span.range { (range) } }
                         }
                         td { (headline.interval_words().unwrap_or_else(|| "–".into())) }
+                        td { (headline.apart_words().unwrap_or_else(|| "–".into())) }
                         td { (headline.aim_words()) }
-                        td { span class=[headline.is_met().map(|met| if met { "yes" } else { "no" })] { (headline.met_words()) } }
+                        td { span class=[headline.met().known().map(|met| if met { "yes" } else { "no" })] { (headline.met().word()) } }
                     }
                 }
             }

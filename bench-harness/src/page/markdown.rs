@@ -45,11 +45,11 @@ pub fn summary(results: &Results, page: &str) -> String {
     let headlines = headlines::of(results);
     if !headlines.is_empty() {
         let _ = writeln!(text, "## Aims\n\n{}\n", headlines::tally(&headlines));
-        text.push_str("| What | Over | Median | Range | 95 % interval | Aim | Met | Command |\n|---|---|---|---|---|---|---|---|\n");
+        text.push_str("| What | Over | Median | Range | 95 % interval | Cores apart | Aim | Met | Command |\n|---|---|---|---|---|---|---|---|---|\n");
         for headline in &headlines {
             let _ = writeln!(
                 text,
-                "| {} | {} | **{}** | {} | {} | {} | {} | {} |",
+                "| {} | {} | **{}** | {} | {} | {} | {} | {} | {} |",
                 headline.what,
                 if headline.over.is_empty() {
                     "–"
@@ -59,8 +59,9 @@ pub fn summary(results: &Results, page: &str) -> String {
                 headline.median_words(),
                 headline.range_words().unwrap_or_else(|| "–".into()),
                 headline.interval_words().unwrap_or_else(|| "–".into()),
+                headline.apart_words().unwrap_or_else(|| "–".into()),
                 headline.aim_words(),
-                headline.met_words(),
+                headline.met().word(),
                 headline
                     .command
                     .split("; ")

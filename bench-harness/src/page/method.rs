@@ -230,7 +230,9 @@ fn harness(results: &Results) -> String {
 fn ratios() -> String {
     format!(
         "Formed round by round between passes that were made in turn. Beside the median stand the range of the passes and, for aims, the 95 % interval by \
-         Student's t on the logarithms. A ratio of fewer than three passes is not stated, nor one whose interval spans more than a factor of {}.",
+         Student's t on the logarithms. A ratio of fewer than three passes is not stated, nor one whose interval spans more than a factor of {}. An aim is met if \
+         all of the interval meets it, missed if none of it does, and otherwise not clear; what has no interval, bytes, is judged as it is. Intervals hold for \
+         where the hypervisor had put the cores in that hour: another run, with the cores nearer to each other or farther, may lie beyond them.",
         Ratio::SPREAD_MAX
     )
 }

@@ -6,7 +6,11 @@ use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, pre
 use serde_json::{Map, Value, json};
 
 use super::desk::Books;
-use crate::{check::Findings, environment::Machine, latency::Latency, progress::human};
+pub use crate::aim::Aim;
+use crate::{
+    aim::Met, check::Findings, environment::Machine, latency::Latency, page::words, progress::human,
+    ratio::Ratio, suite::results,
+};
 
 /// What a figure counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,25 +34,16 @@ pub enum Unit {
 pub struct Figure {
     /// What it is; in JSON its words are joined by underscores.
     pub name: String,
-    /// How much.
+    /// How much; of several passes, the median.
     pub value: f64,
     /// Of what.
     pub unit: Unit,
+    /// The passes, where it is of several that were made in turn.
+    pub passes: Option<Ratio>,
     /// What it should be.
     pub aim: Option<Aim>,
     /// Whether the short table of all scenarios has it.
     pub in_short: bool,
-}
-
-/// What a figure should be.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Aim {
-    /// No more than this.
-    AtMost(f64),
-    /// Less than this.
-    Below(f64),
-    /// No less than this.
-    AtLeast(f64),
 }
 
 /// How something is spread.
@@ -100,12 +95,24 @@ impl Sheet {
         self.findings.is_empty()
     }
 
-    /// Adds a figure.
+    /// Adds a figure that was found once: a count, or what cannot be otherwise.
     pub fn figure(&mut self, name: impl Into<String>, value: f64, unit: Unit) -> &mut Figure {
+        self.push(name.into(), value, unit, None)
+    }
+
+    /// Adds a figure of passes in the order they were made. A ratio of them is stated, and an aim judged, by where the passes say it lies.
+    pub fn figure_of(&mut self, name: impl Into<String>, each: Vec<f64>, unit: Unit) -> &mut Figure {
+        let name = name.into();
+        let passes = Ratio::new(name.clone(), each);
+        self.push(name, passes.median, unit, Some(passes))
+    }
+
+    fn push(&mut self, name: String, value: f64, unit: Unit, passes: Option<Ratio>) -> &mut Figure {
         self.figures.push(Figure {
-            name: name.into(),
+            name,
             value,
             unit,
+            passes,
             aim: None,
             in_short: false,
         });
@@ -149,12 +156,7 @@ impl Sheet {
         let figures: Map<String, Value> = self
             .figures
             .iter()
-            .map(|figure| {
-                let value = json!({
-                    "value": figure.value, "unit": figure.unit.name(), "aim": figure.aim_words(), "met": figure.is_met(),
-                });
-                (key(&figure.name), value)
-            })
+            .map(|figure| (key(&figure.name), figure.to_json()))
             .collect();
         let spreads: Map<String, Value> = self
             .spreads
@@ -163,7 +165,7 @@ impl Sheet {
                 let mut value = spread.latency.to_json();
                 value["samples"] = spread.latency.samples().into();
                 value["aim"] = spread.aim_words().into();
-                value["met"] = spread.is_met().into();
+                value["met"] = spread.met().and_then(Met::known).into();
                 (key(&spread.name), value)
             })
             .collect();
@@ -195,8 +197,8 @@ impl Sheet {
             for figure in &self.figures {
                 table.add_row([
                     Cell::new(&figure.name),
-                    right(figure.unit.show(figure.value)),
-                    Cell::new(judged(figure.aim_words(), figure.is_met())),
+                    right(figure.shown()),
+                    Cell::new(judged(figure.aim_words(), figure.met())),
                 ]);
             }
             parts.push(table.to_string());
@@ -216,7 +218,7 @@ impl Sheet {
                         .chain([spread.latency.max_ns()])
                         .map(|ns| right(ns.map_or("–".to_owned(), |ns| human(Duration::from_nanos(ns))))),
                 );
-                row.push(Cell::new(judged(spread.aim_words(), spread.is_met())));
+                row.push(Cell::new(judged(spread.aim_words(), spread.met())));
                 table.add_row(row);
             }
             parts.push(table.to_string());
@@ -235,30 +237,32 @@ impl Sheet {
     pub fn line(&self, scenario: &str) -> String {
         let verdict = if self.verified() { "verified" } else { "FAILED" };
         let first = self.figures.first().map_or(String::new(), |figure| {
-            format!("{} {}, ", figure.name, figure.unit.show(figure.value))
+            format!("{} {}, ", figure.name, figure.shown())
         });
         format!("{scenario:<46} {first}{verdict}")
     }
 
     /// Rows of the short table: scenario, figure, measured, aim, met.
     pub fn rows(&self, scenario: &str) -> Vec<[String; 5]> {
-        let row = |name: &str, value: String, aim: Option<String>, met: Option<bool>| {
-            let met = met.map_or("–", |met| if met { "yes" } else { "**no**" });
+        let row = |name: &str, value: String, aim: Option<String>, met: Option<Met>| {
+            let met = match met {
+                None => "–",
+                Some(Met::No) => "**no**",
+                Some(met) => met.word(),
+            };
             let aim = aim.unwrap_or_else(|| "–".to_owned());
             [scenario.to_owned(), name.to_owned(), value, aim, met.to_owned()]
         };
         let figures = self.figures.iter().filter(|figure| figure.in_short);
-        let figures = figures.map(|figure| {
-            let value = figure.unit.show(figure.value);
-            row(&figure.name, value, figure.aim_words(), figure.is_met())
-        });
+        let figures =
+            figures.map(|figure| row(&figure.name, figure.shown(), figure.aim_words(), figure.met()));
         let spreads = self.spreads.iter().filter(|spread| spread.in_short);
         let spreads = spreads.map(|spread| {
             row(
                 &format!("{}: p50, p99, p99.9", spread.name),
                 [0.5, 0.99, 0.999].map(|q| spread.show(q)).join(", "),
                 spread.aim_words(),
-                spread.is_met(),
+                spread.met(),
             )
         });
         figures.chain(spreads).collect()
@@ -286,20 +290,54 @@ impl Figure {
         self
     }
 
-    fn is_met(&self) -> Option<bool> {
-        self.aim.map(|aim| match aim {
-            Aim::AtMost(limit) => self.value <= limit,
-            Aim::Below(limit) => self.value < limit,
-            Aim::AtLeast(limit) => self.value >= limit,
+    /// The value; of passes with their interval, and where a ratio cannot be stated, why.
+    fn shown(&self) -> String {
+        let show = |value| self.unit.show(value);
+        let Some(passes) = &self.passes else {
+            return show(self.value);
+        };
+        let stated = match passes.unstated() {
+            Some(why) if self.unit == Unit::Ratio => why.to_owned(),
+            _ => show(self.value),
+        };
+        let interval = passes.interval.map_or(String::new(), |(min, max)| {
+            let ends = results::Spread {
+                median: self.value,
+                min,
+                max,
+            };
+            format!(" ({})", words::range(ends, show))
+        });
+        stated + &interval
+    }
+
+    /// `None` without an aim.
+    fn met(&self) -> Option<Met> {
+        self.aim.map(|aim| match &self.passes {
+            Some(passes) => passes.judge(aim),
+            None => aim.judge_exact(self.value),
         })
     }
 
     fn aim_words(&self) -> Option<String> {
-        self.aim.map(|aim| match aim {
-            Aim::AtMost(limit) => format!("≤ {}", self.unit.show(limit)),
-            Aim::Below(limit) => format!("< {}", self.unit.show(limit)),
-            Aim::AtLeast(limit) => format!("≥ {}", self.unit.show(limit)),
-        })
+        self.aim.map(|aim| aim.words(|limit| self.unit.show(limit)))
+    }
+
+    fn to_json(&self) -> Value {
+        let met = self.met().and_then(Met::known);
+        let mut json = json!({
+            "value": self.value, "unit": self.unit.name(), "aim": self.aim_words(), "met": met,
+        });
+        if let Some(passes) = &self.passes {
+            json["each"] = json!(passes.each);
+            json["min"] = passes.min.into();
+            json["max"] = passes.max.into();
+            json["interval_95"] = json!(passes.interval);
+            if self.unit == Unit::Ratio {
+                json["meaningful"] = passes.is_meaningful().into();
+            }
+        }
+        json
     }
 }
 
@@ -322,10 +360,10 @@ impl Spread {
         ns.map_or("–".to_owned(), |ns| human(Duration::from_nanos(ns)))
     }
 
-    fn is_met(&self) -> Option<bool> {
+    fn met(&self) -> Option<Met> {
         let (at, most_ns) = self.aim?;
         let ns = self.latency.quantile_ns(Latency::QUANTILES[at].1)?;
-        Some(ns <= most_ns)
+        Some(Aim::AtMost(most_ns as f64).judge_exact(ns as f64))
     }
 
     fn aim_words(&self) -> Option<String> {
@@ -420,10 +458,11 @@ fn words(value: &Value) -> String {
     }
 }
 
-fn judged(aim: Option<String>, met: Option<bool>) -> String {
+fn judged(aim: Option<String>, met: Option<Met>) -> String {
     match (aim, met) {
-        (Some(aim), Some(true)) => format!("{aim}: met"),
-        (Some(aim), Some(false)) => format!("{aim}: NOT MET"),
+        (Some(aim), Some(Met::Yes)) => format!("{aim}: met"),
+        (Some(aim), Some(Met::No)) => format!("{aim}: NOT MET"),
+        (Some(aim), Some(met)) => format!("{aim}: {}", met.word()),
         (aim, _) => aim.unwrap_or_default(),
     }
 }
@@ -510,5 +549,72 @@ mod tests {
         assert_eq!(json["verified"], true);
         sheet.findings.add(Wrong::Lost, "0:1");
         assert!(sheet.to_text("demo", &settings).contains("FAILED"));
+    }
+
+    #[test]
+    fn members_of_a_scenario_are_documented() {
+        let mut sheet = Sheet::default();
+        sheet.figure_of("a", vec![1.0, 1.1, 1.2], Unit::Ratio);
+        sheet.spread("b", Latency::merge([]));
+        sheet.timeline = Some(Timeline::default());
+        let json = sheet.to_json("demo", &json!({}), 1, &Machine::detect(), "unknown");
+        let readme = include_str!("../../README.md");
+        let (_, readme) = readme.split_once("### queue.json").unwrap();
+        let members = [
+            &json,
+            &json["figures"]["a"],
+            &json["latency_ns"]["b"],
+            &json["timeline"],
+        ];
+        for name in members
+            .into_iter()
+            .flat_map(|member| member.as_object().unwrap().keys())
+        {
+            assert!(readme.contains(&format!("`{name}`")), "{name} is not documented");
+        }
+    }
+
+    #[test]
+    fn figures_of_passes_go_by_their_interval() {
+        let mut sheet = Sheet {
+            seconds: 1.0,
+            ..Sheet::default()
+        };
+        for (name, each) in [
+            ("steady", vec![0.95, 0.96, 0.97]),
+            ("at the aim", vec![0.89, 0.91, 0.92]),
+            ("wild", vec![0.7, 0.95, 1.4]),
+            ("once", vec![2.0]),
+        ] {
+            sheet.figure_of(name, each, Unit::Ratio).aim(Aim::AtLeast(0.9));
+        }
+        let each = vec![1e6, 1.5e6, 3e6];
+        sheet
+            .figure_of("rate", each, Unit::PerSecond)
+            .aim(Aim::AtLeast(1e6));
+        let rows = sheet.rows("demo");
+        let cells: Vec<_> = rows
+            .iter()
+            .map(|[_, _, value, _, met]| (value.as_str(), met.as_str()))
+            .collect();
+        assert_eq!(
+            cells,
+            [
+                ("0.960× (0.935–0.985×)", "yes"),
+                ("0.910× (0.869–0.947×)", "not clear"),
+                ("too noisy (0.412–2.315×)", "not clear"),
+                ("one pass: no ratio", "not clear"),
+                // Only ratios are refused.
+                ("1.50 M/s (0.41–6.60 M/s)", "not clear"),
+            ]
+        );
+        assert!(sheet.to_text("demo", &json!({})).contains("≥ 0.900×: not clear"));
+        let json = sheet.to_json("demo", &json!({}), 1, &Machine::detect(), "unknown");
+        let wild = &json["figures"]["wild"];
+        assert_eq!(wild["each"], json!([0.7, 0.95, 1.4]));
+        assert_eq!((&wild["meaningful"], &wild["met"]), (&json!(false), &Value::Null));
+        assert_eq!(json["figures"]["steady"]["met"], true);
+        assert_eq!(json["figures"]["once"]["interval_95"], Value::Null);
+        assert_eq!(json["figures"]["rate"]["meaningful"], Value::Null);
     }
 }

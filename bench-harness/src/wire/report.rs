@@ -10,11 +10,11 @@ use super::{
     pass::{Pass, Sizes},
 };
 use crate::{
+    aim::{Aim, Met},
     compare::Ratio,
     environment::Machine,
     progress::human,
     report::{right, table},
-    scenarios::sheet::Aim,
 };
 
 /// All passes of one server under one load.
@@ -143,37 +143,18 @@ struct Judged {
 }
 
 impl Judged {
-    /// `None` without an aim, or where the ratio says nothing: unless all of its interval is on one side of the aim.
-    fn is_met(&self) -> Option<bool> {
-        let aim = self.aim?;
-        let meets = |ratio: f64| match aim {
-            Aim::AtMost(limit) => ratio <= limit,
-            Aim::Below(limit) => ratio < limit,
-            Aim::AtLeast(limit) => ratio >= limit,
-        };
-        if self.ratio.is_meaningful() {
-            return Some(meets(self.ratio.median));
-        }
-        let (low, high) = self.ratio.interval?;
-        (meets(low) == meets(high)).then(|| meets(low))
+    /// `None` without an aim.
+    fn met(&self) -> Option<Met> {
+        self.aim.map(|aim| self.ratio.judge(aim))
     }
 
     fn aim_words(&self) -> String {
-        match self.aim {
-            None => "–".to_owned(),
-            Some(Aim::AtMost(limit)) => format!("≤ {limit}"),
-            Some(Aim::Below(limit)) => format!("< {limit}"),
-            Some(Aim::AtLeast(limit)) => format!("≥ {limit}"),
-        }
+        self.aim
+            .map_or("–".to_owned(), |aim| aim.words(|limit| limit.to_string()))
     }
 
     fn met_words(&self) -> &'static str {
-        match (self.aim, self.is_met()) {
-            (None, _) => "–",
-            (_, Some(true)) => "yes",
-            (_, Some(false)) => "no",
-            (_, None) => "not stated",
-        }
+        self.met().map_or("–", Met::word)
     }
 
     fn median_words(&self) -> String {
@@ -656,7 +637,7 @@ impl Report<'_> {
                 let ratio = &judged.ratio;
                 json!({"calls": calls, "ratio": ratio.name, "median": ratio.median, "min": ratio.min, "max": ratio.max,
                     "each": ratio.each, "interval_95": ratio.interval, "meaningful": ratio.is_meaningful(),
-                    "aim": judged.aim.map(|_| judged.aim_words()), "met": judged.is_met()})
+                    "aim": judged.aim.map(|_| judged.aim_words()), "met": judged.met().and_then(Met::known)})
             })
             .collect();
         json!({
@@ -680,21 +661,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_aim_is_judged_by_the_median_or_by_all_of_the_interval() {
+    fn an_aim_is_judged_by_all_of_the_interval() {
         let met = |each: &[f64], aim| {
-            Judged {
-                ratio: Ratio::new(String::new(), each.to_vec()),
-                aim,
-            }
-            .is_met()
+            let ratio = Ratio::new(String::new(), each.to_vec());
+            Judged { ratio, aim }.met()
         };
         let steady = [0.7, 0.71, 0.69];
-        assert_eq!(met(&steady, Some(Aim::AtLeast(0.6))), Some(true));
-        assert_eq!(met(&steady, Some(Aim::AtLeast(0.75))), Some(false));
+        assert_eq!(met(&steady, Some(Aim::AtLeast(0.6))), Some(Met::Yes));
+        assert_eq!(met(&steady, Some(Aim::AtLeast(0.75))), Some(Met::No));
+        assert_eq!(met(&steady, Some(Aim::AtLeast(0.7))), Some(Met::NotClear));
         assert_eq!(met(&steady, None), None);
         let noisy = [0.5, 1.0, 2.0];
-        assert_eq!(met(&noisy, Some(Aim::AtMost(2.0))), None);
-        assert_eq!(met(&noisy, Some(Aim::AtMost(50.0))), Some(true));
-        assert_eq!(met(&noisy, Some(Aim::AtLeast(50.0))), Some(false));
+        assert_eq!(met(&noisy, Some(Aim::AtMost(2.0))), Some(Met::NotClear));
+        assert_eq!(met(&noisy, Some(Aim::AtMost(50.0))), Some(Met::Yes));
+        assert_eq!(met(&noisy, Some(Aim::AtLeast(50.0))), Some(Met::No));
     }
 }
