@@ -123,6 +123,11 @@ impl Latency {
         Self { histogram }
     }
 
+    /// Adds up passes.
+    pub fn sum(passes: impl IntoIterator<Item = Self>) -> Self {
+        Self::merge(passes.into_iter().map(|pass| pass.histogram))
+    }
+
     /// How many samples.
     pub fn samples(&self) -> u64 {
         self.histogram.len()

@@ -1,7 +1,7 @@
 //! One noisy tenant has a large backlog of messages that take long to process; several quiet tenants send one now and then. How long do
 //! the quiet ones' messages wait, with message groups (by which the ledger can tell the tenants apart) and without?
 //!
-//! The same traffic twice, of the same seed. Consumers receive one message at a time and sleep for as long as it takes to process: they stand
+//! The same traffic in turns without and with, of the same seed. Consumers receive one message at a time and sleep for as long as it takes to process: they stand
 //! for workers that wait for something else, so there may be more of them than cores.
 
 use std::{
@@ -21,6 +21,7 @@ use super::{
     sheet::Unit,
 };
 use crate::{
+    compare::there_and_back,
     latency::{Latency, Recorder},
     target::BATCH_MAX,
 };
@@ -46,6 +47,17 @@ pub struct Fair {
     /// Consumers
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = crate::cli::count::<256>)]
     pub consumers: usize,
+    /// How often to measure without groups and with, in turns
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub rounds: u16,
+}
+
+/// What one round came to.
+struct Round {
+    quiet: Latency,
+    noisy: Latency,
+    /// Of the noisy tenant's backlog, when the quiet ones had sent all.
+    left: f64,
 }
 
 impl Trial for Fair {
@@ -57,21 +69,44 @@ impl Trial for Fair {
 
     fn perform(&self, stage: &Stage<'_>) -> anyhow::Result<Sheet> {
         let mut sheet = Sheet::default();
-        let without = self.round(stage, false, &mut sheet)?;
-        let with = self.round(stage, true, &mut sheet)?;
+        let mut kinds: [Vec<Round>; 2] = Default::default();
+        for number in 0..self.rounds {
+            for kind in there_and_back(kinds.len(), number.into()) {
+                kinds[kind].push(self.round(stage, kind == 1, &mut sheet)?);
+            }
+        }
+        let [without, with] = &kinds;
         for (word, quantile) in [("p50", 0.5), ("p99", 0.99)] {
-            let of = |latency: &Latency| latency.quantile_ns(quantile).unwrap_or(0) as f64;
-            let ratio = of(&without) / of(&with).max(1.0);
+            let of = |round: &Round| round.quiet.quantile_ns(quantile).unwrap_or(0).max(1) as f64;
+            let each = without.iter().zip(with);
+            let each = each.map(|(without, with)| of(without) / of(with)).collect();
             sheet
-                .figure(
+                .figure_of(
                     format!("quiet {word} without groups over with"),
-                    ratio,
+                    each,
                     Unit::Ratio,
                 )
                 .in_short();
         }
-        sheet.spread("quiet tenants' dwell, with groups", with).in_short();
-        sheet.spread("quiet tenants' dwell, without", without).in_short();
+        for (word, rounds) in [("without", without), ("with groups", with)] {
+            let name = format!("noisy backlog left when the quiet ones had sent all, {word}");
+            let left = rounds.iter().map(|round| round.left).collect();
+            sheet.figure_of(name, left, Unit::Count);
+        }
+        let [without, with] = kinds.map(|rounds| {
+            let (quiet, noisy): (Vec<_>, Vec<_>) =
+                rounds.into_iter().map(|round| (round.quiet, round.noisy)).unzip();
+            [quiet, noisy].map(Latency::sum)
+        });
+        let ([quiet_without, noisy_without], [quiet_with, noisy_with]) = (without, with);
+        sheet
+            .spread("quiet tenants' dwell, with groups", quiet_with)
+            .in_short();
+        sheet
+            .spread("quiet tenants' dwell, without", quiet_without)
+            .in_short();
+        sheet.spread("noisy tenant's dwell, without", noisy_without);
+        sheet.spread("noisy tenant's dwell, with groups", noisy_with);
         sheet.notes.push(
             "dwell: from when a message should have been sent to its receipt; a ledger that does not tell tenants apart gives a ratio of 1"
                 .into(),
@@ -81,8 +116,7 @@ impl Trial for Fair {
 }
 
 impl Fair {
-    /// The dwell of quiet tenants' messages.
-    fn round(&self, stage: &Stage<'_>, grouped: bool, sheet: &mut Sheet) -> anyhow::Result<Latency> {
+    fn round(&self, stage: &Stage<'_>, grouped: bool, sheet: &mut Sheet) -> anyhow::Result<Round> {
         let broker = stage.broker(u64::MAX / 2)?;
         let queue = broker.create_queue(Self::NAME, unlimited())?;
         let register = Register::new(self.quiet + 1);
@@ -171,17 +205,11 @@ impl Fair {
         sheet.messages += books.deleted;
         sheet.seconds += (stage.now_ns() - begin_ns) as f64 / 1e9;
         sheet.settle(books);
-        let word = if grouped { "with groups" } else { "without" };
-        sheet.figure(
-            format!("noisy backlog left when the quiet ones had sent all, {word}"),
-            left_when_sent as f64,
-            Unit::Count,
-        );
-        sheet.spread(
-            format!("noisy tenant's dwell, {word}"),
-            Latency::merge(noisy_dwells),
-        );
-        Ok(Latency::merge(quiet))
+        Ok(Round {
+            quiet: Latency::merge(quiet),
+            noisy: Latency::merge(noisy_dwells),
+            left: left_when_sent as f64,
+        })
     }
 }
 

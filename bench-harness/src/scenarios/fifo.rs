@@ -15,7 +15,7 @@ use super::{
     sheet::{Aim, Unit},
 };
 use crate::{
-    compare::{Ratio, plural, thousands},
+    compare::{plural, there_and_back, thousands},
     environment,
     fifo::pass::{FifoPass, FifoPlan},
     memory::{self, Kept},
@@ -44,7 +44,7 @@ pub struct Fifo {
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_values = ["epoq", "locked-fifo"])]
     pub targets: Vec<FifoTargetName>,
     /// How often to measure each, in turns
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub passes: u16,
     /// How long to measure each pass
     #[arg(long, value_name = "S", allow_negative_numbers = true, default_value_t = 0.2, value_parser = crate::cli::positive::<240>)]
@@ -128,7 +128,6 @@ pub(super) struct Measured<'t> {
     what: &'static str,
     rated: Rated,
     sheet: Sheet,
-    ranges: Vec<String>,
     sums: Vec<Sums>,
     most_ids: u64,
     is_cut_short: bool,
@@ -151,7 +150,6 @@ impl<'t> Measured<'t> {
             what,
             rated,
             sheet: Sheet::default(),
-            ranges: Vec::new(),
             sums: vec![Sums::default(); targets.len()],
             most_ids: 0,
             is_cut_short: false,
@@ -169,11 +167,7 @@ impl<'t> Measured<'t> {
     ) -> anyhow::Result<()> {
         let mut rates = vec![Vec::new(); self.targets.len()];
         for round in 0..self.passes {
-            let mut order: Vec<usize> = (0..self.targets.len()).collect();
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for index in order {
+            for index in there_and_back(self.targets.len(), round.into()) {
                 let target = self.targets[index];
                 stage.progress.begin(&format!("{title}: {}", target.name()));
                 let pass = target.pass(plan)?;
@@ -184,7 +178,7 @@ impl<'t> Measured<'t> {
         }
         for (target, rates) in self.targets.iter().zip(&rates) {
             let name = format!("{title}, {}", target.name());
-            let figure = self.sheet.figure(name, median(rates), Unit::PerSecond);
+            let figure = self.sheet.figure_of(name, rates.clone(), Unit::PerSecond);
             if let Some(rate) = aims.rate.filter(|_| *target == FifoTargetName::Epoq) {
                 figure.aim(Aim::AtLeast(rate));
             }
@@ -193,15 +187,13 @@ impl<'t> Measured<'t> {
         for (other, their_rates) in others.iter().zip(&rates[1..]) {
             let name = format!("{title}, {} over {}", first.name(), other.name());
             let each = rates[0].iter().zip(their_rates);
-            let ratio = Ratio::new(name.clone(), each.map(|(ours, theirs)| ours / theirs).collect());
-            let figure = self.sheet.figure(name, ratio.median, Unit::Ratio).in_short();
+            let each = each.map(|(ours, theirs)| ours / theirs).collect();
+            let figure = self.sheet.figure_of(name, each, Unit::Ratio).in_short();
             if let Some(aim) = aims.ratio
                 && (first, *other) == (FifoTargetName::Epoq, FifoTargetName::LockedFifo)
             {
                 figure.aim(Aim::AtLeast(aim));
             }
-            self.ranges
-                .push(format!("{title}: {:.2} – {:.2}", ratio.min, ratio.max));
         }
         Ok(())
     }
@@ -226,10 +218,6 @@ impl<'t> Measured<'t> {
 
     pub(super) fn into_sheet(self) -> Sheet {
         let mut sheet = self.sheet;
-        if !self.ranges.is_empty() {
-            let note = format!("ratios of single passes: {}", self.ranges.join("; "));
-            sheet.notes.push(note);
-        }
         sheet.notes.push(format!(
             "{} and a share of the harness: names, ids and bodies are made before the calls, the books are kept after them, for all targets alike",
             self.what
@@ -295,8 +283,4 @@ pub(super) fn no_target_twice(targets: &[FifoTargetName]) -> Result<(), String> 
     twice.map_or(Ok(()), |(_, target)| {
         Err(format!("--targets names {} twice", target.name()))
     })
-}
-
-pub(super) fn median(rates: &[f64]) -> f64 {
-    Ratio::new(String::new(), rates.to_vec()).median
 }

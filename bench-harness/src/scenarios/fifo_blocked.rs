@@ -1,8 +1,8 @@
 //! Very many groups that are blocked – a message in flight under a long lease, and another one waiting behind it – beside a few that are
 //! busy: what do they cost the busy ones, and how much memory do they take?
 //!
-//! Two queues in one run, one without blocked groups and one with more and more of them, are given the same life cycles in turns, a
-//! few hundredths of a second each. In the end every lease must still be good, and every message that waited must come.
+//! Two queues of each target in one run, one without blocked groups and one with more and more of them, are given the same life cycles in
+//! turns, a few hundredths of a second each. In the end every lease must still be good, and every message that waited must come.
 
 use std::{
     collections::VecDeque,
@@ -17,7 +17,7 @@ use serde_json::{Map, json};
 use super::{
     Sheet, Stage, Trial,
     desk::{LONG, Random},
-    fifo::{fit, median, no_target_twice},
+    fifo::{fit, no_target_twice},
     scaled,
     sheet::{Aim, Unit},
 };
@@ -32,6 +32,7 @@ use crate::{
     },
     id_set::IdSet,
     memory::{self, Kept, Meter},
+    ratio::median,
     target::{BATCH_MAX, Calls, Counts, Delivery, Done, Handles, Inspect},
     targets::{EpoqFifo, FifoTargetName, LockedFifo},
     workload::{Id, Templates, Verifier},
@@ -49,13 +50,13 @@ pub struct FifoBlocked {
     /// Messages per call
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 10], value_parser = crate::cli::count::<10>)]
     pub batch: Vec<usize>,
-    /// How often both queues are measured for each point of the curve, in turns
+    /// How often all queues are measured for each point of the curve, in turns
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub rounds: u16,
     /// How long each of these lasts
     #[arg(long, value_name = "MS", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub slice_ms: u64,
-    /// The queues under test
+    /// The queues under test; the first is compared with each other
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_values = ["epoq", "locked-fifo"])]
     pub targets: Vec<FifoTargetName>,
 }
@@ -76,32 +77,68 @@ impl Trial for FifoBlocked {
             return Err("--blocked: more and more, in this order".into());
         }
         let most = self.blocked.iter().max().copied().unwrap_or_default();
-        fit(most.saturating_mul(4), "--blocked")
+        fit(most.saturating_mul(4 * self.targets.len() as u64), "--blocked")
     }
 
     fn perform(&self, stage: &Stage<'_>) -> anyhow::Result<Sheet> {
         let mut sheet = Sheet::default();
         let mut books = Map::new();
         let _kept = Kept::begin();
-        for target in &self.targets {
-            let messages = match target {
-                FifoTargetName::Epoq => self.curve::<EpoqFifo>(true, stage, &mut sheet)?,
-                FifoTargetName::LockedFifo => self.curve::<LockedFifo>(false, stage, &mut sheet)?,
-            };
-            let blocked = self.blocked.last().copied().unwrap_or_default();
+        let most = self.blocked.last().copied().unwrap_or_default();
+        let grounds = self
+            .targets
+            .iter()
+            .map(|target| {
+                Ok::<Box<dyn Grounds>, anyhow::Error>(match target {
+                    FifoTargetName::Epoq => Box::new(Queues::<EpoqFifo>::new(self.groups, stage.seed)?),
+                    FifoTargetName::LockedFifo => {
+                        Box::new(Queues::<LockedFifo>::new(self.groups, stage.seed)?)
+                    }
+                })
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let mut contenders = grounds
+            .iter()
+            .map(|grounds| grounds.contender(most, stage.seed))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        for level in std::iter::once(0).chain(self.blocked.iter().copied()) {
+            for (contender, target) in contenders.iter_mut().zip(&self.targets) {
+                stage
+                    .progress
+                    .begin(&format!("{} blocked groups: {}", thousands(level), target.name()));
+                contender.block(level);
+            }
+            for &batch in &self.batch {
+                stage
+                    .progress
+                    .begin(&format!("{} blocked groups: batch {batch}", thousands(level)));
+                self.measure(level, batch, &mut contenders, &mut sheet);
+            }
+        }
+        for (contender, target) in contenders.into_iter().zip(&self.targets) {
+            let closed = contender.close(&mut sheet.findings);
+            let title = format!(
+                "bytes per blocked group of {}, {}",
+                thousands(most),
+                target.name()
+            );
+            sheet
+                .figure(title, closed.bytes as f64 / most.max(1) as f64, Unit::Bytes)
+                .in_short();
             books.insert(
                 target.name().to_owned(),
-                json!({"sent_and_deleted": messages, "blocked_groups": blocked}),
+                json!({"sent_and_deleted": closed.sent, "blocked_groups": most}),
             );
         }
         sheet.books = books.into();
         sheet.notes.push(format!(
-            "time per life cycle over that of a queue without blocked groups, in {} rounds of {} ms each; \"none\" compares two queues without any",
+            "time per life cycle over that of a queue without blocked groups, in {} rounds of {} ms each; \"none blocked over none\" compares two queues without any; \
+             one target over another is life cycles per second, in the same rounds",
             self.rounds, self.slice_ms
         ));
         sheet.notes.push(format!(
-            "the time is the median of all stretches of {} life cycles; over the mean it says which maps of ids happened to grow, all 64 parts of one within some \
-             tens of thousands of sends, which takes longer than a round and comes to a queue without blocked groups too: figures \"with growth\"",
+            "the time is a round's median stretch of {} life cycles, which leaves out what a growing map of ids takes; figures \"with growth\" are of the mean: all 64 parts \
+             of such a map grow within some tens of thousands of sends, which takes longer than a round and comes to a queue without blocked groups too",
             Clerk::<()>::CHUNK
         ));
         sheet.notes.push(
@@ -113,95 +150,177 @@ impl Trial for FifoBlocked {
 }
 
 impl FifoBlocked {
-    /// Answers how many messages came and went in life cycles.
-    fn curve<T: FifoTarget>(
+    /// All queues of all targets in turn, every second round backwards.
+    fn measure(
         &self,
-        is_judged: bool,
-        stage: &Stage<'_>,
+        level: u64,
+        batch: usize,
+        contenders: &mut [Box<dyn Contender + '_>],
         sheet: &mut Sheet,
-    ) -> anyhow::Result<u64> {
-        let setup = FifoSetup {
-            seed: stage.seed,
-            memory_limit_bytes: memory::total_bytes().unwrap_or(u64::MAX / 2),
-        };
-        let most = self.blocked.last().copied().unwrap_or_default();
-        let targets = [T::build(&setup)?, T::build(&setup)?];
-        let offices = [0, 1].map(|_| Office {
-            names: Names::new(self.groups),
-            order: Order::new(Lanes::new(self.groups, 1, stage.seed)),
-            withheld: Withheld::new(0),
-            seed: stage.seed,
-        });
-        let [free, laden] = &targets;
-        let mut free = Side::new(free, &offices[0], stage.seed)?;
-        let mut laden = Side::new(laden, &offices[1], stage.seed)?;
-        let mut crowd = Crowd::<T>::new(most, stage.seed);
-        let mut bytes = 0;
-        for level in std::iter::once(0).chain(self.blocked.iter().copied()) {
-            stage
-                .progress
-                .begin(&format!("{} blocked groups: {}", thousands(level), T::NAME));
-            bytes += crowd.grow(&mut laden.session, level);
-            for &batch in &self.batch {
-                let mut times = [Times::default(), Times::default()];
-                for round in 0..self.rounds {
-                    for side in there_and_back(2, round.into()) {
-                        let clerk = if side == 0 { &mut free } else { &mut laden };
-                        let (messages, seconds) =
-                            clerk.slice(batch, Duration::from_millis(self.slice_ms), &mut times[side]);
-                        if is_judged {
-                            sheet.messages += messages;
-                            sheet.seconds += seconds;
-                        }
-                    }
+    ) {
+        // Of each target: without blocked groups, and with them.
+        let mut slices: Vec<[Vec<Slice>; 2]> = vec![Default::default(); contenders.len()];
+        for round in 0..self.rounds {
+            for place in there_and_back(2 * contenders.len(), round.into()) {
+                let (index, side) = (place / 2, place % 2);
+                let slice = contenders[index].slice(side, batch, Duration::from_millis(self.slice_ms));
+                if self.targets[index] == FifoTargetName::Epoq {
+                    sheet.messages += slice.messages;
+                    sheet.seconds += slice.seconds;
                 }
-                let [without, with] = times;
-                let what = if level == 0 {
-                    "none".into()
-                } else {
-                    thousands(level)
-                };
-                let title = format!("{}, batch {batch}, {what} blocked over none", T::NAME);
-                let figure = sheet.figure(title.clone(), with.median() / without.median(), Unit::Ratio);
-                if is_judged && level > 0 {
-                    figure.aim(Aim::AtMost(1.3));
-                }
-                let title = format!("{title}, with growth");
-                sheet.figure(title, with.mean() / without.mean(), Unit::Ratio);
-                let title = format!("{}, batch {batch}, {what} blocked", T::NAME);
-                sheet.figure(title, 1.0 / with.median(), Unit::PerSecond);
+                slices[index][side].push(slice);
             }
         }
-        let title = format!("bytes per blocked group of {}, {}", thousands(most), T::NAME);
-        sheet
-            .figure(title, bytes as f64 / most.max(1) as f64, Unit::Bytes)
-            .in_short();
-        crowd.disperse(&mut laden.session);
-        sheet.findings.merge(crowd.findings);
-        let mut sent = 0;
-        for side in [free, laden] {
-            sent += side.close(&mut sheet.findings);
+        let what = if level == 0 {
+            "none".into()
+        } else {
+            thousands(level)
+        };
+        // The ends of the curve, where the rival's figures stand beside ours.
+        let is_end = level == 0 || Some(&level) == self.blocked.last();
+        for (target, [without, with]) in self.targets.iter().zip(&slices) {
+            let is_judged = *target == FifoTargetName::Epoq && level > 0;
+            let title = format!("{}, batch {batch}, {what} blocked over none", target.name());
+            let figure = sheet.figure_of(title.clone(), over(with, without, Slice::typical), Unit::Ratio);
+            if is_judged {
+                figure.aim(Aim::AtMost(1.3));
+            }
+            let title = format!("{title}, with growth");
+            sheet
+                .figure_of(title, over(with, without, Slice::mean), Unit::Ratio)
+                .in_short = is_judged;
+            let title = format!("{}, batch {batch}, {what} blocked", target.name());
+            let rates = with.iter().map(|slice| 1.0 / slice.typical).collect();
+            sheet.figure_of(title, rates, Unit::PerSecond).in_short = is_end;
         }
-        Ok(sent)
+        let (first, [_, ours]) = (self.targets[0], &slices[0]);
+        for (other, [_, theirs]) in self.targets.iter().zip(&slices).skip(1) {
+            let title = format!(
+                "batch {batch}, {what} blocked, {} over {}",
+                first.name(),
+                other.name()
+            );
+            // Less time is more life cycles.
+            let each = over(theirs, ours, Slice::typical);
+            sheet.figure_of(title.clone(), each, Unit::Ratio).in_short = is_end;
+            let each = over(theirs, ours, Slice::mean);
+            sheet
+                .figure_of(format!("{title}, with growth"), each, Unit::Ratio)
+                .in_short = is_end;
+        }
     }
 }
 
-/// What life cycles took at one side.
-#[derive(Debug, Default)]
-struct Times {
-    /// Seconds per message, of each stretch.
-    stretches: Vec<f64>,
+/// What life cycles took in one round at one queue.
+#[derive(Clone, Copy, Debug)]
+struct Slice {
+    /// Seconds per message, of the stretch in the middle.
+    typical: f64,
     messages: u64,
     seconds: f64,
 }
 
-impl Times {
-    fn median(&self) -> f64 {
-        median(&self.stretches)
+impl Slice {
+    fn typical(&self) -> f64 {
+        self.typical
     }
 
     fn mean(&self) -> f64 {
         self.seconds / self.messages as f64
+    }
+}
+
+/// One's time over the other's, round by round.
+fn over(ones: &[Slice], others: &[Slice], time: fn(&Slice) -> f64) -> Vec<f64> {
+    let rounds = ones.iter().zip(others);
+    rounds.map(|(one, other)| time(one) / time(other)).collect()
+}
+
+/// A target under test, whichever it is.
+trait Contender {
+    /// Blocks groups of its second queue until so many are.
+    fn block(&mut self, until: u64);
+
+    /// Life cycles for a while, at its first queue or its second.
+    fn slice(&mut self, side: usize, batch: usize, duration: Duration) -> Slice;
+
+    /// Lets the blocked groups go, and settles the books.
+    fn close(self: Box<Self>, findings: &mut Findings) -> Tally;
+}
+
+/// What a contender did.
+struct Tally {
+    /// Messages that came and went in life cycles.
+    sent: u64,
+    /// Allocated for all blocked groups.
+    bytes: i64,
+}
+
+/// What a contender lives on.
+trait Grounds {
+    fn contender(&self, most: u64, seed: u64) -> anyhow::Result<Box<dyn Contender + '_>>;
+}
+
+/// The queues of a target, and for each who is busy there.
+struct Queues<T>([(T, Office); 2]);
+
+impl<T: FifoTarget> Queues<T> {
+    fn new(groups: usize, seed: u64) -> anyhow::Result<Self> {
+        let setup = FifoSetup {
+            seed,
+            memory_limit_bytes: memory::total_bytes().unwrap_or(u64::MAX / 2),
+        };
+        let office = || Office {
+            names: Names::new(groups),
+            order: Order::new(Lanes::new(groups, 1, seed)),
+            withheld: Withheld::new(0),
+            seed,
+        };
+        Ok(Self([
+            (T::build(&setup)?, office()),
+            (T::build(&setup)?, office()),
+        ]))
+    }
+}
+
+impl<T: FifoTarget> Grounds for Queues<T> {
+    fn contender(&self, most: u64, seed: u64) -> anyhow::Result<Box<dyn Contender + '_>> {
+        let [free, laden] = &self.0;
+        Ok(Box::new(Pair {
+            sides: [
+                Side::new(&free.0, &free.1, seed)?,
+                Side::new(&laden.0, &laden.1, seed)?,
+            ],
+            crowd: Crowd::<T>::new(most, seed),
+            bytes: 0,
+        }))
+    }
+}
+
+/// A queue without blocked groups, one with them, and the groups.
+struct Pair<'o, T: FifoTarget + 'o> {
+    sides: [Side<'o, T>; 2],
+    crowd: Crowd<'o, T>,
+    bytes: i64,
+}
+
+impl<T: FifoTarget> Contender for Pair<'_, T> {
+    fn block(&mut self, until: u64) {
+        self.bytes += self.crowd.grow(&mut self.sides[1].session, until);
+    }
+
+    fn slice(&mut self, side: usize, batch: usize, duration: Duration) -> Slice {
+        self.sides[side].slice(batch, duration)
+    }
+
+    fn close(mut self: Box<Self>, findings: &mut Findings) -> Tally {
+        self.crowd.disperse(&mut self.sides[1].session);
+        findings.merge(self.crowd.findings);
+        let sent = self.sides.into_iter().map(|side| side.close(findings)).sum();
+        Tally {
+            sent,
+            bytes: self.bytes,
+        }
     }
 }
 
@@ -226,12 +345,14 @@ impl<'o, T: FifoTarget> Side<'o, T> {
         })
     }
 
-    /// Life cycles for a while: how many, and how long it took.
-    fn slice(&mut self, batch: usize, duration: Duration, times: &mut Times) -> (u64, f64) {
+    /// Life cycles for a while.
+    fn slice(&mut self, batch: usize, duration: Duration) -> Slice {
         self.clerk.set_batch(batch);
         let before = self.clerk.book.received.deleted_count();
         let begin = Instant::now();
         let mut last = (before, begin);
+        // Seconds per message, of each stretch.
+        let mut stretches = Vec::new();
         loop {
             for _ in 0..Clerk::<()>::CHUNK {
                 if batch == 1 {
@@ -244,14 +365,15 @@ impl<'o, T: FifoTarget> Side<'o, T> {
             let deleted = self.clerk.book.received.deleted_count();
             // A queue that gives nothing is to be found out, not to be divided by.
             let seconds = (now - last.1).as_secs_f64();
-            times.stretches.push(seconds / (deleted - last.0).max(1) as f64);
+            stretches.push(seconds / (deleted - last.0).max(1) as f64);
             last = (deleted, now);
             let elapsed = now - begin;
             if elapsed >= duration {
-                let (messages, seconds) = ((deleted - before).max(1), elapsed.as_secs_f64());
-                times.messages += messages;
-                times.seconds += seconds;
-                return (messages, seconds);
+                return Slice {
+                    typical: median(&stretches),
+                    messages: (deleted - before).max(1),
+                    seconds: elapsed.as_secs_f64(),
+                };
             }
         }
     }

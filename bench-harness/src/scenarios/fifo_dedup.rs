@@ -56,7 +56,7 @@ pub struct FifoDedup {
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_values = ["epoq", "locked-fifo"])]
     pub targets: Vec<FifoTargetName>,
     /// How often to measure each, in turns
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub passes: u16,
     /// How long to measure each pass
     #[arg(long, value_name = "S", allow_negative_numbers = true, default_value_t = 0.2, value_parser = crate::cli::positive::<240>)]

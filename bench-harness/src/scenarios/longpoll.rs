@@ -24,6 +24,7 @@ use super::{
     sheet::Unit,
 };
 use crate::{
+    compare::there_and_back,
     environment,
     latency::{Latency, Recorder},
 };
@@ -32,10 +33,10 @@ use crate::{
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct Longpoll {
     /// Messages for each kind and number of waiters
-    #[arg(long, value_name = "N", default_value_t = 1600, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 2400, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub messages: u64,
     /// Turns in which the kinds are measured
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=100))]
     pub rounds: u64,
     /// Numbers of waiters
     #[arg(long, value_name = "A,B,…", value_delimiter = ',', default_values_t = [1, 8], value_parser = crate::cli::count::<256>)]
@@ -74,26 +75,35 @@ impl Trial for Longpoll {
     fn perform(&self, stage: &Stage<'_>) -> anyhow::Result<Sheet> {
         let mut sheet = Sheet::default();
         for &waiters in &self.waiters {
-            let mut kinds: [Vec<Histogram<u64>>; 3] = Default::default();
+            // Of each kind, of each round, what the waiters recorded.
+            let mut kinds: [Vec<Latency>; 3] = Default::default();
             let mut random = stage.random(waiters as u64);
-            for _ in 0..self.rounds {
-                kinds[0].extend(self.at_the_ledger(stage, waiters, &mut random, &mut sheet)?);
-                kinds[1].extend(self.at_an_event(stage, waiters, &mut random)?);
-                kinds[2].extend(self.at_a_queue(stage, waiters, &mut random)?);
+            for round in 0..self.rounds {
+                for kind in there_and_back(kinds.len(), round as usize) {
+                    let samples = match kind {
+                        0 => self.at_the_ledger(stage, waiters, &mut random, &mut sheet)?,
+                        1 => self.at_an_event(stage, waiters, &mut random)?,
+                        _ => self.at_a_queue(stage, waiters, &mut random)?,
+                    };
+                    kinds[kind].push(Latency::merge(samples));
+                }
             }
-            let [ledger, event, queue] = kinds.map(Latency::merge);
-            for (name, other) in [("a bare wake", &event), ("a wake and hand-over", &queue)] {
+            let [ledger, event, queue] = &kinds;
+            for (name, others) in [("a bare wake", event), ("a wake and hand-over", queue)] {
                 for (word, quantile) in [("p50", 0.5), ("p99", 0.99)] {
-                    let of = |latency: &Latency| latency.quantile_ns(quantile).unwrap_or(0) as f64;
+                    let of = |latency: &Latency| latency.quantile_ns(quantile).unwrap_or(0).max(1) as f64;
+                    let each = ledger.iter().zip(others);
+                    let each = each.map(|(ledger, other)| of(ledger) / of(other)).collect();
                     sheet
-                        .figure(
+                        .figure_of(
                             format!("{waiters} waiting, {word} over {name}"),
-                            of(&ledger) / of(other).max(1.0),
+                            each,
                             Unit::Ratio,
                         )
                         .in_short = name == "a bare wake";
                 }
             }
+            let [ledger, event, queue] = kinds.map(Latency::sum);
             sheet
                 .spread(format!("{waiters} waiting, send to receive_wait"), ledger)
                 .in_short();

@@ -21,7 +21,7 @@ use super::{
     scaled,
     sheet::Unit,
 };
-use crate::{check::Wrong, environment, target::BATCH_MAX};
+use crate::{check::Wrong, compare::there_and_back, environment, target::BATCH_MAX};
 
 /// `epoq-bench poison`
 #[derive(Clone, Debug, Args, Serialize)]
@@ -70,44 +70,37 @@ impl Trial for Poison {
         let mut sheet = Sheet::default();
         let (mut clean, mut storm, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         let (mut letters, mut extra, mut good) = (0, 0, 0);
-        for _ in 0..self.rounds {
-            let round = self.round(stage, false)?;
-            let of_clean = round.good as f64 / round.seconds;
-            sheet.settle(round.books);
-            let round = self.round(stage, true)?;
-            let of_storm = round.good as f64 / round.seconds;
-            sheet.messages += round.books.deleted;
-            sheet.seconds += round.seconds;
-            letters += round.letters;
-            extra += round.extra_deliveries;
-            good += round.good;
-            sheet.settle(round.books);
+        for number in 0..self.rounds {
+            let mut rates = [0.0; 2];
+            for kind in there_and_back(2, number as usize) {
+                let storms = kind == 1;
+                let round = self.round(stage, storms)?;
+                rates[kind] = round.good as f64 / round.seconds;
+                if storms {
+                    sheet.messages += round.books.deleted;
+                    sheet.seconds += round.seconds;
+                    letters += round.letters;
+                    extra += round.extra_deliveries;
+                    good += round.good;
+                }
+                sheet.settle(round.books);
+            }
+            let [of_clean, of_storm] = rates;
             clean.push(of_clean);
             storm.push(of_storm);
             ratios.push(of_storm / of_clean);
         }
         sheet
-            .figure(
-                "good messages in the storm over without",
-                median(&mut ratios),
-                Unit::Ratio,
-            )
+            .figure_of("good messages in the storm over without", ratios, Unit::Ratio)
             .in_short();
-        // Sorted by now; a round is short and the machine's, so one alone says little.
-        for (word, ratio) in [("least", ratios.first()), ("most", ratios.last())] {
-            let name = format!("the same, {word} of {} rounds", self.rounds);
-            sheet
-                .figure(name, ratio.copied().unwrap_or(0.0), Unit::Ratio)
-                .in_short();
-        }
-        sheet.figure("good messages in the storm", median(&mut storm), Unit::PerSecond);
-        sheet.figure("good messages without", median(&mut clean), Unit::PerSecond);
+        sheet.figure_of("good messages in the storm", storm, Unit::PerSecond);
+        sheet.figure_of("good messages without", clean, Unit::PerSecond);
         sheet.figure("dead letters", letters as f64, Unit::Count);
         sheet
             .figure(
                 "deliveries of poison per good message",
                 extra as f64 / good.max(1) as f64,
-                Unit::Ratio,
+                Unit::Number,
             )
             .in_short();
         sheet.notes.push(format!(
@@ -117,7 +110,7 @@ impl Trial for Poison {
         ));
         sheet
             .notes
-            .push("medians of rounds in turn; the harness's own checks are part of both sides".into());
+            .push("medians of rounds in turn, every second one with the storm first; the harness's own checks are part of both sides".into());
         Ok(sheet)
     }
 }
@@ -259,10 +252,4 @@ impl Poison {
             extra_deliveries: deliveries.into_inner(),
         })
     }
-}
-
-/// The one in the middle.
-pub(super) fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
