@@ -4,11 +4,16 @@ use std::path::Path;
 use std::{fmt, fs};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use crate::aim::{Aim, Met};
 use crate::cargo::Workspace;
 use crate::harness::RELEASE;
+use crate::ratio::{Ratio, median};
 use crate::steps::Outcome;
+
+/// The number of the schema of `figures.json`, which is documented in the harness's README.
+const SCHEMA: u32 = 1;
 
 /// How long and how often each target is run for a ratio.
 #[derive(Debug, Clone, PartialEq)]
@@ -241,6 +246,11 @@ const PAIRS_MAX: usize = 5;
 /// Passes that a ratio wants, in the harness too: fewer have no interval.
 const PASSES_MIN: usize = 3;
 
+/// What a reader of the table has to know of its intervals.
+const PLACED: &str = "Intervals are Student's t on the logarithms of the ratios of passes, and hold for where the hypervisor had put the cores in that hour: what a cache \
+    line took from core to core and back stands beside them, the middle of all looks and the range. With the cores nearer to each other or farther, another run may lie \
+    beyond them.";
+
 const BEGIN: &str = "<!-- figures, written by `cargo xtask figures` -->";
 const END: &str = "<!-- end of figures -->";
 
@@ -258,10 +268,9 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
 
     // Memory first: the harness has the process to itself then, and it is the longest.
     let report = ask(workspace, "run", BYTES, &["--seconds", &effort.seconds])?;
-    let bytes = number(&report, "bytes_per_message_beyond_body")?;
-    records.push(
-        json!({"what": "bytes per queued message", "measured": bytes, "aim": BYTES_AIM, "report": report}),
-    );
+    let bytes = number_of(&report, "bytes_per_message_beyond_body")?;
+    let bytes_met = Aim::AtMost(BYTES_AIM).judge_exact(bytes);
+    records.push(memory_record(bytes, bytes_met, report));
 
     for Comparison {
         what,
@@ -285,61 +294,66 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
         ];
         let report = ask(workspace, "compare", arguments, &options)?;
         machine = report["targets"]["epoq"]["machine"].clone();
-        let ns = number(&report["targets"]["epoq"], "ns_per_message_per_thread")?;
-        for (ratio, aim) in *aims {
-            let found = &report["ratios"][*ratio];
-            let (median, min, max) = (
-                number(found, "median")?,
-                number(found, "min")?,
-                number(found, "max")?,
-            );
-            let against = ratio.trim_start_matches("epoq/");
-            let median = (found["meaningful"] == true).then_some(median);
-            let judged = tally.judge(median, (min, max), *aim);
-            println!("    {what}, over {against}: {judged} {min:.2} to {max:.2}");
-            rows.push(format!(
-                "| {what} ({ns:.0} ns) | {against} | {judged} {min:.2} – {max:.2} |"
-            ));
-        }
-        records.push(
-            json!({"what": what, "command": ["compare", arguments, options], "aims": aims, "report": report}),
+        let ns = number_of(&report["targets"]["epoq"], "ns_per_message_per_thread")?;
+        let apart = Apart::of(
+            report["targets"]
+                .as_object()
+                .into_iter()
+                .flat_map(|targets| targets.values()),
         );
+        let mut met = Map::new();
+        for (name, aim) in *aims {
+            let ratio = Ratio::new((*name).to_owned(), numbers(&report["ratios"][*name], "each")?);
+            let against = name.trim_start_matches("epoq/");
+            let cells = tally.cells(&ratio, apart, *aim);
+            println!("    {what}, over {against}: {cells}");
+            rows.push(format!("| {what} ({ns:.0} ns) | {against} | {cells} |"));
+            met.insert(
+                (*name).to_owned(),
+                judge(&ratio, *aim).and_then(Met::known).into(),
+            );
+        }
+        let command = json!(["compare", arguments, options]);
+        records.push(comparison_record(what, command, aims, met, apart, report));
     }
 
+    let pairs = effort.passes.min(PAIRS_MAX);
     for (what, first, second, aim) in PAIRED {
-        let mut ratios = Vec::new();
+        let mut each = Vec::new();
         let mut reports = Vec::new();
-        for _ in 0..effort.passes.min(PAIRS_MAX) {
-            let speed = |arguments: &[&str]| -> Result<(f64, Value)> {
-                let report = ask(workspace, "run", arguments, &["--seconds", &effort.seconds])?;
-                Ok((number(&report, "messages_per_second")?, report))
+        for number in 0..pairs {
+            let run = |arguments| ask(workspace, "run", arguments, &["--seconds", &effort.seconds]);
+            // Every second time backwards, as the harness does: none is always after the other.
+            let (of_first, of_second) = if number % 2 == 0 {
+                let of_first = run(first)?;
+                (of_first, run(second)?)
+            } else {
+                let of_second = run(second)?;
+                (run(first)?, of_second)
             };
-            let ((a, of_a), (b, of_b)) = (speed(first)?, speed(second)?);
-            ratios.push(a / b);
-            reports.push(json!([of_a, of_b]));
+            let speed = |report| number_of(report, "messages_per_second");
+            each.push(speed(&of_first)? / speed(&of_second)?);
+            reports.push([of_first, of_second]);
         }
-        ratios.sort_by(f64::total_cmp);
-        let (low, high) = (ratios[(ratios.len() - 1) / 2], ratios[ratios.len() / 2]);
-        let (min, median, max) = (ratios[0], (low + high) / 2.0, ratios[ratios.len() - 1]);
-        // By the range, which asks for more than an interval.
-        let stated = (max / min <= SPREAD_MAX).then_some(median);
-        let judged = tally.judge(stated, (min, max), Some(*aim));
-        println!("    {what}: {judged} {min:.2} to {max:.2}");
-        rows.push(format!("| {what} | epoq itself | {judged} {min:.2} – {max:.2} |"));
-        records.push(json!({"what": what, "commands": [first, second], "aim": aim,
-            "median": median, "min": min, "max": max, "reports": reports}));
+        let ratio = Ratio::new((*what).to_owned(), each);
+        let apart = Apart::of(reports.iter().flatten());
+        let cells = tally.cells(&ratio, apart, Some(*aim));
+        println!("    {what}: {cells}");
+        rows.push(format!("| {what} | epoq itself | {cells} |"));
+        records.push(pair_record(what, [first, second], *aim, &ratio, apart, reports));
     }
 
     let commit = records[1]["report"]["targets"]["epoq"]["commit"].clone();
     let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
     let table = format!(
-        "{BEGIN}\n64-byte bodies. Over rivals: {} × {} s per target, in turn within one process; over itself: {} pairs of processes in turn; \
-         memory: one run. Commit {}, {}, {} cores{}, {}, {}, seed 1. Every run verified itself. Full records: [results/figures.json](results/figures.json), made by `cargo xtask figures`.\n\n\
-         A message queued costs {bytes:.1} bytes beyond its body with 10 M queued (aim: at most {BYTES_AIM}). {tally}\n\n\
-         | epoq's throughput (time per message and thread) | over that of | median | aim | met | range |\n|---|---|---|---|---|---|\n{}\n{END}",
+        "{BEGIN}\n64-byte bodies. Over rivals: {} × {} s per target, in turn within one process; over itself: {pairs} pairs of processes in turn, every second one \
+         backwards; memory: one run. Commit {}, {}, {} cores{}, {}, {}, seed 1. Every run verified itself. Full records: [results/figures.json](results/figures.json), made by `cargo xtask figures`.\n\n\
+         A message queued costs {bytes:.1} bytes beyond its body with 10 M queued (aim: at most {BYTES_AIM}; met: {}). {tally}\n\n\
+         {PLACED}\n\n\
+         | epoq's throughput (time per message and thread) | over that of | median | 95 % | range | cores apart, ns | aim | met |\n\
+         |---|---|---|---|---|---|---|---|\n{}\n{END}",
         effort.passes,
         effort.seconds,
-        effort.passes.min(PAIRS_MAX),
         text(&commit),
         text(&machine["cpu"]),
         machine["cores"],
@@ -350,11 +364,12 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
         },
         text(&machine["kernel"]),
         text(&machine["rustc"]),
+        bytes_met.word(),
         rows.join("\n"),
     );
     let results = workspace.root().join("results");
     fs::create_dir_all(&results)?;
-    let figures = json!({"effort": {"seconds": effort.seconds, "passes": effort.passes}, "machine": machine, "figures": records});
+    let figures = file(effort, &commit, &machine, records);
     fs::write(
         results.join("figures.json"),
         serde_json::to_string_pretty(&figures)? + "\n",
@@ -364,39 +379,114 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
     Ok(Outcome::Passed)
 }
 
-/// A ratio whose passes spread by more than this factor is not stated; the harness's own rule.
-const SPREAD_MAX: f64 = 1.5;
+/// `figures.json`
+fn file(effort: &Effort, commit: &Value, machine: &Value, records: Vec<Value>) -> Value {
+    json!({"schema": SCHEMA, "effort": {"seconds": effort.seconds, "passes": effort.passes}, "commit": commit,
+        "machine": machine, "figures": records})
+}
+
+fn memory_record(bytes: f64, met: Met, report: Value) -> Value {
+    json!({"what": "bytes per queued message", "measured": bytes, "aim": BYTES_AIM, "met": met.known(), "report": report})
+}
+
+fn comparison_record(
+    what: &str,
+    command: Value,
+    aims: &[(&str, Option<f64>)],
+    met: Map<String, Value>,
+    apart: Option<Apart>,
+    report: Value,
+) -> Value {
+    json!({"what": what, "command": command, "aims": aims, "met": met, "apart_ns": apart.map(Apart::to_json),
+        "report": report})
+}
+
+fn pair_record(
+    what: &str,
+    commands: [&[&str]; 2],
+    aim: f64,
+    ratio: &Ratio,
+    apart: Option<Apart>,
+    reports: Vec<[Value; 2]>,
+) -> Value {
+    json!({"what": what, "commands": commands, "aim": aim, "met": judge(ratio, Some(aim)).and_then(Met::known),
+        "each": ratio.each, "median": ratio.median, "min": ratio.min, "max": ratio.max, "interval_95": ratio.interval,
+        "meaningful": ratio.is_meaningful(), "apart_ns": apart.map(Apart::to_json), "reports": reports})
+}
+
+/// How far the cores were apart while something was measured: of all looks around its passes, in nanoseconds there and back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Apart {
+    median: f64,
+    near: f64,
+    far: f64,
+}
+
+impl Apart {
+    /// Of what runs report; `None` of single threads, and where it was not measured.
+    fn of<'r>(reports: impl IntoIterator<Item = &'r Value>) -> Option<Self> {
+        let passes = reports
+            .into_iter()
+            .filter_map(|report| report["passes_noise"].as_array())
+            .flatten();
+        let looks: Vec<f64> = passes
+            .filter_map(|noise| noise["apart_ns"].as_array())
+            .flatten()
+            .filter_map(Value::as_f64)
+            .collect();
+        (!looks.is_empty()).then(|| Self {
+            median: median(&looks),
+            near: looks.iter().copied().fold(f64::INFINITY, f64::min),
+            far: looks.iter().copied().fold(0.0, f64::max),
+        })
+    }
+
+    fn to_json(self) -> Value {
+        json!({"median": self.median, "min": self.near, "max": self.far})
+    }
+}
+
+impl fmt::Display for Apart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.0} ({:.0} – {:.0})", self.median, self.near, self.far)
+    }
+}
+
+/// Ratios are aimed at from below.
+fn judge(ratio: &Ratio, aim: Option<f64>) -> Option<Met> {
+    aim.map(|aim| ratio.judge(Aim::AtLeast(aim)))
+}
 
 /// How many aims are met.
 #[derive(Default)]
 struct Tally {
     aims: usize,
     met: usize,
+    missed: usize,
     noisy: usize,
 }
 
 impl Tally {
-    /// The cells of a ratio, which may be too noisy to be stated: median, aim, met. One that is, is met or not if all passes say so.
-    fn judge(&mut self, median: Option<f64>, (min, max): (f64, f64), aim: Option<f64>) -> String {
-        let stated = median.map_or("too noisy".to_owned(), |median| format!("**{median:.2}**"));
-        let Some(aim) = aim else {
-            return format!("{stated} | – | – |");
-        };
-        self.aims += 1;
-        let is_met = match median {
-            Some(median) => Some(median >= aim),
-            None if min >= aim => Some(true),
-            None if max < aim => Some(false),
-            None => None,
-        };
-        self.met += usize::from(is_met == Some(true));
-        self.noisy += usize::from(median.is_none());
-        let met = match is_met {
-            Some(true) => "yes",
-            Some(false) => "no",
-            None => "?",
-        };
-        format!("{stated} | ≥ {aim} | {met} |")
+    /// The cells of a ratio: median, if it can be stated, interval, range, distance of the cores, aim, met.
+    fn cells(&mut self, ratio: &Ratio, apart: Option<Apart>, aim: Option<f64>) -> String {
+        let stated = ratio
+            .unstated()
+            .map_or_else(|| format!("**{:.2}**", ratio.median), str::to_owned);
+        let interval = ratio
+            .interval
+            .map_or("–".to_owned(), |(low, high)| format!("{low:.2} – {high:.2}"));
+        let (min, max) = (ratio.min, ratio.max);
+        let apart = apart.map_or("–".to_owned(), |apart| apart.to_string());
+        let aimed = aim.map_or("–".to_owned(), |aim| format!("≥ {aim}"));
+        let met = judge(ratio, aim);
+        if let Some(met) = met {
+            self.aims += 1;
+            self.met += usize::from(met == Met::Yes);
+            self.missed += usize::from(met == Met::No);
+            self.noisy += usize::from(!ratio.is_meaningful());
+        }
+        let met = met.map_or("–", Met::word);
+        format!("{stated} | {interval} | {min:.2} – {max:.2} | {apart} | {aimed} | {met}")
     }
 }
 
@@ -404,14 +494,18 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} of {} ratios reach what was aimed at before anything was built",
-            self.met, self.aims
+            "By all of their 95 % interval, {} of {} ratios reach what was aimed at before anything was built, and {} do not; {} are not clear",
+            self.met,
+            self.aims,
+            self.missed,
+            self.aims - self.met - self.missed
         )?;
         match self.noisy {
             0 => f.write_str("."),
             noisy => write!(
                 f,
-                "; {noisy} cannot be stated, because what their passes say for the middle spans more than a factor of {SPREAD_MAX} (95 % interval)."
+                ". {noisy} cannot be stated, because the interval spans more than a factor of {}.",
+                Ratio::SPREAD_MAX
             ),
         }
     }
@@ -440,10 +534,19 @@ fn ask(workspace: &Workspace, command: &str, arguments: &[&str], options: &[&str
     serde_json::from_slice(&output.stdout).context("the report is not one JSON value")
 }
 
-fn number(report: &Value, name: &str) -> Result<f64> {
+fn number_of(report: &Value, name: &str) -> Result<f64> {
     report[name]
         .as_f64()
         .with_context(|| format!("the report has no {name}"))
+}
+
+fn numbers(report: &Value, name: &str) -> Result<Vec<f64>> {
+    let numbers = report[name]
+        .as_array()
+        .map(|each| each.iter().filter_map(Value::as_f64));
+    let numbers: Vec<f64> = numbers.into_iter().flatten().collect();
+    ensure!(!numbers.is_empty(), "the report has no {name}");
+    Ok(numbers)
 }
 
 #[cfg(test)]
@@ -451,19 +554,64 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_noisy_is_judged_if_all_passes_agree() {
+    fn aims_are_judged_by_all_of_the_interval() {
         let mut tally = Tally::default();
+        let mut cells = |each: &[f64], aim| tally.cells(&Ratio::new(String::new(), each.to_vec()), None, aim);
         assert_eq!(
-            tally.judge(Some(2.0), (1.9, 2.1), Some(1.0)),
-            "**2.00** | ≥ 1 | yes |"
+            cells(&[1.9, 2.0, 2.1], Some(1.0)),
+            "**2.00** | 1.76 – 2.26 | 1.90 – 2.10 | – | ≥ 1 | yes"
         );
         assert_eq!(
-            tally.judge(None, (1.9, 9.0), Some(1.0)),
-            "too noisy | ≥ 1 | yes |"
+            cells(&[1.9, 2.0, 2.1], Some(2.0)),
+            "**2.00** | 1.76 – 2.26 | 1.90 – 2.10 | – | ≥ 2 | not clear"
         );
-        assert_eq!(tally.judge(None, (0.1, 0.9), Some(1.0)), "too noisy | ≥ 1 | no |");
-        assert_eq!(tally.judge(None, (0.1, 1.0), Some(1.0)), "too noisy | ≥ 1 | ? |");
-        assert_eq!(tally.judge(None, (0.1, 9.0), None), "too noisy | – | – |");
-        assert!(tally.to_string().starts_with("2 of 4 ratios reach"), "{tally}");
+        assert_eq!(
+            cells(&[0.1, 0.2, 0.3], Some(1.0)),
+            "too noisy | 0.05 – 0.72 | 0.10 – 0.30 | – | ≥ 1 | no"
+        );
+        // All passes reach it, and say too little.
+        assert!(cells(&[1.9, 3.0, 9.0], Some(1.0)).ends_with("≥ 1 | not clear"));
+        assert!(cells(&[1.9, 3.0, 9.0], None).ends_with("| – | – | –"));
+        assert_eq!(
+            tally.to_string(),
+            "By all of their 95 % interval, 1 of 4 ratios reach what was aimed at before anything was built, and 1 do not; 2 are not clear. \
+             2 cannot be stated, because the interval spans more than a factor of 1.5."
+        );
+    }
+
+    #[test]
+    fn the_distance_of_the_cores_is_that_of_all_passes() {
+        let run = |looks: &[[f64; 2]]| {
+            let passes: Vec<Value> = looks.iter().map(|looks| json!({"apart_ns": looks})).collect();
+            json!({"passes_noise": passes})
+        };
+        let (near, far) = (run(&[[50.0, 60.0]]), run(&[[300.0, 310.0], [320.0, 330.0]]));
+        let apart = Apart::of([&near, &far]).unwrap();
+        assert_eq!(apart.to_string(), "305 (50 – 330)");
+        // Of a single thread, and in older reports.
+        assert_eq!(
+            Apart::of([&json!({"passes_noise": [{"waited": 0.0}]}), &json!({})]),
+            None
+        );
+    }
+
+    #[test]
+    fn members_of_the_file_are_documented() {
+        let ratio = Ratio::new(String::new(), vec![1.9, 2.0, 2.1]);
+        let report = json!({"passes_noise": [{"apart_ns": [50.0, 60.0]}]});
+        let apart = Apart::of([&report]);
+        let records = vec![
+            memory_record(60.0, Met::Yes, Value::Null),
+            comparison_record("", json!([]), &[], Map::new(), apart, Value::Null),
+            pair_record("", [&[], &[]], 1.0, &ratio, apart, Vec::new()),
+        ];
+        let file = file(&Effort::default(), &Value::Null, &Value::Null, records);
+        assert_eq!(file["schema"], SCHEMA);
+        let readme = include_str!("../../bench-harness/README.md");
+        let (_, readme) = readme.split_once("### figures.json").unwrap();
+        let objects = file["figures"].as_array().unwrap().iter().chain([&file]);
+        for name in objects.flat_map(|object| object.as_object().unwrap().keys()) {
+            assert!(readme.contains(&format!("`{name}`")), "{name} is not documented");
+        }
     }
 }
