@@ -194,7 +194,7 @@ fn standard_run(options: Standard) -> Result<Verdict, Error> {
             .collect();
         let verified =
             outcomes.iter().all(Outcome::verified) && sheets.iter().all(|(_, sheet)| sheet.verified());
-        let report = json!({"experiments": experiments, "scenarios": scenarios, "verified": verified,
+        let report = json!({"schema": report::SCHEMA, "experiments": experiments, "scenarios": scenarios, "verified": verified,
             "interrupted": stop::is_asked_for(), "machine": machine, "commit": commit});
         writeln!(out, "{report}")?;
     } else {
@@ -245,7 +245,7 @@ fn all_acts(common: Common) -> Result<Verdict, Error> {
             .map(|(play, sheet)| sheet.to_json(play.name(), &play.settings(), common.seed, machine, commit))
             .collect();
         let verified = sheets.iter().all(|(_, sheet)| sheet.verified());
-        let report = json!({"scenarios": scenarios, "verified": verified, "interrupted": stop::is_asked_for(),
+        let report = json!({"schema": report::SCHEMA, "scenarios": scenarios, "verified": verified, "interrupted": stop::is_asked_for(),
             "pace": common.pace, "seed": common.seed, "machine": machine, "commit": commit});
         writeln!(out, "{report}")?;
         // For people, who asked for a file.

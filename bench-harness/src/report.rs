@@ -22,6 +22,10 @@ use crate::{
     workload::Integrity,
 };
 
+/// The number of the schema of what comparisons, standard runs and the ledger's own scenarios write as JSON, which is documented in the
+/// README of this package.
+pub const SCHEMA: u32 = 1;
+
 /// What is written beside targets without leases.
 pub const HAND_OVER_ONLY: &str = "hand-over only, no lease";
 
@@ -233,7 +237,7 @@ fn notes(plan: &Plan, series: &Series) -> Vec<String> {
     notes
 }
 
-/// `{"scenario", "targets", "ratios", "passes", …}`.
+/// `{"schema", "scenario", "targets", "ratios", "passes", …}`.
 pub fn comparison_json(outcome: &Outcome, machine: &Machine, commit: &str) -> Value {
     let report = |series: &Series| {
         (
@@ -255,6 +259,7 @@ pub fn comparison_json(outcome: &Outcome, machine: &Machine, commit: &str) -> Va
         .collect();
     let passes = outcome.series.first().map_or(0, |series| series.passes.len());
     json!({
+        "schema": SCHEMA,
         "scenario": outcome.plan.scenario.name(),
         "targets": targets,
         "ratios": ratios,
@@ -598,6 +603,27 @@ mod tests {
         let json = RunReport::new(&outcome, &outcome.series[0], &Machine::detect(), "unknown").to_json();
         assert!(json["bytes_per_message_beyond_body"].is_number(), "{json}");
         assert_eq!(memory_lines(&[outcome]).len(), 1);
+    }
+
+    #[test]
+    fn members_of_a_comparison_are_documented() {
+        let wishes = Wishes {
+            threads: Some(1),
+            backlog: Some(1000),
+            ..Wishes::default()
+        };
+        let mut outcome = outcome(Scenario::Backlog, wishes, TargetName::Locked);
+        outcome.series.extend(outcome.series.clone());
+        let json = comparison_json(&outcome, &Machine::detect(), "unknown");
+        assert_eq!(json["schema"], SCHEMA);
+        let readme = include_str!("../README.md");
+        let (_, readme) = readme.split_once("### Comparisons").unwrap();
+        let ratios = json["ratios"].as_object().unwrap().values();
+        let targets = json["targets"].as_object().unwrap().values();
+        let objects = targets.chain(ratios).chain([&json]);
+        for name in objects.flat_map(|object| object.as_object().unwrap().keys()) {
+            assert!(readme.contains(&format!("`{name}`")), "{name} is not documented");
+        }
     }
 
     #[test]

@@ -204,6 +204,7 @@ fn all_of_them_come_with_a_short_table() {
     let output = bench("queue --pace 0.02 --json");
     assert!(output.status.success());
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["schema"], 1);
     assert_eq!(report["scenarios"].as_array().unwrap().len(), 13);
     assert_eq!(report["verified"], true);
     let table = String::from_utf8(output.stderr).unwrap();
