@@ -30,7 +30,7 @@ use crate::{
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct Fair {
     /// The noisy tenant's backlog
-    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub backlog: u64,
     /// How long one of its messages takes
     #[arg(long, value_name = "US", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(0..=10_000_000))]

@@ -45,7 +45,7 @@ pub struct Overload {
     #[arg(long, value_name = "NS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
     pub work_ns: u64,
     /// Rounds of each kind
-    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub rounds: u16,
 }
 

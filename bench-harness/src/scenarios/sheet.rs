@@ -601,11 +601,11 @@ mod tests {
             cells,
             [
                 ("0.960× (0.935–0.985×)", "yes"),
-                ("0.910× (0.869–0.947×)", "not clear"),
+                ("0.910× (0.869–0.945×)", "not clear"),
                 ("too noisy (0.412–2.315×)", "not clear"),
                 ("one pass: no ratio", "not clear"),
                 // Only ratios are refused.
-                ("1.50 M/s (0.41–6.60 M/s)", "not clear"),
+                ("1.50 M/s (415.3 k/s–6.56 M/s)", "not clear"),
             ]
         );
         assert!(sheet.to_text("demo", &json!({})).contains("≥ 0.900×: not clear"));
