@@ -148,7 +148,7 @@ impl Plan {
         if self.body_bytes == 0 {
             return Err("--body is at least 1 byte".into());
         }
-        if self.batch * self.body_bytes > Self::BATCH_BYTES_MAX {
+        if self.batch.saturating_mul(self.body_bytes) > Self::BATCH_BYTES_MAX {
             return Err(format!(
                 "the bodies of a batch may have {} bytes together, as in SQS: --batch or --body is too large",
                 Self::BATCH_BYTES_MAX
@@ -179,14 +179,14 @@ impl Plan {
             return Err("flood needs a --backlog of at least 1".into());
         }
         if let Some(share) = self.share {
-            let others = self.topology.threads() - 1;
+            let others = self.topology.threads().saturating_sub(1);
             if !(0.0..=100.0).contains(&share) || (others == 0 && share < 100.0) {
                 return Err("--share is 0 to 100, and with one thread 100".into());
             }
             if self.scenario != Scenario::Lifecycle
                 || self.rate.is_some()
                 || self.turn.is_some()
-                || self.backlog + self.in_flight > 0
+                || (self.backlog, self.in_flight) != (0, 0)
             {
                 return Err(
                     "--share goes with lifecycle, without --rate, --turn, --backlog and --in-flight".into(),
@@ -219,17 +219,12 @@ impl Plan {
                 Self::DURATION_MAX.as_secs()
             ));
         }
-        let needed = (self.backlog + self.in_flight) * (self.body_bytes as u64 + Self::ROUGH_OVERHEAD_BYTES);
-        match memory::available_bytes() {
-            Some(available) if needed > available / 10 * 9 => Err(format!(
-                "{} messages of {} bytes may need {} MiB, and only {} MiB are available",
-                self.backlog + self.in_flight,
-                self.body_bytes,
-                needed >> 20,
-                available >> 20
-            )),
-            _ => Ok(()),
-        }
+        fits_into(
+            memory::available_bytes(),
+            self.backlog,
+            self.in_flight,
+            self.body_bytes,
+        )
     }
 
     /// Messages per call where that is not what is measured: as many as a call may take.
@@ -295,6 +290,26 @@ impl Plan {
     }
 }
 
+/// Whether the messages that a plan keeps fit into nine tenths of `available` bytes; where the system does not tell how many there are,
+/// all that can be counted do. A sum that wrapped would be a small one.
+fn fits_into(available: Option<u64>, backlog: u64, in_flight: u64, body_bytes: usize) -> Result<(), String> {
+    let each = (body_bytes as u64).saturating_add(Plan::ROUGH_OVERHEAD_BYTES);
+    let messages = backlog.checked_add(in_flight);
+    let Some((messages, needed)) = messages.and_then(|all| Some((all, all.checked_mul(each)?))) else {
+        return Err(format!(
+            "{backlog} messages queued and {in_flight} in flight, of {body_bytes} bytes, need more MiB than can be counted"
+        ));
+    };
+    match available {
+        Some(available) if needed > available / 10 * 9 => Err(format!(
+            "{messages} messages of {body_bytes} bytes may need {} MiB, and only {} MiB are available",
+            needed >> 20,
+            available >> 20
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn topology(scenario: Scenario, wishes: Wishes) -> Result<Topology, String> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     if !scenario.is_split() {
@@ -330,7 +345,7 @@ fn topology(scenario: Scenario, wishes: Wishes) -> Result<Topology, String> {
             scenario.name()
         ));
     }
-    if threads.is_some_and(|all| all != producers + consumers) {
+    if threads.is_some_and(|all| producers.checked_add(consumers) != Some(all)) {
         return Err(format!(
             "--threads is not --producers + --consumers ({producers} + {consumers})"
         ));
@@ -505,6 +520,31 @@ mod tests {
             let error = plan(scenario, wishes).unwrap_err();
             assert!(error.contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn a_fill_that_wraps_is_not_taken_for_a_small_one() {
+        // 320 bytes each: once round the 64 bits, 64 bytes are left.
+        for (backlog, in_flight) in [
+            (57_646_075_230_342_349, 0),
+            (u64::MAX, 1),
+            (0, u64::MAX),
+            (1 << 63, 1 << 63),
+        ] {
+            for available in [None, Some(1 << 40)] {
+                let error = fits_into(available, backlog, in_flight, 64).unwrap_err();
+                assert!(error.contains("MiB"), "{error}");
+            }
+            let wishes = Wishes {
+                backlog: Some(backlog),
+                in_flight: Some(in_flight),
+                ..Wishes::default()
+            };
+            assert!(plan(Scenario::Backlog, wishes).unwrap_err().contains("MiB"));
+        }
+        assert_eq!(fits_into(Some(1 << 20), 2949, 0, 64), Ok(()));
+        assert!(fits_into(Some(1 << 20), 2949, 1, 64).is_err());
+        assert_eq!(fits_into(None, 1 << 40, 0, 64), Ok(()));
     }
 
     #[test]

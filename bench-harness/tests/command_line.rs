@@ -273,6 +273,8 @@ fn bad_input_gets_a_reason_and_exit_status_2() {
         ("run inflight --target crossbeam-channel", "no lease"),
         ("run redelivery --target seg-queue", "no lease"),
         ("run backlog --backlog 1000000000000", "MiB"),
+        ("run backlog --backlog 57646075230342349", "MiB"),
+        ("run lifecycle --in-flight 18446744073709551615", "MiB"),
         ("compare inflight --targets epoq,crossbeam-channel", "no lease"),
         ("compare lifecycle --targets epoq", "at least two"),
         ("compare lifecycle --targets epoq,epoq", "twice"),
