@@ -275,20 +275,19 @@ fn table(fits: &[Fitted<'_>], predicted: &[f64]) -> Table {
                 .and_then(|uncertainty| uncertainty.interval(|fit| fit.range_of(figure)));
             cell(it.fit.range_of(figure), interval, words)
         };
-        let (a, b) = it.fit.ends();
-        let peak = |law: Law| law.peak().map(|peak| format!("{peak:.0}"));
-        let peaks = match (peak(a), peak(b)) {
-            (None, None) => "none".to_owned(),
-            (Some(a), Some(b)) if a == b => a,
-            (Some(a), Some(b)) => format!("{a} to {b}"),
-            (Some(one), None) | (None, Some(one)) => format!("{one} or none"),
-        };
         let mut cells = vec![
             Cell::new(it.line.target.clone()),
             of(|law| law.lambda, &words::rate),
             of(|law| law.sigma, &coefficient),
             of(|law| law.kappa, &coefficient),
-            Cell::new(peaks),
+            Cell {
+                text: peaks(it.fit.peaks()),
+                range: it
+                    .uncertainty
+                    .as_ref()
+                    .and_then(Uncertainty::peaks)
+                    .map(|ends| format!("95 %: {}", peaks(ends))),
+            },
         ];
         if has_residual {
             let misfit = match it.fit {
@@ -311,6 +310,17 @@ fn table(fits: &[Fitted<'_>], predicted: &[f64]) -> Table {
     Table {
         heads,
         rows: fits.iter().map(row).collect(),
+    }
+}
+
+/// From the earliest to the latest, which may be that there is none.
+fn peaks(ends: (Option<f64>, Option<f64>)) -> String {
+    let words = |peak: Option<f64>| peak.map_or_else(|| "none".to_owned(), |peak| format!("{peak:.0}"));
+    let (early, late) = (words(ends.0), words(ends.1));
+    match ends {
+        _ if early == late => early,
+        (_, None) => format!("{early} or none"),
+        _ => format!("{early} to {late}"),
     }
 }
 
@@ -354,6 +364,31 @@ mod tests {
         );
         assert!(section.sentences[0].contains("prediction"));
         assert!(section.table.heads.iter().any(|head| head == "predicted at 64"));
+    }
+
+    #[test]
+    fn peaks_in_words() {
+        assert_eq!(peaks((None, None)), "none");
+        assert_eq!(peaks((Some(1.0), Some(1.3))), "1");
+        assert_eq!(peaks((Some(2.0), Some(7.0))), "2 to 7");
+        assert_eq!(peaks((Some(5.0), None)), "5 or none");
+    }
+
+    /// Of a mutex that two threads fight for, the first point is the peak: no law that fits says otherwise.
+    #[test]
+    fn what_falls_from_the_first_thread_has_its_peak_there() {
+        let mut results = Results::parse(include_str!("../../tests/sample/results.json")).unwrap();
+        let curve = results.curves.iter_mut().find(|curve| curve.id == "threads");
+        for point in curve.unwrap().lines.iter_mut().flat_map(|line| &mut line.points) {
+            for pass in &mut point.passes {
+                (pass.messages, pass.seconds) = (1_000_000, if point.threads == 1 { 1.0 } else { 3.0 });
+            }
+        }
+        let section = section(results.curve("threads").unwrap(), &results).unwrap();
+        for row in &section.table.rows {
+            let peak = &row.cells[4];
+            assert_eq!((&*peak.text, peak.range.as_deref()), ("1", Some("95 %: 1")));
+        }
     }
 
     #[test]

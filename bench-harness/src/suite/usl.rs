@@ -58,8 +58,13 @@ impl Law {
     }
 
     /// The count of threads at which throughput is at its peak; `None`: it grows for ever.
+    ///
+    /// X'(N) has the sign of `1 − σ − κN²`: with σ of 1 or more, no second thread ever adds anything, whatever κ is.
     pub fn peak(&self) -> Option<f64> {
-        (self.kappa > 0.0 && self.sigma < 1.0).then(|| ((1.0 - self.sigma) / self.kappa).sqrt().max(1.0))
+        if self.sigma >= 1.0 {
+            return Some(1.0);
+        }
+        (self.kappa > 0.0).then(|| ((1.0 - self.sigma) / self.kappa).sqrt().max(1.0))
     }
 }
 
@@ -98,6 +103,13 @@ impl Fit {
             }
             _ => fit(&points, [true, true, true]).map(Self::Determined),
         }
+    }
+
+    /// The earliest peak and the latest of fitting laws; `None` is the latest there is.
+    pub fn peaks(&self) -> (Option<f64>, Option<f64>) {
+        let (low, high) = self.range_of(|law| law.peak().unwrap_or(f64::INFINITY));
+        let finite = |peak: f64| peak.is_finite().then_some(peak);
+        (finite(low), finite(high))
     }
 
     /// The least and the most that fitting laws say of `threads`.
@@ -140,6 +152,16 @@ impl Uncertainty {
         high.sort_by(f64::total_cmp);
         let beyond = low.len() / 40;
         Some((*low.get(beyond)?, *high.get(high.len().checked_sub(1 + beyond)?)?))
+    }
+
+    /// From where to where the peak lies in 95 of a hundred fits.
+    pub fn peaks(&self) -> Option<(Option<f64>, Option<f64>)> {
+        let ends = self.interval(|fit| {
+            let (early, late) = fit.peaks();
+            (early.unwrap_or(f64::INFINITY), late.unwrap_or(f64::INFINITY))
+        });
+        let finite = |peak: f64| peak.is_finite().then_some(peak);
+        ends.map(|(early, late)| (finite(early), finite(late)))
     }
 }
 
@@ -291,6 +313,42 @@ mod tests {
             panic!("three counts determine a law")
         };
         assert_eq!((law.sigma, law.kappa, law.peak()), (0.0, 0.0, None));
+    }
+
+    #[test]
+    fn where_the_second_thread_adds_nothing_the_first_is_the_peak() {
+        let law = |sigma, kappa| Law { sigma, kappa, ..LAW };
+        for law in [law(1.0, 0.0), law(1.4, 0.0), law(1.0, 0.1), law(3.0, 0.002)] {
+            assert_eq!(law.peak(), Some(1.0), "{law:?}");
+            assert!(
+                law.at(2.0) <= law.at(1.0) && law.at(8.0) <= law.at(2.0),
+                "{law:?}"
+            );
+        }
+        // Short of that it grows, if only towards λ/σ, or up to where coherence takes over.
+        assert_eq!((law(0.99, 0.0).peak(), law(0.0, 0.0).peak()), (None, None));
+        assert!(is_near(law(0.75, 0.01).peak().unwrap(), 5.0));
+        assert_eq!(law(0.9, 4.0).peak(), Some(1.0));
+    }
+
+    #[test]
+    fn peaks_go_from_the_earliest_to_the_latest() {
+        // Two threads do two thirds of what one does: all contention is σ = 2, all coherence κ = 1.
+        assert_eq!(
+            Fit::of(&[(1.0, 3e6), (2.0, 2e6)]).unwrap().peaks(),
+            (Some(1.0), Some(1.0))
+        );
+        let (early, late) = Fit::of(&points(&[1.0, 2.0])).unwrap().peaks();
+        assert!(
+            early.is_some_and(|peak| peak > 1.0) && late.is_none(),
+            "{early:?}"
+        );
+        let between = |sigma: f64, kappa: f64| {
+            let law = |sigma, kappa| Law { sigma, kappa, ..LAW };
+            Fit::Between(law(sigma, 0.0), law(0.0, kappa)).peaks()
+        };
+        assert_eq!(between(1.2, 0.25), (Some(1.0), Some(2.0)));
+        assert_eq!(between(0.5, 0.25), (Some(2.0), None));
     }
 
     /// Passes of the law, each round faster or slower as a whole, and each pass by itself.
