@@ -247,7 +247,7 @@ fn machine(results: &Results) -> Markup {
     let findings = results.findings();
     html! {
         h2 id="machine" { "The machine, and its limits" }
-        @if results.interrupted {
+        @if results.is_unfinished() {
             div.note { p { strong { "Interrupted: " } (results.points()) " of " (results.points_planned) " points were measured before it was stopped." } }
         }
         @if results.verified {

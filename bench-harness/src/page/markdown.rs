@@ -20,7 +20,7 @@ pub fn summary(results: &Results, page: &str) -> String {
         results.seed
     );
     text.push_str("Limits:\n\n");
-    if results.interrupted {
+    if results.is_unfinished() {
         let _ = writeln!(
             text,
             "* Interrupted: {} of {} points were measured.",

@@ -2,8 +2,9 @@
 //!
 //! A point counts as slower if its median is worse by more than the threshold and by more than the noise of both runs, *and* its best
 //! pass is worse than the baseline's worst one, *and* all that still holds when what became of the rivals in the meantime is taken off: a
-//! machine that is slower today is slower for all. Only the ledger's own lines are judged, and only points of several passes: one
-//! alone says nothing about noise. A curve that was measured with other settings is not judged at all.
+//! machine that is slower today is slower for all. Bytes per message go by the same rule, but for two things: no machine makes them fewer,
+//! so nothing is taken off, and their noise is that of bytes. Only the ledger's own lines are judged, and only points of several passes
+//! that have the figure: one alone says nothing about noise. A curve that was measured with other settings is not judged at all.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     axis::Vary,
-    results::{Curve, Line, Point, Results, Spread},
+    results::{Curve, Line, PassRecord, Point, Results, Spread},
 };
 
 /// The target whose lines are judged.
@@ -34,7 +35,7 @@ pub struct Change {
     pub after: Spread,
     /// How much better: 0.1 is a tenth faster (or less of what should be little), -0.1 a tenth slower.
     pub gain: f64,
-    /// Passes of the side that has fewer.
+    /// Passes that have the figure, of the side that has fewer.
     pub passes: usize,
     /// What is thought of it.
     pub judgement: Judgement,
@@ -98,14 +99,16 @@ impl Measure {
         }
     }
 
-    fn of(self, point: &Point) -> Option<Spread> {
-        match self {
-            Self::Throughput => point.rate(),
+    /// Each pass's figure, of those that have one.
+    fn each(self, point: &Point) -> Vec<f64> {
+        let of = |pass: &PassRecord| match self {
+            Self::Throughput => Some(pass.rate()),
             // Of a line, not of a point.
             Self::Capacity => None,
-            Self::Latency => point.latency(|latency| latency.p50),
-            Self::Bytes => Spread::of(point.bytes_per_message()),
-        }
+            Self::Latency => pass.latency.as_ref().map(|latency| latency.p50 as f64),
+            Self::Bytes => pass.bytes_per_message,
+        };
+        point.passes.iter().filter_map(of).collect()
     }
 
     /// `None` where there is no ratio.
@@ -183,25 +186,26 @@ impl Comparison {
             .collect();
         let drift_points = rivals.len();
         let drift = Spread::of(rivals).map_or(0.0, |gains| gains.median);
-        let spreads = changes
-            .iter()
-            .filter(|change| {
-                change.target == JUDGED && change.passes > 1 && change.measure == Measure::Throughput
-            })
-            .flat_map(|change| [change.before, change.after]);
-        let noise = Spread::of(spreads.map(|spread| (spread.max - spread.min) / 2.0 / spread.median));
-        let noise = noise.map_or(0.0, |noise| noise.median);
+        let noise = noise_of(&changes, Measure::Throughput);
+        let noise_of_bytes = noise_of(&changes, Measure::Bytes);
         for change in &mut changes {
-            change.judge(threshold, noise, drift);
+            // What slows a machine down does not make its messages larger.
+            let (noise, drift) = match change.measure {
+                Measure::Bytes => (noise_of_bytes, 0.0),
+                _ => (noise, drift),
+            };
+            change.judge(threshold.max(noise), drift);
         }
         let incomplete = if changes
             .iter()
             .all(|change| change.judgement == Judgement::NotJudged)
         {
             Some("nothing was judged: the runs have no point in common that was measured alike and more than once".to_owned())
-        } else if run.interrupted && missing > 0 {
+        } else if run.is_unfinished() && missing > 0 {
             Some(format!(
-                "the run was interrupted: {missing} points of the baseline were not measured"
+                "the run was interrupted: {} of its {} points were measured, and {missing} of all lines of the baseline are not among them",
+                run.points(),
+                run.points_planned
             ))
         } else {
             None
@@ -297,7 +301,9 @@ fn change(curve: &Curve, line: &Line, before: &Point, after: &Point, measure: Me
     if measure == Measure::Latency && of(before) != of(after) {
         return None;
     }
-    let (before_spread, after_spread) = (measure.of(before)?, measure.of(after)?);
+    let (each_before, each_after) = (measure.each(before), measure.each(after));
+    let passes = each_before.len().min(each_after.len());
+    let (before_spread, after_spread) = (Spread::of(each_before)?, Spread::of(each_after)?);
     Some(Change {
         curve: curve.id.clone(),
         target: line.target.clone(),
@@ -306,7 +312,7 @@ fn change(curve: &Curve, line: &Line, before: &Point, after: &Point, measure: Me
         before: before_spread,
         after: after_spread,
         gain: measure.gain(before_spread, after_spread)?,
-        passes: before.passes.len().min(after.passes.len()),
+        passes,
         judgement: Judgement::NotJudged,
     })
 }
@@ -370,17 +376,10 @@ impl Change {
         )
     }
 
-    fn judge(&mut self, threshold: f64, noise: f64, drift: f64) {
-        let is_timed = self.measure != Measure::Bytes;
-        if self.target != JUDGED || (is_timed && self.passes < 2) {
+    fn judge(&mut self, threshold: f64, drift: f64) {
+        if self.target != JUDGED || self.passes < 2 {
             return;
         }
-        // Bytes do not depend on how fast the machine is.
-        let (drift, threshold) = if is_timed {
-            (drift, threshold.max(noise))
-        } else {
-            (0.0, threshold)
-        };
         let (raw, freed) = (self.verdict(threshold, 0.0), self.verdict(threshold, drift));
         self.judgement = if raw == freed { raw } else { Judgement::Same };
     }
@@ -412,6 +411,16 @@ impl Change {
     }
 }
 
+/// How far passes of a point lie to either side, as a part of its median: the middle of all points of the ledger, before and after.
+fn noise_of(changes: &[Change], measure: Measure) -> f64 {
+    let spreads = changes
+        .iter()
+        .filter(|change| change.target == JUDGED && change.passes > 1 && change.measure == measure)
+        .flat_map(|change| [change.before, change.after]);
+    let noise = Spread::of(spreads.map(|spread| (spread.max - spread.min) / 2.0 / spread.median));
+    noise.map_or(0.0, |noise| noise.median)
+}
+
 fn warnings(baseline: &Results, run: &Results) -> Vec<String> {
     let mut warnings = Vec::new();
     for name in ["cpu", "cores", "rustc", "kernel", "allocator", "flags"] {
@@ -422,7 +431,7 @@ fn warnings(baseline: &Results, run: &Results) -> Vec<String> {
         }
     }
     for (which, results) in [("the baseline", baseline), ("the run", run)] {
-        if results.interrupted {
+        if results.is_unfinished() {
             warnings.push(format!("{which} was interrupted"));
         }
         if !results.verified {
@@ -515,9 +524,7 @@ mod tests {
         {
             point.passes.truncate(1);
         }
-        single
-            .curves
-            .retain(|curve| !matches!(curve.vary, Vary::Load | Vary::Backlog));
+        single.curves.retain(|curve| curve.vary != Vary::Load);
         let comparison = Comparison::of(&results, &single, 0.05);
         assert!(comparison.incomplete.is_some(), "{comparison:?}");
     }
@@ -527,6 +534,7 @@ mod tests {
         let results = Results::sample();
         let mut cut = Results::sample();
         cut.curves.truncate(2);
+        cut.points_planned = cut.points();
         // By choice, it is only said.
         let comparison = Comparison::of(&results, &cut, 0.05);
         assert_eq!(comparison.incomplete, None);
@@ -542,6 +550,71 @@ mod tests {
         cut.interrupted = true;
         let comparison = Comparison::of(&results, &cut, 0.05);
         assert!(comparison.incomplete.unwrap().contains("interrupted"));
+        // What was killed had no time to say so, but has not what it planned.
+        (cut.interrupted, cut.points_planned) = (false, results.points_planned);
+        let comparison = Comparison::of(&results, &cut, 0.05);
+        assert!(comparison.incomplete.unwrap().contains(" of its 30 points"));
+        assert!(
+            comparison
+                .warnings
+                .iter()
+                .any(|warning| warning == "the run was interrupted")
+        );
+    }
+
+    /// The sample, with so many bytes in the passes of each point of a backlog of the ledger.
+    fn weighed(bytes: &[f64]) -> Results {
+        let mut results = sample();
+        let curves = results.curves.iter_mut();
+        for line in curves
+            .filter(|curve| curve.vary == Vary::Backlog)
+            .flat_map(|curve| &mut curve.lines)
+        {
+            for point in &mut line.points {
+                let pass = point.passes[0].clone();
+                point.passes = bytes
+                    .iter()
+                    .map(|&bytes| PassRecord {
+                        bytes_per_message: Some(bytes),
+                        ..pass.clone()
+                    })
+                    .collect();
+            }
+        }
+        results
+    }
+
+    fn of_bytes(before: &[f64], after: &[f64]) -> Vec<Judgement> {
+        let comparison = Comparison::of(&weighed(before), &weighed(after), 0.05);
+        let changes = comparison.changes.into_iter();
+        let judgements: Vec<_> = changes
+            .filter(|change| change.measure == Measure::Bytes && change.target == JUDGED)
+            .map(|change| change.judgement)
+            .collect();
+        assert!(!judgements.is_empty());
+        judgements
+    }
+
+    #[test]
+    fn bytes_go_by_the_rule_of_all_figures() {
+        let all = |judgements: Vec<Judgement>, expected| judgements.iter().all(|&one| one == expected);
+        // A single pass says nothing about noise, however large the change.
+        assert!(all(of_bytes(&[50.0], &[500.0]), Judgement::NotJudged));
+        assert!(all(of_bytes(&[50.0, 51.0], &[500.0]), Judgement::NotJudged));
+        assert!(all(
+            of_bytes(&[50.0, 51.0, 52.0], &[58.0, 59.0, 57.0]),
+            Judgement::Worse
+        ));
+        assert!(all(
+            of_bytes(&[58.0, 59.0, 57.0], &[50.0, 51.0, 52.0]),
+            Judgement::Better
+        ));
+        // Within the threshold; and beyond it where passes overlap.
+        assert!(all(of_bytes(&[50.0, 50.1], &[52.0, 52.1]), Judgement::Same));
+        assert!(all(
+            of_bytes(&[50.0, 51.0, 60.0], &[58.0, 59.0, 61.0]),
+            Judgement::Same
+        ));
     }
 
     #[test]

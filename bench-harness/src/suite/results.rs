@@ -34,7 +34,7 @@ pub struct Results {
     pub started: String,
     /// How long it took.
     pub seconds: f64,
-    /// Ctrl-C was pressed: what follows is not all that was planned.
+    /// What follows is not all that was planned: Ctrl-C or an error ended it, or it is not over yet.
     pub interrupted: bool,
     /// Points that were planned, all lines of a curve counted as one.
     pub points_planned: usize,
@@ -329,6 +329,11 @@ impl Results {
     pub fn points(&self) -> usize {
         let of_curve = |curve: &Curve| curve.lines.iter().map(|line| line.points.len()).max();
         self.curves.iter().filter_map(of_curve).sum()
+    }
+
+    /// Whether there should be more, by its own word or by what it planned.
+    pub fn is_unfinished(&self) -> bool {
+        self.interrupted || self.points() < self.points_planned
     }
 
     /// A number the machine is described by.
