@@ -385,6 +385,11 @@ impl<'w> Received<'w> {
         self.findings.add(wrong, example);
     }
 
+    /// Whether anything was found wrong so far.
+    pub fn is_wrong(&self) -> bool {
+        !self.findings.is_empty()
+    }
+
     /// How many were received.
     #[inline]
     pub fn received_count(&self) -> u64 {

@@ -61,10 +61,13 @@ impl Experiment {
     /// Runs all passes, or as many as were made when it was stopped.
     pub fn execute(&self, overheads: &mut Overheads, progress: &dyn Progress) -> anyhow::Result<Outcome> {
         let mut outcome = self.begin(overheads, progress)?;
-        for round in 0..self.passes {
-            self.round(round, &mut outcome, progress)?;
-        }
+        self.rounds(&mut outcome, progress)?;
         Ok(outcome)
+    }
+
+    /// All rounds, or as many as were made when it was stopped. Where something breaks, `outcome` has those before.
+    pub fn rounds(&self, outcome: &mut Outcome, progress: &dyn Progress) -> anyhow::Result<()> {
+        (0..self.passes).try_for_each(|round| self.round(round, outcome, progress))
     }
 
     /// An outcome that has no passes yet.
@@ -157,11 +160,11 @@ impl Series {
 impl Outcome {
     /// Passes that Ctrl-C ended before half of their time say little about a rate; what they found wrong stays.
     pub fn drop_cut_short(&mut self) {
-        let least = self.plan.duration.as_secs_f64() / 2.0;
+        let plan = &self.plan;
         for series in &mut self.series {
             series
                 .passes
-                .retain(|pass| !pass.verified() || pass.seconds >= least);
+                .retain(|pass| !pass.verified() || !pass.is_cut_short(plan));
         }
     }
 

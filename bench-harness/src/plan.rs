@@ -243,6 +243,11 @@ impl Plan {
         }
     }
 
+    /// Whether so many messages are all that are to be there before the clock starts; where producers go on, there need not be any.
+    pub fn is_filled_by(&self, sent: u64) -> bool {
+        self.topology.is_split() || sent >= self.backlog + self.in_flight
+    }
+
     /// What seat `index` has to queue before the clock starts: its part of the whole.
     pub fn backlog_of(&self, seat: &Seat) -> u64 {
         if self.scenario.is_split() {

@@ -25,10 +25,12 @@ impl Ratio {
     /// An interval whose ends are further apart than this factor says nothing about the ratio.
     pub const SPREAD_MAX: f64 = 1.5;
 
-    /// Of the passes in the order they were made, of which there is at least one.
-    pub fn new(name: String, each: Vec<f64>) -> Self {
-        let min = each.iter().copied().fold(f64::INFINITY, f64::min);
-        let max = each.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    /// Of the passes in the order they were made. One that was not measured says what is not a number, and is left out; of nothing
+    /// else, nothing is a number.
+    pub fn new(name: String, mut each: Vec<f64>) -> Self {
+        each.retain(|ratio| !ratio.is_nan());
+        let min = each.iter().copied().reduce(f64::min).unwrap_or(f64::NAN);
+        let max = each.iter().copied().reduce(f64::max).unwrap_or(f64::NAN);
         Self {
             name,
             median: median(&each),
@@ -52,6 +54,7 @@ impl Ratio {
     /// Why it cannot be stated, if it cannot. One pass has no range and two have no interval: nothing tells how far they may be off.
     pub fn unstated(&self) -> Option<&'static str> {
         match (self.each.len(), self.interval) {
+            (0, _) => Some("not measured"),
             (1, _) => Some("one pass: no ratio"),
             (2, _) => Some("two passes: no ratio"),
             (_, Some((low, high))) if low > 0.0 && high / low <= Self::SPREAD_MAX => None,
@@ -60,12 +63,14 @@ impl Ratio {
     }
 }
 
-/// The one in the middle, or what is between the two there.
+/// The one in the middle, or what is between the two there; of nothing, not a number.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
-    if sorted.len().is_multiple_of(2) {
+    if sorted.is_empty() {
+        f64::NAN
+    } else if sorted.len().is_multiple_of(2) {
         (sorted[middle - 1] + sorted[middle]) / 2.0
     } else {
         sorted[middle]
@@ -100,6 +105,18 @@ mod tests {
         let ratio = Ratio::new("a/b".into(), vec![3.0, 1.0, 2.0]);
         assert_eq!((ratio.median, ratio.min, ratio.max), (2.0, 1.0, 3.0));
         assert_eq!(Ratio::new("a/b".into(), vec![1.0, 2.0]).median, 1.5);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_left_out() {
+        let ratio = Ratio::new("a/b".into(), vec![3.0, 1.0, f64::NAN]);
+        assert_eq!(
+            (ratio.median, ratio.min, ratio.max, ratio.each.len()),
+            (2.0, 1.0, 3.0, 2)
+        );
+        let nothing = Ratio::new("a/b".into(), vec![f64::NAN]);
+        assert!(nothing.median.is_nan() && nothing.min.is_nan());
+        assert_eq!(nothing.unstated(), Some("not measured"));
     }
 
     #[test]

@@ -32,6 +32,7 @@ use crate::{
     roles,
     scenario::Scenario,
     shared::{Phase, Shared},
+    suite::stop,
     target::{Counts, Target, TargetConfig},
     topology::{Role, Seat},
 };
@@ -88,6 +89,12 @@ impl Pass {
     /// Messages per second, all threads together.
     pub fn messages_per_second(&self) -> f64 {
         self.messages as f64 / self.seconds
+    }
+
+    /// Whether Ctrl-C ended it before half of its time, or before it was filled: it says little about a rate. A flood is as long as it takes.
+    pub fn is_cut_short(&self, plan: &Plan) -> bool {
+        !plan.is_filled_by(self.settlement.sent)
+            || plan.scenario != Scenario::Flood && self.seconds < plan.duration.as_secs_f64() / 2.0
     }
 
     /// Nothing was found wrong.
@@ -197,8 +204,14 @@ fn occupy<'r, T: Target>(
     let mut session = session.ok()?;
     shared.barrier.wait();
     let begin = Instant::now();
-    hand.hold(&mut session, hand.plan.in_flight_of(&seat));
-    hand.fill(&mut session, hand.plan.backlog_of(&seat));
+    in_parts(hand.plan.in_flight_of(&seat), |_, until| {
+        hand.hold(&mut session, until);
+        hand.book.is_wrong()
+    });
+    in_parts(hand.plan.backlog_of(&seat), |from, until| {
+        hand.fill(&mut session, until - from);
+        hand.book.is_wrong()
+    });
     let fill = begin..Instant::now();
     shared.barrier.wait();
     shared.barrier.wait();
@@ -218,6 +231,21 @@ fn occupy<'r, T: Target>(
     shared.barrier.wait();
     hand.release(&mut session);
     Some(hand.into_record(fill, drain))
+}
+
+/// Does `count` of something part by part, from where to where, until a part answers that something is wrong: so Ctrl-C need not wait for
+/// all of them.
+fn in_parts(count: u64, mut act: impl FnMut(u64, u64) -> bool) {
+    /// A part takes some milliseconds, and a look at a flag is nothing beside it.
+    const PART: u64 = 65_536;
+    let mut done = 0;
+    while done < count && !stop::is_asked_for() {
+        let until = count.min(done + PART);
+        if act(done, until) {
+            return;
+        }
+        done = until;
+    }
 }
 
 /// The other side of the barriers.
@@ -274,7 +302,8 @@ fn warm_up(plan: &Plan, shared: &Shared) -> WarmUp {
             )
         })
     };
-    while begin.elapsed() < least || !steady(&rates) && begin.elapsed() < least * 4 {
+    while !stop::is_asked_for() && (begin.elapsed() < least || !steady(&rates) && begin.elapsed() < least * 4)
+    {
         let (spell, before) = (Instant::now(), shared.sum(|seat| &seat.deleted));
         thread::sleep(least / SPELLS);
         let deleted = shared.sum(|seat| &seat.deleted).saturating_sub(before);

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     check::{Received, Rule, Sent, Withheld, Wrong},
     scenarios::desk::{LONG, Random},
+    suite::stop,
     target::{BATCH_MAX, Delivery, Done, Handles, Inspect, Refusal},
     workload::{Id, Templates, Verifier},
 };
@@ -345,12 +346,13 @@ impl<'o, H> Clerk<'o, H> {
         }
     }
 
-    /// Queues `count` messages in the largest batches, each group's turn after the other's.
+    /// Queues `count` messages in the largest batches, each group's turn after the other's; fewer, if Ctrl-C ends it.
     pub(crate) fn fill<C: FifoCalls>(&mut self, calls: &mut C, count: u64) {
         let duty = self.duty;
         self.duty.duplicates = 0;
         let mut left = count;
-        while left > 0 {
+        // To read a flag that nobody writes costs nothing beside ten sends.
+        while left > 0 && !stop::is_asked_for() {
             let n = left.min(BATCH_MAX as u64) as usize;
             self.send(calls, n);
             left -= n as u64;

@@ -23,6 +23,7 @@ use crate::{
     environment, memory,
     run::{AbortOnPanic, pin},
     scenarios::desk::Random,
+    suite::stop,
     target::Counts,
 };
 
@@ -84,6 +85,27 @@ pub struct FifoPass {
 }
 
 impl FifoPass {
+    /// What Ctrl-C left of one that had not begun.
+    fn unmeasured(target: &'static str) -> Self {
+        Self {
+            target,
+            messages: 0,
+            sends: 0,
+            seconds: 0.0,
+            settlement: Settlement::default(),
+            again: 0,
+            empty_receives: 0,
+            ids: 0,
+            target_bytes: None,
+            is_cut_short: false,
+        }
+    }
+
+    /// Whether it has figures: without, they are not numbers.
+    pub fn is_measured(&self) -> bool {
+        self.seconds > 0.0
+    }
+
     /// Life cycles per second, all threads together.
     pub fn messages_per_second(&self) -> f64 {
         self.messages as f64 / self.seconds
@@ -147,8 +169,11 @@ struct Record<'o> {
     window: Option<Window>,
 }
 
-/// Runs `plan` once on a new `T`.
+/// Runs `plan` once on a new `T`. Ctrl-C ends it early; it is checked like any other, and has figures if half of its time was over.
 pub fn pass<T: FifoTarget>(plan: &FifoPlan) -> anyhow::Result<FifoPass> {
+    if stop::is_asked_for() {
+        return Ok(FifoPass::unmeasured(T::NAME));
+    }
     let setup = FifoSetup {
         seed: plan.seed,
         memory_limit_bytes: memory::total_bytes().unwrap_or(u64::MAX / 2),
@@ -188,9 +213,14 @@ pub fn pass<T: FifoTarget>(plan: &FifoPlan) -> anyhow::Result<FifoPass> {
     let windows: Vec<Window> = records.iter().filter_map(|record| record.window).collect();
     let start = windows.iter().map(|window| window.start).min();
     let end = windows.iter().map(|window| window.end).max();
-    let (Some(start), Some(end)) = (start, end) else {
-        return Err(anyhow!("no thread came to run within the measured time"));
+    let seconds = match start.zip(end) {
+        Some((start, end)) => end.duration_since(start).as_secs_f64(),
+        None if stop::is_asked_for() => 0.0,
+        None => return Err(anyhow!("no thread came to run within the measured time")),
     };
+    let is_cut_short = course.is_cut_short.into_inner() != 0;
+    let is_measured = !stop::is_asked_for() || is_cut_short || seconds >= plan.duration.as_secs_f64() / 2.0;
+    let figure = |of: fn(&Window) -> u64| windows.iter().filter(|_| is_measured).map(of).sum();
     let (mut senders, mut books) = (Vec::new(), Vec::new());
     let (mut again, mut empty_receives) = (0, 0);
     for record in records {
@@ -220,42 +250,48 @@ pub fn pass<T: FifoTarget>(plan: &FifoPlan) -> anyhow::Result<FifoPass> {
     }
     Ok(FifoPass {
         target: T::NAME,
-        messages: windows.iter().map(|window| window.messages).sum(),
-        sends: windows.iter().map(|window| window.sends).sum(),
-        seconds: end.duration_since(start).as_secs_f64(),
+        messages: figure(|window| window.messages),
+        sends: figure(|window| window.sends),
+        seconds: if is_measured { seconds } else { 0.0 },
         settlement,
         again,
         empty_receives,
         ids,
         target_bytes: target.memory_bytes(),
-        is_cut_short: course.is_cut_short.into_inner() != 0,
+        is_cut_short,
     })
 }
 
 /// The other side of the barriers.
 fn coordinate(plan: &FifoPlan, course: &Course) {
     const PATIENCE: Duration = Duration::from_secs(5);
-    const TICK: Duration = Duration::from_millis(5);
     course.barrier.wait();
     if course.failure.get().is_some() {
         return;
     }
     course.barrier.wait();
-    thread::sleep(plan.warm_up);
+    let is_over = || stop::is_asked_for() || course.phase.load(Relaxed) == STOP;
+    sleep_unless(is_over, plan.warm_up);
     // A thread may have stopped all of them meanwhile.
     let _stopped = course.phase.compare_exchange(WARM_UP, MEASURE, Relaxed, Relaxed);
     let noticed = Instant::now();
     while course.measuring.load(Relaxed) < plan.threads && noticed.elapsed() < PATIENCE {
         thread::sleep(Duration::from_micros(200));
     }
+    sleep_unless(is_over, plan.duration);
+    course.phase.store(STOP, Relaxed);
+}
+
+/// Sleeps, looking up now and then whether it is to go on.
+fn sleep_unless(is_over: impl Fn() -> bool, duration: Duration) {
+    const TICK: Duration = Duration::from_millis(5);
     let begin = Instant::now();
-    while let Some(rest) = plan.duration.checked_sub(begin.elapsed())
+    while let Some(rest) = duration.checked_sub(begin.elapsed())
         && !rest.is_zero()
-        && course.phase.load(Relaxed) != STOP
+        && !is_over()
     {
         thread::sleep(rest.min(TICK));
     }
-    course.phase.store(STOP, Relaxed);
 }
 
 /// A thread's whole life. `None` when a thread could not begin; then all give up together.

@@ -107,7 +107,8 @@ impl Trial for FifoDedup {
             }
         }
         let mut sheet = measured.into_sheet();
-        for target in &self.targets {
+        let targets = self.targets.iter();
+        for target in targets.take_while(|_| !stage.progress.is_stopped()) {
             stage.progress.begin(&format!("weighing ids: {}", target.name()));
             match target {
                 FifoTargetName::Epoq => weigh::<EpoqFifo>(self.ids, stage, &mut sheet)?,

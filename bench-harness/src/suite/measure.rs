@@ -265,7 +265,7 @@ impl<'s> Measurer<'s> {
         &self.watch
     }
 
-    /// Measures all curves, and shows each to `keep` when it is done, one that Ctrl-C cut short as well.
+    /// Measures all curves, and shows each to `keep` when it is done, one that Ctrl-C or an error cut short as well.
     pub fn measure(&mut self, mut keep: impl FnMut(Curve) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let sweep = self.sweep;
         for plan in &sweep.curves {
@@ -273,7 +273,7 @@ impl<'s> Measurer<'s> {
                 break;
             }
             let begin = Instant::now();
-            let curve = self.curve(plan)?;
+            let (curve, measured) = self.curve(plan);
             let points: usize = curve.lines.iter().map(|line| line.points.len()).sum();
             let verdict = if curve
                 .lines
@@ -291,15 +291,18 @@ impl<'s> Measurer<'s> {
                 begin.elapsed().as_secs_f64(),
                 clock(self.watch.left())
             ));
-            if points > 0 {
-                keep(curve)?;
+            let kept = if points > 0 { keep(curve) } else { Ok(()) };
+            if let Err(error) = measured.and(kept) {
+                self.watch.end();
+                return Err(error.context(format!("curve {}", plan.id)));
             }
         }
         self.watch.end();
         Ok(())
     }
 
-    fn curve(&mut self, plan: &CurvePlan) -> anyhow::Result<Curve> {
+    /// A curve, and why there is no more of it, if something broke.
+    fn curve(&mut self, plan: &CurvePlan) -> (Curve, anyhow::Result<()>) {
         let mut curve = Curve {
             id: plan.id.clone(),
             vary: plan.vary,
@@ -314,34 +317,38 @@ impl<'s> Measurer<'s> {
             left_out: plan.left_out_words(),
             lines: lines(&plan.targets),
         };
-        match &plan.targets {
-            Targets::Fifo(targets) => self.fifo(plan, targets, &mut curve)?,
-            Targets::Standard(targets) if plan.vary == Vary::Load => self.load(plan, targets, &mut curve)?,
-            Targets::Standard(targets) => self.standard(plan, targets, &mut curve)?,
-        }
-        curve.lines.retain(|line| !line.points.is_empty());
-        Ok(curve)
+        let measured = match &plan.targets {
+            Targets::Fifo(targets) => self.fifo(plan, targets, &mut curve),
+            Targets::Standard(targets) if plan.vary == Vary::Load => self.load(plan, targets, &mut curve),
+            Targets::Standard(targets) => self.standard(plan, targets, &mut curve, &|_, _| {}),
+        };
+        curve.lines.retain(|line| line.all_points().next().is_some());
+        (curve, measured)
     }
 
+    /// All points of a curve, or what there was of them; `prepare` has the last word on what the passes of a point are to be.
     fn standard(
         &mut self,
         plan: &CurvePlan,
         targets: &[TargetName],
         curve: &mut Curve,
+        prepare: &dyn Fn(&Value, &mut Outcome),
     ) -> anyhow::Result<()> {
-        let points = self.standard_points(plan, targets, &|_, _| {})?;
+        let mut points = Vec::new();
+        let measured = self.standard_points(plan, targets, prepare, &mut points);
         keep_points(plan, targets, points, curve);
-        Ok(())
+        measured
     }
 
-    /// The passes of all points, in rounds; `prepare` has the last word on what those of a point are to be.
+    /// The passes of all points, in rounds. Where something breaks, `points` has those that were made.
     fn standard_points(
         &mut self,
         plan: &CurvePlan,
         targets: &[TargetName],
         prepare: &dyn Fn(&Value, &mut Outcome),
-    ) -> anyhow::Result<Vec<Measured>> {
-        let begin = |value| -> anyhow::Result<Measured> {
+        points: &mut Vec<Measured>,
+    ) -> anyhow::Result<()> {
+        let mut begin = |value| -> anyhow::Result<Measured> {
             let experiment = Experiment {
                 plan: plan.plan(value).map_err(anyhow::Error::msg)?,
                 targets: targets.to_vec(),
@@ -351,7 +358,9 @@ impl<'s> Measurer<'s> {
             prepare(value, &mut outcome);
             Ok((experiment, outcome, Vec::new()))
         };
-        let mut points: Vec<_> = plan.values.iter().map(begin).collect::<Result<_, _>>()?;
+        for value in &plan.values {
+            points.push(begin(value)?);
+        }
         for (round, index) in rounds(plan) {
             let (value, (experiment, outcome, readings)) = (&plan.values[index], &mut points[index]);
             self.begin_pass(plan, value);
@@ -365,7 +374,7 @@ impl<'s> Measurer<'s> {
                 break;
             }
         }
-        Ok(points)
+        Ok(())
     }
 
     /// All targets of a point are next, once.
@@ -412,15 +421,12 @@ impl<'s> Measurer<'s> {
         if curve.lines.iter().any(|line| line.capacity.is_none()) {
             return Ok(());
         }
-        let lines = &curve.lines;
-        self.standard_points(plan, targets, &|value, outcome| {
-            for (series, line) in outcome.series.iter_mut().zip(lines) {
-                series.rate = line
-                    .capacity
-                    .map(|capacity| (capacity * value.position() / 100.0).max(1.0).round());
+        let capacities: Vec<_> = curve.lines.iter().map(|line| line.capacity).collect();
+        self.standard(plan, targets, curve, &|value, outcome| {
+            for (series, capacity) in outcome.series.iter_mut().zip(&capacities) {
+                series.rate = capacity.map(|capacity| (capacity * value.position() / 100.0).max(1.0).round());
             }
-        })
-        .map(|points| keep_points(plan, targets, points, curve))?;
+        })?;
         if targets.len() > 1 && !stop::is_asked_for() {
             self.load_at_same_rate(plan, targets, curve)?;
         }
@@ -481,6 +487,24 @@ impl<'s> Measurer<'s> {
             (fifo_plan, vec![Vec::<FifoPass>::new(); targets.len()])
         };
         let mut points: Vec<_> = plan.values.iter().map(begin).collect();
+        let measured = self.fifo_passes(plan, targets, &mut points);
+        for (value, (fifo_plan, passes)) in plan.values.iter().zip(&points) {
+            for (line, passes) in curve.lines.iter_mut().zip(passes) {
+                line.points
+                    .extend(fifo_point(fifo_plan, value, passes, targets, plan.seconds));
+            }
+        }
+        drop(kept);
+        measured
+    }
+
+    /// The passes of all points, in rounds.
+    fn fifo_passes(
+        &self,
+        plan: &CurvePlan,
+        targets: &[FifoTargetName],
+        points: &mut [(FifoPlan, Vec<Vec<FifoPass>>)],
+    ) -> anyhow::Result<()> {
         for (round, index) in rounds(plan) {
             let (fifo_plan, passes) = &mut points[index];
             self.begin_pass(plan, &plan.values[index]);
@@ -496,13 +520,6 @@ impl<'s> Measurer<'s> {
                 break;
             }
         }
-        for (value, (fifo_plan, passes)) in plan.values.iter().zip(&points) {
-            for (line, passes) in curve.lines.iter_mut().zip(passes) {
-                line.points
-                    .extend(fifo_point(fifo_plan, value, passes, targets, plan.seconds));
-            }
-        }
-        drop(kept);
         Ok(())
     }
 }
@@ -602,7 +619,7 @@ fn settings(plan: &CurvePlan) -> Map<String, Json> {
     settings
 }
 
-/// `None` if not one pass of the point came to an end.
+/// `None` if not one pass of the point came to an end and none was wrong: what is wrong counts however short it was.
 fn point(
     outcome: &Outcome,
     vary: Vary,
@@ -613,12 +630,14 @@ fn point(
 ) -> Option<Point> {
     let plan = &outcome.plan;
     // A pass that Ctrl-C cut short says little about a rate, but all about memory until then.
-    let least = if vary == Vary::Time {
-        0.0
-    } else {
-        plan.duration.as_secs_f64() / 2.0
+    let says_enough = |pass: &Pass| match vary {
+        Vary::Time => plan.is_filled_by(pass.settlement.sent),
+        _ => !pass.is_cut_short(plan),
     };
-    let whole = series.passes.iter().filter(|pass| pass.seconds >= least);
+    let whole = series
+        .passes
+        .iter()
+        .filter(|pass| !pass.verified() || says_enough(pass));
     let behind = |pass: &&Pass| pass.kept_schedule == Some(false);
     let behind = whole.clone().filter(behind).count();
     let passes: Vec<PassRecord> = whole.map(|pass| record(plan, pass, readings)).collect();
@@ -697,6 +716,10 @@ fn fifo_point(
     targets: &[FifoTargetName],
     seconds: f64,
 ) -> Option<Point> {
+    let passes: Vec<&FifoPass> = passes
+        .iter()
+        .filter(|pass| !pass.verified() || pass.is_measured())
+        .collect();
     let names: Vec<_> = targets.iter().map(|target| target.name()).collect();
     let turn = plan.turn.map_or(String::new(), |turn| format!(" --turn {turn}"));
     (!passes.is_empty()).then(|| Point {
@@ -704,7 +727,7 @@ fn fifo_point(
         label: value.words(Vary::Groups),
         threads: plan.threads,
         oversubscribed: plan.threads > environment::cores(),
-        verified: passes.iter().all(FifoPass::verified),
+        verified: passes.iter().all(|pass| pass.verified()),
         command: format!(
             "epoq-bench fifo --groups {} --threads {} --batch {}{turn} --targets {} --passes {} --seconds {seconds} --seed {}",
             plan.groups,
@@ -930,6 +953,62 @@ mod tests {
         let json = serde_json::to_value(&point).unwrap();
         assert_eq!(json["behind"], 2);
         assert!(json["passes"][0]["asked"].as_f64() > Some(0.0));
+    }
+
+    #[test]
+    fn a_wrong_pass_is_a_point_however_short() {
+        let sweep = small("vary = 'batch'\nvalues = [1]\nthreads = 1\ntargets = ['locked', 'seg-queue']");
+        let value = Value::Number(1.0);
+        let experiment = Experiment {
+            plan: sweep.curves[0].plan(&value).unwrap(),
+            targets: vec![TargetName::Locked, TargetName::SegQueue],
+            passes: 1,
+        };
+        let mut outcome = experiment.execute(&mut Overheads::default(), &Quiet).unwrap();
+        for series in &mut outcome.series {
+            series.passes[0].seconds = 0.001;
+        }
+        let wrongs = &mut outcome.series[0].passes[0].settlement.findings;
+        wrongs.add(crate::check::Wrong::Lost, "one of them");
+        let of = |series| point(&outcome, Vary::Batch, &value, series, String::new(), &[]);
+        let wrong = of(&outcome.series[0]).unwrap();
+        assert!(!wrong.verified && wrong.findings[0].contains("one of them"));
+        assert!(of(&outcome.series[1]).is_none(), "short, and nothing else to say");
+    }
+
+    #[test]
+    fn a_wrong_fifo_pass_is_a_point_however_short() {
+        let plan = FifoPlan {
+            groups: 1,
+            threads: 1,
+            batch: 1,
+            turn: None,
+            depth: 0,
+            duplicates: 0,
+            back: 1,
+            duration: Duration::from_millis(20),
+            warm_up: Duration::ZERO,
+            messages_max: 1_000_000,
+            seed: 1,
+        };
+        let targets = [FifoTargetName::LockedFifo];
+        let mut pass = targets[0].pass(&plan).unwrap();
+        let of = |pass: &FifoPass| {
+            fifo_point(
+                &plan,
+                &Value::Number(1.0),
+                std::slice::from_ref(pass),
+                &targets,
+                0.02,
+            )
+        };
+        assert!(of(&pass).is_some());
+        (pass.messages, pass.seconds) = (0, 0.0);
+        assert!(of(&pass).is_none());
+        pass.settlement
+            .findings
+            .add(crate::check::Wrong::Lost, "one of them");
+        assert!(!of(&pass).unwrap().verified);
     }
 
     #[test]
