@@ -176,9 +176,12 @@ fn standard_run(options: Standard) -> Result<Verdict, Error> {
     check(&experiments)?;
     stop::listen();
     let session = Session::begin(&experiments);
-    let outcomes = session.measure(&experiments)?;
+    let (outcomes, mut ended) = session.measure(&experiments);
     let seed = outcomes.first().map_or(1, |outcome| outcome.plan.seed);
-    let sheets = session.perform_all(&plays, seed)?;
+    let mut sheets = Vec::new();
+    if ended.is_ok() {
+        (sheets, ended) = session.perform_all(&plays, seed);
+    }
     session.bar.end();
 
     let (machine, commit) = (&session.machine, session.commit.as_str());
@@ -194,8 +197,9 @@ fn standard_run(options: Standard) -> Result<Verdict, Error> {
             .collect();
         let verified =
             outcomes.iter().all(Outcome::verified) && sheets.iter().all(|(_, sheet)| sheet.verified());
-        let report = json!({"schema": report::SCHEMA, "experiments": experiments, "scenarios": scenarios, "verified": verified,
-            "interrupted": stop::is_asked_for(), "machine": machine, "commit": commit});
+        let mut report = json!({"schema": report::SCHEMA, "experiments": experiments, "scenarios": scenarios, "verified": verified,
+            "interrupted": false, "machine": machine, "commit": commit});
+        mark(&mut report, &ended);
         writeln!(out, "{report}")?;
     } else {
         if !outcomes.is_empty() {
@@ -204,33 +208,42 @@ fn standard_run(options: Standard) -> Result<Verdict, Error> {
         for (play, sheet) in &sheets {
             writeln!(out, "\n{}", sheet.to_text(play.name(), &play.settings()))?;
         }
+        write_mark(&mut out, &ended)?;
     }
     let mut findings = report::finding_lines(&outcomes);
     findings.extend(sheets.iter().flat_map(|(play, sheet)| wrongs(*play, sheet)));
-    Ok(verdict(&findings))
+    verdict(&findings, ended)
 }
 
 fn act_out(act: Act) -> Result<Verdict, Error> {
     let (play, common) = act.open().map_err(Error::Usage)?;
+    stop::listen();
     let session = Session::begin(&[]);
     let sheet = session.perform(play.as_ref(), common.seed)?;
     session.bar.end();
+    let findings = wrongs(play.as_ref(), &sheet);
+    if is_blank(&sheet) {
+        eprintln!("nothing was measured");
+        return verdict(&findings, Ok(()));
+    }
     let mut out = io::stdout().lock();
     if common.json {
         let (machine, commit) = (&session.machine, session.commit.as_str());
-        let report = sheet.to_json(play.name(), &play.settings(), common.seed, machine, commit);
+        let mut report = sheet.to_json(play.name(), &play.settings(), common.seed, machine, commit);
+        mark(&mut report, &Ok(()));
         writeln!(out, "{report}")?;
     } else {
         writeln!(out, "\n{}", sheet.to_text(play.name(), &play.settings()))?;
+        write_mark(&mut out, &Ok(()))?;
     }
-    Ok(verdict(&wrongs(play.as_ref(), &sheet)))
+    verdict(&findings, Ok(()))
 }
 
 fn all_acts(common: Common) -> Result<Verdict, Error> {
     let plays = scenarios::all(common.pace).map_err(Error::Usage)?;
     stop::listen();
     let session = Session::begin(&[]);
-    let sheets = session.perform_all(&plays, common.seed)?;
+    let (sheets, ended) = session.perform_all(&plays, common.seed);
     session.bar.end();
 
     let (machine, commit) = (&session.machine, session.commit.as_str());
@@ -245,8 +258,9 @@ fn all_acts(common: Common) -> Result<Verdict, Error> {
             .map(|(play, sheet)| sheet.to_json(play.name(), &play.settings(), common.seed, machine, commit))
             .collect();
         let verified = sheets.iter().all(|(_, sheet)| sheet.verified());
-        let report = json!({"schema": report::SCHEMA, "scenarios": scenarios, "verified": verified, "interrupted": stop::is_asked_for(),
+        let mut report = json!({"schema": report::SCHEMA, "scenarios": scenarios, "verified": verified, "interrupted": false,
             "pace": common.pace, "seed": common.seed, "machine": machine, "commit": commit});
+        mark(&mut report, &ended);
         writeln!(out, "{report}")?;
         // For people, who asked for a file.
         eprintln!("\n{}", short_table(rows));
@@ -255,12 +269,13 @@ fn all_acts(common: Common) -> Result<Verdict, Error> {
             writeln!(out, "\n{}", sheet.to_text(play.name(), &play.settings()))?;
         }
         writeln!(out, "\n{}", short_table(rows))?;
+        write_mark(&mut out, &ended)?;
     }
     let findings: Vec<String> = sheets
         .iter()
         .flat_map(|(play, sheet)| wrongs(*play, sheet))
         .collect();
-    Ok(verdict(&findings))
+    verdict(&findings, ended)
 }
 
 fn wrongs(play: &dyn Play, sheet: &Sheet) -> Vec<String> {
@@ -271,17 +286,44 @@ fn wrongs(play: &dyn Play, sheet: &Sheet) -> Vec<String> {
         .collect()
 }
 
-fn verdict(findings: &[String]) -> Verdict {
+/// Why there is no more, if there is not: what was measured before is printed all the same.
+type Ended = Result<(), Error>;
+
+/// A report of a command that did not come to its end says so, and why if something broke.
+fn mark(report: &mut Value, ended: &Ended) {
+    if stop::is_asked_for() || ended.is_err() {
+        report["interrupted"] = true.into();
+    }
+    if let Err(Error::Broken(error)) = ended {
+        report["error"] = format!("{error:#}").into();
+    }
+}
+
+/// As [`mark`], for people.
+fn write_mark(out: &mut impl Write, ended: &Ended) -> io::Result<()> {
+    if stop::is_asked_for() || ended.is_err() {
+        writeln!(out, "\nInterrupted: this is not all that was asked for.")?;
+    }
+    Ok(())
+}
+
+fn verdict(findings: &[String], ended: Ended) -> Result<Verdict, Error> {
     for finding in findings {
         eprintln!("WRONG: {finding}");
     }
-    if !findings.is_empty() {
+    ended?;
+    Ok(if !findings.is_empty() {
         Verdict::Failed
     } else if stop::is_asked_for() {
         Verdict::Interrupted
     } else {
         Verdict::Verified
-    }
+    })
+}
+
+/// Nothing was measured, and nothing found.
+fn is_blank(sheet: &Sheet) -> bool {
+    sheet.figures.is_empty() && sheet.spreads.is_empty() && sheet.verified()
 }
 
 fn check(experiments: &[Experiment]) -> Result<(), Error> {
@@ -313,39 +355,49 @@ impl Session {
         session
     }
 
-    /// All of them, or what there was of them when Ctrl-C was pressed.
-    fn measure(&self, experiments: &[Experiment]) -> Result<Vec<Outcome>, Error> {
+    /// All of them, or what there was of them when Ctrl-C was pressed or something broke.
+    fn measure(&self, experiments: &[Experiment]) -> (Vec<Outcome>, Ended) {
         let mut overheads = Overheads::default();
         let mut outcomes = Vec::new();
         for experiment in experiments {
             if stop::is_asked_for() {
                 break;
             }
-            let mut outcome = experiment.execute(&mut overheads, &self.bar)?;
+            let mut outcome = match experiment.begin(&mut overheads, &self.bar) {
+                Ok(outcome) => outcome,
+                Err(error) => return (outcomes, Err(error.into())),
+            };
+            let ended = experiment.rounds(&mut outcome, &self.bar);
             if stop::is_asked_for() {
                 outcome.drop_cut_short();
             }
             outcome.series.retain(|series| !series.passes.is_empty());
-            if outcome.series.is_empty() {
-                break;
+            if !outcome.series.is_empty() {
+                self.bar.line(&report::outcome_line(&outcome));
+                outcomes.push(outcome);
             }
-            self.bar.line(&report::outcome_line(&outcome));
-            outcomes.push(outcome);
+            if let Err(error) = ended {
+                return (outcomes, Err(error.into()));
+            }
         }
-        Ok(outcomes)
+        (outcomes, Ok(()))
     }
 
-    /// All of them, or those that were through when Ctrl-C was pressed: one that has begun goes to its end.
-    fn perform_all<'p>(
-        &self,
-        plays: &'p [Box<dyn Play>],
-        seed: u64,
-    ) -> Result<Vec<(&'p dyn Play, Sheet)>, Error> {
-        plays
-            .iter()
-            .take_while(|_| !stop::is_asked_for())
-            .map(|play| Ok((play.as_ref(), self.perform(play.as_ref(), seed)?)))
-            .collect()
+    /// All of them, or those that were through when Ctrl-C was pressed or something broke: one that has begun goes to its end, unless it
+    /// looks for itself.
+    fn perform_all<'p>(&self, plays: &'p [Box<dyn Play>], seed: u64) -> (Vec<(&'p dyn Play, Sheet)>, Ended) {
+        let mut sheets = Vec::new();
+        for play in plays {
+            if stop::is_asked_for() {
+                break;
+            }
+            match self.perform(play.as_ref(), seed) {
+                Ok(sheet) if is_blank(&sheet) => {}
+                Ok(sheet) => sheets.push((play.as_ref(), sheet)),
+                Err(error) => return (sheets, Err(error)),
+            }
+        }
+        (sheets, Ok(()))
     }
 
     fn perform(&self, play: &dyn Play, seed: u64) -> Result<Sheet, Error> {
@@ -353,7 +405,11 @@ impl Session {
         // On a thread of its own: one that a scenario pins to a core stays there, and so do all that it starts.
         let performed =
             std::thread::scope(|scope| scope.spawn(|| play.perform(&Stage::new(seed, &self.bar))).join());
-        let sheet = performed.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let mut sheet = performed.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        if stop::is_asked_for() {
+            // Of passes that Ctrl-C left out.
+            sheet.figures.retain(|figure| figure.value.is_finite());
+        }
         self.bar.line(&sheet.line(play.name()));
         Ok(sheet)
     }
@@ -368,25 +424,24 @@ fn measure(
     check(&experiments)?;
     stop::listen();
     let session = Session::begin(&experiments);
-    let outcomes = session.measure(&experiments)?;
+    let (outcomes, ended) = session.measure(&experiments);
     session.bar.end();
     if outcomes.is_empty() {
         eprintln!("nothing was measured");
-        return Ok(verdict(&[]));
+        return verdict(&[], ended);
     }
 
     let (machine, commit) = (&session.machine, session.commit.as_str());
     let mut out = io::stdout().lock();
     if as_json {
         let mut report = to_json(&outcomes, machine, commit);
-        if stop::is_asked_for() {
-            report["interrupted"] = true.into();
-        }
+        mark(&mut report, &ended);
         writeln!(out, "{report}")?;
     } else {
         print_tables(&mut out, &outcomes, machine, commit)?;
+        write_mark(&mut out, &ended)?;
     }
-    Ok(verdict(&report::finding_lines(&outcomes)))
+    verdict(&report::finding_lines(&outcomes), ended)
 }
 
 /// What has to be said before anything is measured.

@@ -500,3 +500,93 @@ fn a_suites_file_is_printed_and_listed() {
         "{listed}"
     );
 }
+
+/// Starts it, sends it a signal after a while, and answers how it ended.
+#[cfg(unix)]
+fn signalled(arguments: &str, signal: &str, after: std::time::Duration) -> Output {
+    use std::process::Stdio;
+    let process = Command::new(env!("CARGO_BIN_EXE_epoq-bench"))
+        .args(arguments.split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(after);
+    let sent = Command::new("kill")
+        .args([signal, &process.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+    process.wait_with_output().unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_scenario_measured_until_ctrl_c_is_printed() {
+    let arguments = "fifo --groups 100 --threads 1 --batch 10 --seconds 0.1 --passes 1000 --json";
+    let output = signalled(arguments, "-INT", std::time::Duration::from_secs(4));
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["interrupted"], &report["verified"]),
+        (&true.into(), &true.into())
+    );
+    let figures = report["figures"].as_object().unwrap();
+    assert_eq!(figures.len(), 3, "{report}");
+    assert!(
+        figures
+            .values()
+            .all(|figure| figure["value"].as_f64() > Some(0.0)),
+        "{report}"
+    );
+}
+
+/// A pass of four minutes is not waited for, nor are those that would follow.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_fifo_pass() {
+    let begin = std::time::Instant::now();
+    let arguments = "fifo --groups 1,100 --threads 1 --batch 1 --seconds 240 --passes 3";
+    let output = signalled(arguments, "-INT", std::time::Duration::from_secs(2));
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nothing was measured"));
+    assert!(output.stdout.is_empty() && begin.elapsed().as_secs() < 120);
+}
+
+/// Nobody can say more once it is killed, so the file says it before.
+#[cfg(unix)]
+#[test]
+fn what_a_killed_suite_left_says_that_it_is_not_all() {
+    let folder = Folder::new("killed");
+    let sweep = "name = 'long'\npasses = 2\nseconds = 0.02\n\
+                 [[curve]]\nvary = 'batch'\nvalues = [1]\ntargets = ['epoq']\n\
+                 [[curve]]\nvary = 'groups'\nvalues = [1]\nseconds = 200\ntargets = ['epoq']\n";
+    std::fs::write(folder.0.join("long.toml"), sweep).unwrap();
+    for stale in ["index.html", "summary.md", "comparison.html"] {
+        std::fs::create_dir_all(folder.0.join("run")).unwrap();
+        std::fs::write(folder.0.join("run").join(stale), "of another run").unwrap();
+    }
+    let arguments = format!(
+        "suite --config {} --out {}",
+        folder.path("long.toml"),
+        folder.path("run")
+    );
+    let output = signalled(&arguments, "-KILL", std::time::Duration::from_secs(6));
+    assert_eq!(output.status.code(), None, "{output:?}");
+    let results: Value = serde_json::from_str(&folder.read("run/results.json")).unwrap();
+    assert_eq!(
+        (
+            &results["interrupted"],
+            results["curves"].as_array().map(Vec::len)
+        ),
+        (&true.into(), Some(1))
+    );
+    assert!(folder.read("run/index.html").contains("Interrupted"));
+    assert!(folder.read("run/summary.md").contains("Interrupted"));
+    assert!(!folder.0.join("run/comparison.html").exists());
+
+    // The curve under way is cut short by Ctrl-C, and what was written before stays.
+    let output = signalled(&arguments, "-INT", std::time::Duration::from_secs(6));
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    let results: Value = serde_json::from_str(&folder.read("run/results.json")).unwrap();
+    assert_eq!(results["curves"].as_array().map(Vec::len), Some(1), "{results}");
+}

@@ -196,7 +196,8 @@ pub fn suite(options: &Suite) -> Result<Verdict, Error> {
         command: command_line(options),
         started,
         seconds: 0.0,
-        interrupted: false,
+        // Until it is over: whoever ends the process leaves a file that says so.
+        interrupted: true,
         points_planned: sweep.points(),
         verified: true,
         commit: environment::commit(),
@@ -226,30 +227,39 @@ pub fn suite(options: &Suite) -> Result<Verdict, Error> {
         }
     }
     let (begin, meter) = (Instant::now(), Meter::begin());
-    let finish = |results: &mut Results| {
+    let write = |results: &mut Results| {
         results.seconds = begin.elapsed().as_secs_f64();
         results.other_work = meter.read();
         results.verified = results.findings().is_empty();
-        results.write(&directory)
+        results.write(&directory)?;
+        // At once: no page of older results is to stand beside these.
+        render(results, &directory)?;
+        remove(&directory.join(COMPARISON_NAME))
     };
     // After each curve, so that not even a crash of the machine takes more than one.
-    measurer.measure(|curve| {
+    let measured = measurer.measure(|curve| {
         results.curves.push(curve);
-        finish(&mut results)
-    })?;
-    results.interrupted = stop::is_asked_for();
-    finish(&mut results)?;
-    render(&results, &directory)?;
-
+        write(&mut results)
+    });
+    results.interrupted = stop::is_asked_for() || measured.is_err();
+    if results.curves.is_empty() {
+        measured?;
+        // What may be there is better than nothing.
+        eprintln!("nothing was measured");
+        return Ok(Verdict::Interrupted);
+    }
+    let written = write(&mut results);
     for finding in results.findings() {
         eprintln!("WRONG: {finding}");
     }
+    written?;
     println!(
         "{} points in {}: {}",
         results.points(),
         clock_of(results.seconds),
         directory.join(PAGE_NAME).display()
     );
+    measured?;
     Ok(if !results.verified {
         Verdict::Failed
     } else if results.interrupted {
@@ -316,6 +326,16 @@ fn render(results: &Results, directory: &Path) -> anyhow::Result<()> {
         &directory.join(SUMMARY_NAME),
         &markdown::summary(results, PAGE_NAME),
     )
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} cannot be removed", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Renders one run anew, or lays several side by side.
@@ -428,6 +448,8 @@ mod tests {
             results.interrupted = true;
             results.curves.truncate(2);
         });
+        // As it was before curves that were written said that there are more to come.
+        let killed = written("killed", |results| results.curves.truncate(2));
         let other = written("other", |results| {
             for curve in &mut results.curves {
                 curve.settings.insert("seconds".into(), 9.into());
@@ -442,7 +464,7 @@ mod tests {
             })
         };
         assert!(matches!(judge(&before, Some(&before)), Ok(Verdict::Verified)));
-        for run in [&cut, &other] {
+        for run in [&cut, &killed, &other] {
             let error = judge(run, Some(&before)).unwrap_err();
             assert!(
                 matches!(&error, Error::Broken(why) if why.to_string().starts_with("no verdict: ")),
@@ -451,7 +473,7 @@ mod tests {
             // Looked at side by side, they may be.
             assert!(matches!(judge(run, None), Ok(Verdict::Verified)));
         }
-        for directory in [before.clone(), cut, other] {
+        for directory in [before.clone(), cut, killed, other] {
             fs::remove_dir_all(directory).unwrap();
         }
     }
