@@ -3,12 +3,13 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -137,6 +138,73 @@ fn what_makes_no_sense_is_refused() {
     // Nobody listens there.
     let output = wire("--endpoint http://127.0.0.1:9 --passes 1");
     assert_eq!(output.status.code(), Some(3));
+}
+
+/// Starts it with so many rounds that it is at them when `end` has come.
+fn cut_short(arguments: &str, name: &str, end: impl FnOnce(u32)) -> (Output, Value, String) {
+    let folder = std::env::temp_dir().join(format!("epoq-wire-{name}-{}", std::process::id()));
+    let process = Command::new(env!("CARGO_BIN_EXE_epoq-bench"))
+        .args([
+            "wire",
+            "--seconds",
+            "0.1",
+            "--passes",
+            "1000",
+            "--connections",
+            "4",
+            "--threads",
+            "1",
+        ])
+        .args(["--json", "--out"])
+        .arg(&folder)
+        .args(arguments.split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    thread::sleep(Duration::from_secs(8));
+    end(process.id());
+    let output = process.wait_with_output().unwrap();
+    let read = |name: &str| {
+        std::fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    };
+    let (json, text) = (read("wire.json"), read("wire.md"));
+    std::fs::remove_dir_all(&folder).unwrap();
+    (output, serde_json::from_str(&json).unwrap(), text)
+}
+
+/// There were some rounds, and the files say how many.
+fn is_marked(report: &Value, text: &str) {
+    assert_eq!(report["interrupted"], true, "{report}");
+    let rounds = report["parts"][0]["rounds"]["closed_loop"].as_u64().unwrap();
+    assert!((1..1000).contains(&rounds), "{report}");
+    let words = format!("of 1000 rounds per load these were made: {rounds} in closed loop");
+    assert!(text.contains("**Interrupted") && text.contains(&words), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_the_rounds_that_were_made() {
+    let (output, report, text) = cut_short("--batch 1,10", "interrupted", |process| {
+        let signalled = Command::new("kill").args(["-INT", &process.to_string()]).status();
+        assert!(signalled.unwrap().success());
+    });
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert_eq!(
+        (&report["verified"], &report["error"]),
+        (&true.into(), &Value::Null)
+    );
+    is_marked(&report, &text);
+}
+
+#[test]
+fn a_server_that_goes_away_takes_no_round_with_it() {
+    let running = epoq();
+    let arguments = format!("--endpoint http://{} --batch 10 --rate none", running.address());
+    let (output, report, text) = cut_short(&arguments, "gone", |_| running.shutdown());
+    assert_ne!(output.status.code(), Some(0), "{output:?}");
+    assert!(report["error"].is_string(), "{report}");
+    is_marked(&report, &text);
 }
 
 /// What a server does wrong, every so often.

@@ -17,7 +17,7 @@ use crate::{
     command::{Error, Verdict},
     environment::{self, Machine},
     progress::{Bar, Progress, human},
-    suite::stop,
+    suite::{results::write_whole, stop},
 };
 
 /// How long connections work before they are counted.
@@ -182,13 +182,16 @@ pub(crate) fn wire(options: &Wire) -> Result<Verdict, Error> {
     };
     session.start_moto();
     let mut parts = Vec::new();
+    let mut ended = Ok(());
     for &batch in &batches {
-        if stop::is_asked_for() {
+        if stop::is_asked_for() || ended.is_err() {
             break;
         }
-        parts.push(session.measure(batch)?);
+        let (part, measured) = session.measure(batch);
+        ended = measured.with_context(|| format!("batch {batch}"));
+        parts.extend(part);
     }
-    session.note_alarms()?;
+    ended = ended.and_then(|()| session.note_alarms());
     bar.end();
     let report = Report {
         main: session.servers.main.name,
@@ -200,16 +203,25 @@ pub(crate) fn wire(options: &Wire) -> Result<Verdict, Error> {
         threads,
         server_threads: session.server_threads,
         warm_up: WARM_UP,
+        is_interrupted: stop::is_asked_for() || ended.is_err(),
+        error: ended.as_ref().err().map(|error| format!("{error:#}")),
     };
     drop(session);
+    if report.parts.is_empty() {
+        ended?;
+        // Files of another run are not overwritten with nothing.
+        eprintln!("nothing was measured");
+        return Ok(Verdict::Interrupted);
+    }
     publish(&report)?;
     let findings = report.findings();
     for finding in &findings {
         eprintln!("WRONG: {finding}");
     }
+    ended?;
     Ok(if !findings.is_empty() {
         Verdict::Failed
-    } else if stop::is_asked_for() {
+    } else if report.is_interrupted {
         Verdict::Interrupted
     } else {
         Verdict::Verified
@@ -242,8 +254,7 @@ fn publish(report: &Report<'_>) -> anyhow::Result<()> {
             ("wire.json", serde_json::to_string_pretty(&json)? + "\n"),
             ("wire.md", report.to_markdown()),
         ] {
-            let path = folder.join(name);
-            fs::write(&path, text).with_context(|| path.display().to_string())?;
+            write_whole(&folder.join(name), &text)?;
         }
     }
     let mut out = io::stdout().lock();
@@ -298,7 +309,26 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn measure(&mut self, batch: usize) -> anyhow::Result<Part> {
+    /// What there is of a part, and why there is no more of it, if something broke.
+    fn measure(&mut self, batch: usize) -> (Option<Part>, anyhow::Result<()>) {
+        let mut part = Part {
+            batch,
+            sizes: Default::default(),
+            closed: Vec::new(),
+            open: Vec::new(),
+        };
+        let measured = self.fill_in(&mut part);
+        if part.closed.is_empty() {
+            return (None, measured);
+        }
+        for line in part.lines() {
+            self.bar.line(&line);
+        }
+        (Some(part), measured)
+    }
+
+    fn fill_in(&mut self, part: &mut Part) -> anyhow::Result<()> {
+        let batch = part.batch;
         let plan = Plan {
             connections: self.options.connections,
             threads: self.threads,
@@ -310,7 +340,8 @@ impl Session<'_> {
         };
         self.bar.begin("recording answers");
         let address = &self.servers.main.subject.address;
-        let (script, sizes, url) = self.coordinator.record(address, &plan)?;
+        let (script, url);
+        (script, part.sizes, url) = self.coordinator.record(address, &plan)?;
         let input = serde_json::to_string(&script)?;
         let echo = Started::own(Kind::Echo, self.server_threads, &input)?;
         let echo = Server::started("echo", echo, Some(url));
@@ -328,14 +359,24 @@ impl Session<'_> {
             })
             .collect::<Vec<_>>();
         let children: Vec<u32> = closed.iter().filter_map(|turn| turn.subject.process).collect();
-        take_turns(
+        let measured = take_turns(
             &mut self.coordinator,
             &plan,
             &mut closed,
             &children,
             self.options.passes,
             self.bar,
-        )?;
+        );
+        let made = |turn: &Turn<'_>| !turn.series.passes.is_empty();
+        part.closed = closed
+            .iter()
+            .filter(|turn| made(turn))
+            .map(|turn| turn.series.clone())
+            .collect();
+        // Loads are parts of what all of them can do.
+        if measured.is_err() || part.closed.len() < closed.len() {
+            return measured;
+        }
 
         let mut open = Vec::new();
         let capacity = |turn: &Turn<'_>| turn.series.median(Pass::requests_per_second);
@@ -376,29 +417,23 @@ impl Session<'_> {
             }
         }
         let (titles, mut turns): (Vec<_>, Vec<_>) = open.into_iter().unzip();
-        take_turns(
+        let measured = take_turns(
             &mut self.coordinator,
             &plan,
             &mut turns,
             &children,
             self.options.passes,
             self.bar,
-        )?;
-        let loads = titles.into_iter().zip(turns).map(|(title, turn)| Load {
-            title,
-            rate: turn.rate.unwrap_or_default(),
-            series: turn.series,
-        });
-        let part = Part {
-            batch,
-            sizes,
-            open: loads.collect(),
-            closed: closed.into_iter().map(|turn| turn.series).collect(),
-        };
-        for line in part.lines() {
-            self.bar.line(&line);
-        }
-        Ok(part)
+        );
+        let loads = titles.into_iter().zip(turns).filter(|(_, turn)| made(turn));
+        part.open = loads
+            .map(|(title, turn)| Load {
+                title,
+                rate: turn.rate.unwrap_or_default(),
+                series: turn.series,
+            })
+            .collect();
+        measured
     }
 }
 

@@ -246,6 +246,14 @@ impl Part {
         closed.chain(open).collect()
     }
 
+    /// Whole rounds that were made, in closed loop and in open loop.
+    fn rounds(&self) -> (usize, usize) {
+        let least = |passes: Option<usize>| passes.unwrap_or(0);
+        let closed = self.closed.iter().map(|series| series.passes.len()).min();
+        let open = self.open.iter().map(|load| load.series.passes.len()).min();
+        (least(closed), least(open))
+    }
+
     fn all(&self) -> impl Iterator<Item = &Series> {
         self.closed
             .iter()
@@ -266,6 +274,10 @@ pub(super) struct Report<'o> {
     pub(super) threads: usize,
     pub(super) server_threads: usize,
     pub(super) warm_up: Duration,
+    /// There should be more: Ctrl-C was pressed, or something broke.
+    pub(super) is_interrupted: bool,
+    /// What broke.
+    pub(super) error: Option<String>,
 }
 
 /// A row of figures, the same in every form.
@@ -513,19 +525,50 @@ impl Report<'_> {
 
     fn where_and_how(&self) -> String {
         format!(
-            "commit {}, {}, {}, seed {}; {} × {} s per server and load, after {} of warm-up",
+            "commit {}, {}, {}, seed {}; {}{} × {} s per server and load, after {} of warm-up",
             self.commit,
             self.machine.line(),
             self.machine.build_line().replace(", threads pinned", ""),
             self.options.seed,
+            if self.is_interrupted { "planned were " } else { "" },
             self.options.passes,
             self.options.seconds,
             human(self.warm_up),
         )
     }
 
+    /// What there is of what was planned, if that is not all.
+    fn interruption(&self) -> Option<String> {
+        if !self.is_interrupted {
+            return None;
+        }
+        let why = self
+            .error
+            .as_ref()
+            .map_or(String::new(), |error| format!(" ({error})"));
+        let each: Vec<_> = self
+            .parts
+            .iter()
+            .map(|part| {
+                let (closed, open) = part.rounds();
+                format!(
+                    "{closed} in closed loop and {open} in open loop with {}",
+                    part.title()
+                )
+            })
+            .collect();
+        Some(format!(
+            "Interrupted{why}: of {} rounds per load these were made: {}.",
+            self.options.passes,
+            each.join("; ")
+        ))
+    }
+
     pub(super) fn to_text(&self) -> String {
         let mut text = self.where_and_how();
+        if let Some(words) = self.interruption() {
+            let _ = write!(text, "\n{words}");
+        }
         let mut figures = table(&HEADS);
         for row in self.rows() {
             let mut cells = vec![Cell::new(row.calls), Cell::new(row.load), Cell::new(row.target)];
@@ -559,6 +602,9 @@ impl Report<'_> {
             self.command(),
             self.where_and_how()
         );
+        if let Some(words) = self.interruption() {
+            let _ = writeln!(text, "**{words}**\n");
+        }
         if !self.findings().is_empty() {
             text.push_str("**Something was wrong in this run: its figures mean nothing.**\n\n");
             for finding in self.findings() {
@@ -627,7 +673,8 @@ impl Report<'_> {
                         (name.to_owned(), json!({"request": sizes.request, "answer": sizes.answer}))
                     })
                     .collect();
-                json!({"batch": part.batch, "body_bytes_on_the_wire": bytes, "closed_loop": closed, "open_loop": open})
+                let (closed_rounds, open_rounds) = part.rounds();
+                json!({"batch": part.batch, "rounds": {"closed_loop": closed_rounds, "open_loop": open_rounds}, "body_bytes_on_the_wire": bytes, "closed_loop": closed, "open_loop": open})
             })
             .collect();
         let ratios: Vec<Value> = self
@@ -649,6 +696,8 @@ impl Report<'_> {
             "settings": {"endpoint": options.endpoint, "connections": options.connections, "threads": self.threads,
                 "server_threads": self.server_threads, "body_bytes": options.body, "seconds": options.seconds, "passes": options.passes},
             "verified": self.findings().is_empty(),
+            "interrupted": self.is_interrupted,
+            "error": self.error,
             "ratios": ratios,
             "parts": parts,
             "notes": self.caveats(),
