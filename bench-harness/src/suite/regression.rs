@@ -564,7 +564,7 @@ mod tests {
 
     /// The sample, with so many bytes in the passes of each point of a backlog of the ledger.
     fn weighed(bytes: &[f64]) -> Results {
-        let mut results = sample();
+        let mut results = Results::sample();
         let curves = results.curves.iter_mut();
         for line in curves
             .filter(|curve| curve.vary == Vary::Backlog)
