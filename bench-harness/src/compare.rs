@@ -4,7 +4,15 @@
 use std::collections::HashMap;
 
 pub use crate::ratio::Ratio;
-use crate::{noise::Noise, overhead, plan::Plan, progress::Progress, run::Pass, targets::TargetName};
+use crate::{
+    noise::Noise,
+    overhead,
+    placement::{self, Placed},
+    plan::Plan,
+    progress::Progress,
+    run::Pass,
+    targets::TargetName,
+};
 
 /// A plan for some targets.
 #[derive(Clone, Debug)]
@@ -202,6 +210,14 @@ impl Outcome {
             Ratio::new(format!("{}/{}", first.target.name(), other.target.name()), each)
         };
         others.iter().map(ratio).collect()
+    }
+
+    /// The same of the rounds in which the cores were near each other, and of those in which they were far apart, where both were.
+    pub fn placed(&self, ratio: &Ratio) -> Vec<Placed> {
+        let looks: Vec<_> = (0..ratio.each.len())
+            .map(|round| self.noise_of(round).apart_ns)
+            .collect();
+        placement::by_distance(&ratio.name, &ratio.each, &looks)
     }
 }
 

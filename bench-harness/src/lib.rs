@@ -47,6 +47,7 @@ pub mod memory;
 pub mod noise;
 pub mod overhead;
 pub mod page;
+pub mod placement;
 pub mod plan;
 pub mod progress;
 pub mod ratio;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    compare::{Outcome, Series, title},
+    compare::{Outcome, Ratio, Series, title},
     counters,
     environment::{self, Machine},
     latency::Latency,
@@ -237,6 +237,11 @@ fn notes(plan: &Plan, series: &Series) -> Vec<String> {
     notes
 }
 
+fn ratio_json(ratio: &Ratio) -> Value {
+    json!({"median": ratio.median, "min": ratio.min, "max": ratio.max, "each": ratio.each,
+        "interval_95": ratio.interval, "meaningful": ratio.is_meaningful()})
+}
+
 /// `{"schema", "scenario", "targets", "ratios", "passes", …}`.
 pub fn comparison_json(outcome: &Outcome, machine: &Machine, commit: &str) -> Value {
     let report = |series: &Series| {
@@ -250,11 +255,14 @@ pub fn comparison_json(outcome: &Outcome, machine: &Machine, commit: &str) -> Va
         .ratios()
         .into_iter()
         .map(|ratio| {
-            (
-                ratio.name.clone(),
-                json!({"median": ratio.median, "min": ratio.min, "max": ratio.max, "each": ratio.each,
-                    "interval_95": ratio.interval, "meaningful": ratio.is_meaningful()}),
-            )
+            let mut json = ratio_json(&ratio);
+            let placed = outcome.placed(&ratio).into_iter().map(|placed| {
+                let mut json = ratio_json(&placed.ratio);
+                json["apart_ns"] = json!(placed.apart_ns);
+                json
+            });
+            json["by_distance"] = placed.collect();
+            (ratio.name, json)
         })
         .collect();
     let passes = outcome.series.first().map_or(0, |series| series.passes.len());
@@ -321,14 +329,18 @@ pub fn ratios_table(outcomes: &[Outcome]) -> Table {
         "passes",
     ]);
     for outcome in outcomes {
-        for (index, ratio) in outcome.ratios().into_iter().enumerate() {
+        let mut heading = title(&outcome.plan);
+        for (name, ratio) in outcome.ratios().into_iter().flat_map(|ratio| {
+            let placed = outcome.placed(&ratio).into_iter().map(|placed| {
+                let [near, far] = placed.apart_ns;
+                (format!("  cores {near:.0} to {far:.0} ns apart"), placed.ratio)
+            });
+            let placed: Vec<_> = placed.collect();
+            [(ratio.name.clone(), ratio)].into_iter().chain(placed)
+        }) {
             table.add_row([
-                Cell::new(if index == 0 {
-                    title(&outcome.plan)
-                } else {
-                    String::new()
-                }),
-                Cell::new(&ratio.name),
+                Cell::new(std::mem::take(&mut heading)),
+                Cell::new(name),
                 right(
                     ratio
                         .unstated()

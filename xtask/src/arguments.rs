@@ -39,7 +39,8 @@ cargo xtask COMMAND
                                       results/verify.md; about an hour; with --full explorations, soaks and fuzzers go on for
                                       long; with --mutants cargo-mutants too: some hours more
   figures [--seconds S] [--passes N]  measures the README's table of figures and writes it there and to results/;
-                                      some minutes, on a machine with nothing else to do
+                                      some minutes, on a machine with nothing else to do; with --render it writes what
+                                      results/figures.json has
   lines                               counts the cache lines that an operation shares with other workers, with up to 64 simulated
                                       ones, and writes results/lines.json and results/lines.md; some minutes
   wire [OPTIONS]                      the server over HTTP beside a bare echo and moto's server, which is installed beside the build where
@@ -74,6 +75,7 @@ pub(crate) enum Command {
         length: Length,
     },
     Figures(Effort),
+    RenderFigures,
     /// With its own options.
     MutateOrderings(Vec<String>),
     /// With the arguments of its own program.
@@ -302,7 +304,7 @@ impl Command {
     }
 
     fn parse_figures(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
-        let mut effort = Effort::default();
+        let (mut effort, mut renders) = (Effort::default(), false);
         while let Some(argument) = arguments.next() {
             let mut value = || {
                 arguments
@@ -312,11 +314,16 @@ impl Command {
             match argument.as_str() {
                 "--seconds" => effort.seconds = value()?,
                 "--passes" => effort.passes = value()?.parse().context("--passes needs a whole number")?,
+                "--render" => renders = true,
                 "--help" | "-h" => return Ok(Self::Help),
                 _ => bail!("figures does not take {argument:?}"),
             }
         }
         ensure!(effort.passes > 0, "--passes must be at least 1");
+        if renders {
+            ensure!(effort == Effort::default(), "--render measures nothing");
+            return Ok(Self::RenderFigures);
+        }
         Ok(Self::Figures(effort))
     }
 }

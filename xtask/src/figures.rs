@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::aim::{Aim, Met};
 use crate::cargo::Workspace;
 use crate::harness::RELEASE;
+use crate::placement::by_distance;
 use crate::ratio::{Ratio, median};
 use crate::steps::Outcome;
 
@@ -249,7 +250,7 @@ const PASSES_MIN: usize = 3;
 /// What a reader of the table has to know of its intervals.
 const PLACED: &str = "Intervals are Student's t on the logarithms of the ratios of passes, and hold for where the hypervisor had put the cores in that hour: what a cache \
     line took from core to core and back stands beside them, the middle of all looks and the range. With the cores nearer to each other or farther, another run may lie \
-    beyond them.";
+    beyond them. Where all rounds together say too little and the cores were moved between them, the rounds with near ones and with far ones stand apart below.";
 
 const BEGIN: &str = "<!-- figures, written by `cargo xtask figures` -->";
 const END: &str = "<!-- end of figures -->";
@@ -261,16 +262,17 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
         "--passes: a ratio wants {PASSES_MIN} at least"
     );
     RELEASE.build(workspace)?;
-    let mut rows = Vec::new();
-    let mut tally = Tally::default();
     let mut records = Vec::new();
     let mut machine = Value::Null;
 
     // Memory first: the harness has the process to itself then, and it is the longest.
     let report = ask(workspace, "run", BYTES, &["--seconds", &effort.seconds])?;
     let bytes = number_of(&report, "bytes_per_message_beyond_body")?;
-    let bytes_met = Aim::AtMost(BYTES_AIM).judge_exact(bytes);
-    records.push(memory_record(bytes, bytes_met, report));
+    records.push(memory_record(
+        bytes,
+        Aim::AtMost(BYTES_AIM).judge_exact(bytes),
+        report,
+    ));
 
     for Comparison {
         what,
@@ -294,27 +296,10 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
         ];
         let report = ask(workspace, "compare", arguments, &options)?;
         machine = report["targets"]["epoq"]["machine"].clone();
-        let ns = number_of(&report["targets"]["epoq"], "ns_per_message_per_thread")?;
-        let apart = Apart::of(
-            report["targets"]
-                .as_object()
-                .into_iter()
-                .flat_map(|targets| targets.values()),
-        );
-        let mut met = Map::new();
-        for (name, aim) in *aims {
-            let ratio = Ratio::new((*name).to_owned(), numbers(&report["ratios"][*name], "each")?);
-            let against = name.trim_start_matches("epoq/");
-            let cells = tally.cells(&ratio, apart, *aim);
-            println!("    {what}, over {against}: {cells}");
-            rows.push(format!("| {what} ({ns:.0} ns) | {against} | {cells} |"));
-            met.insert(
-                (*name).to_owned(),
-                judge(&ratio, *aim).and_then(Met::known).into(),
-            );
-        }
         let command = json!(["compare", arguments, options]);
-        records.push(comparison_record(what, command, aims, met, apart, report));
+        let record = comparison_record(what, command, aims, report)?;
+        show(&record)?;
+        records.push(record);
     }
 
     let pairs = effort.passes.min(PAIRS_MAX);
@@ -336,25 +321,66 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
             reports.push([of_first, of_second]);
         }
         let ratio = Ratio::new((*what).to_owned(), each);
-        let apart = Apart::of(reports.iter().flatten());
-        let cells = tally.cells(&ratio, apart, Some(*aim));
-        println!("    {what}: {cells}");
-        rows.push(format!("| {what} | epoq itself | {cells} |"));
-        records.push(pair_record(what, [first, second], *aim, &ratio, apart, reports));
+        let record = pair_record(what, [first, second], *aim, &ratio, reports);
+        show(&record)?;
+        records.push(record);
     }
 
     let commit = records[1]["report"]["targets"]["epoq"]["commit"].clone();
+    let results = workspace.root().join("results");
+    fs::create_dir_all(&results)?;
+    let figures = file(effort, &commit, &machine, records);
+    fs::write(
+        results.join("figures.json"),
+        serde_json::to_string_pretty(&figures)? + "\n",
+    )?;
+    render(workspace)
+}
+
+/// Writes what `results/figures.json` has into the README.
+pub(crate) fn render(workspace: &Workspace) -> Result<Outcome> {
+    let path = workspace.root().join("results/figures.json");
+    let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let figures: Value = serde_json::from_str(&text).context("results/figures.json is not JSON")?;
+    let table = table(&figures)?;
+    put_into(&workspace.root().join("README.md"), &table)?;
+    println!("\n{table}");
+    Ok(Outcome::Passed)
+}
+
+/// What a figure comes to, as soon as it has been measured.
+fn show(record: &Value) -> Result<()> {
+    for row in rows(record, &mut Tally::default())? {
+        println!("    {row}");
+    }
+    Ok(())
+}
+
+/// All figures, for the README.
+fn table(figures: &Value) -> Result<String> {
     let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
-    let table = format!(
+    let records = figures["figures"].as_array().context("there are no figures")?;
+    let (mut tally, mut all) = (Tally::default(), Vec::new());
+    for record in records {
+        all.extend(rows(record, &mut tally)?);
+    }
+    let machine = &figures["machine"];
+    let memory = records.first().context("there are no figures")?;
+    let bytes = number_of(memory, "measured")?;
+    let pairs = records
+        .last()
+        .and_then(|record| record["each"].as_array())
+        .map_or(0, Vec::len);
+    Ok(format!(
         "{BEGIN}\n64-byte bodies. Over rivals: {} × {} s per target, in turn within one process; over itself: {pairs} pairs of processes in turn, every second one \
          backwards; memory: one run. Commit {}, {}, {} cores{}, {}, {}, seed 1. Every run verified itself. Full records: [results/figures.json](results/figures.json), made by `cargo xtask figures`.\n\n\
          A message queued costs {bytes:.1} bytes beyond its body with 10 M queued (aim: at most {BYTES_AIM}; met: {}). {tally}\n\n\
          {PLACED}\n\n\
          | epoq's throughput (time per message and thread) | over that of | median | 95 % | range | cores apart, ns | aim | met |\n\
          |---|---|---|---|---|---|---|---|\n{}\n{END}",
-        effort.passes,
-        effort.seconds,
-        text(&commit),
+        figures["effort"]["passes"],
+        text(&figures["effort"]["seconds"]),
+        text(&figures["commit"]),
         text(&machine["cpu"]),
         machine["cores"],
         if machine["virtual_machine"] == true {
@@ -364,19 +390,58 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
         },
         text(&machine["kernel"]),
         text(&machine["rustc"]),
-        bytes_met.word(),
-        rows.join("\n"),
-    );
-    let results = workspace.root().join("results");
-    fs::create_dir_all(&results)?;
-    let figures = file(effort, &commit, &machine, records);
-    fs::write(
-        results.join("figures.json"),
-        serde_json::to_string_pretty(&figures)? + "\n",
-    )?;
-    put_into(&workspace.root().join("README.md"), &table)?;
-    println!("\n{table}");
-    Ok(Outcome::Passed)
+        Aim::AtMost(BYTES_AIM).judge_exact(bytes).word(),
+        all.join("\n"),
+    ))
+}
+
+/// The rows of one figure: none of memory, one of each ratio, and one of each placement of the cores where all rounds together say too
+/// little.
+fn rows(record: &Value, tally: &mut Tally) -> Result<Vec<String>> {
+    let what = record["what"].as_str().context("a figure has no name")?;
+    let mut rows = Vec::new();
+    if let Some(targets) = record["report"]["targets"].as_object() {
+        let ns = number_of(&targets["epoq"], "ns_per_message_per_thread")?;
+        let apart = Apart::of(targets.values());
+        let aims = record["aims"].as_array().into_iter().flatten();
+        for (name, aim) in aims.filter_map(|aim| Some((aim[0].as_str()?, aim[1].as_f64()))) {
+            let ratio = Ratio::new(
+                name.to_owned(),
+                numbers(&record["report"]["ratios"][name], "each")?,
+            );
+            let against = name.trim_start_matches("epoq/");
+            let row = tally.cells(&ratio, apart, aim);
+            rows.push(format!("| {what} ({ns:.0} ns) | {against} | {row} |"));
+            if ratio.is_meaningful() {
+                continue;
+            }
+            for placed in by_distance(name, &ratio.each, &looks(targets.values(), ratio.each.len())) {
+                let [near, far] = placed.apart_ns;
+                let row = cells(&placed.ratio, &format!("{near:.0} – {far:.0}"), None);
+                let (some, all) = (placed.ratio.each.len(), ratio.each.len());
+                rows.push(format!("| … in {some} of {all} rounds | {against} | {row} |"));
+            }
+        }
+    } else if let Some(reports) = record["reports"].as_array() {
+        let ratio = Ratio::new(what.to_owned(), numbers(record, "each")?);
+        let apart = Apart::of(reports.iter().filter_map(Value::as_array).flatten());
+        let row = tally.cells(&ratio, apart, record["aim"].as_f64());
+        rows.push(format!("| {what} | epoq itself | {row} |"));
+    }
+    Ok(rows)
+}
+
+/// Of each round, the least and the most that the cores were apart in any target's pass.
+fn looks<'r>(reports: impl Iterator<Item = &'r Value> + Clone, rounds: usize) -> Vec<Option<[f64; 2]>> {
+    let of_round = |round: usize| {
+        let passes = reports
+            .clone()
+            .map(move |report| &report["passes_noise"][round]["apart_ns"]);
+        passes
+            .filter_map(|looks| Some([looks[0].as_f64()?, looks[1].as_f64()?]))
+            .reduce(|[near, far], [a, b]| [near.min(a), far.max(b)])
+    };
+    (0..rounds).map(of_round).collect()
 }
 
 /// `figures.json`
@@ -393,12 +458,22 @@ fn comparison_record(
     what: &str,
     command: Value,
     aims: &[(&str, Option<f64>)],
-    met: Map<String, Value>,
-    apart: Option<Apart>,
     report: Value,
-) -> Value {
-    json!({"what": what, "command": command, "aims": aims, "met": met, "apart_ns": apart.map(Apart::to_json),
-        "report": report})
+) -> Result<Value> {
+    let targets = report["targets"].as_object().map(Map::values);
+    let apart = Apart::of(targets.into_iter().flatten());
+    let mut met = Map::new();
+    for (name, aim) in aims {
+        let ratio = Ratio::new((*name).to_owned(), numbers(&report["ratios"][*name], "each")?);
+        met.insert(
+            (*name).to_owned(),
+            judge(&ratio, *aim).and_then(Met::known).into(),
+        );
+    }
+    Ok(
+        json!({"what": what, "command": command, "aims": aims, "met": met, "apart_ns": apart.map(Apart::to_json),
+        "report": report}),
+    )
 }
 
 fn pair_record(
@@ -406,9 +481,9 @@ fn pair_record(
     commands: [&[&str]; 2],
     aim: f64,
     ratio: &Ratio,
-    apart: Option<Apart>,
     reports: Vec<[Value; 2]>,
 ) -> Value {
+    let apart = Apart::of(reports.iter().flatten());
     json!({"what": what, "commands": commands, "aim": aim, "met": judge(ratio, Some(aim)).and_then(Met::known),
         "each": ratio.each, "median": ratio.median, "min": ratio.min, "max": ratio.max, "interval_95": ratio.interval,
         "meaningful": ratio.is_meaningful(), "apart_ns": apart.map(Apart::to_json), "reports": reports})
@@ -467,27 +542,31 @@ struct Tally {
 }
 
 impl Tally {
-    /// The cells of a ratio: median, if it can be stated, interval, range, distance of the cores, aim, met.
+    /// The cells of a ratio, which counts.
     fn cells(&mut self, ratio: &Ratio, apart: Option<Apart>, aim: Option<f64>) -> String {
-        let stated = ratio
-            .unstated()
-            .map_or_else(|| format!("**{:.2}**", ratio.median), str::to_owned);
-        let interval = ratio
-            .interval
-            .map_or("–".to_owned(), |(low, high)| format!("{low:.2} – {high:.2}"));
-        let (min, max) = (ratio.min, ratio.max);
-        let apart = apart.map_or("–".to_owned(), |apart| apart.to_string());
-        let aimed = aim.map_or("–".to_owned(), |aim| format!("≥ {aim}"));
-        let met = judge(ratio, aim);
-        if let Some(met) = met {
+        if let Some(met) = judge(ratio, aim) {
             self.aims += 1;
             self.met += usize::from(met == Met::Yes);
             self.missed += usize::from(met == Met::No);
             self.noisy += usize::from(!ratio.is_meaningful());
         }
-        let met = met.map_or("–", Met::word);
-        format!("{stated} | {interval} | {min:.2} – {max:.2} | {apart} | {aimed} | {met}")
+        let apart = apart.map_or("–".to_owned(), |apart| apart.to_string());
+        cells(ratio, &apart, aim)
     }
+}
+
+/// The cells of a ratio: median, if it can be stated, interval, range, distance of the cores, aim, met.
+fn cells(ratio: &Ratio, apart: &str, aim: Option<f64>) -> String {
+    let stated = ratio
+        .unstated()
+        .map_or_else(|| format!("**{:.2}**", ratio.median), str::to_owned);
+    let interval = ratio
+        .interval
+        .map_or("–".to_owned(), |(low, high)| format!("{low:.2} – {high:.2}"));
+    let (min, max) = (ratio.min, ratio.max);
+    let aimed = aim.map_or("–".to_owned(), |aim| format!("≥ {aim}"));
+    let met = judge(ratio, aim).map_or("–", Met::word);
+    format!("{stated} | {interval} | {min:.2} – {max:.2} | {apart} | {aimed} | {met}")
 }
 
 impl fmt::Display for Tally {
@@ -596,14 +675,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_noisy_is_told_for_near_and_far_cores() {
+        let (near, far) = ([50.0, 60.0], [300.0, 310.0]);
+        let passes: Vec<Value> = [near, far, near, far, near, far]
+            .iter()
+            .map(|looks| json!({"apart_ns": looks}))
+            .collect();
+        let target = json!({"ns_per_message_per_thread": 70.4, "passes_noise": passes});
+        let report = json!({"targets": {"epoq": target, "locked": target},
+            "ratios": {"epoq/locked": {"each": [2.0, 9.0, 2.1, 9.1, 1.9, 9.2]}}});
+        let record = comparison_record("x", json!([]), &[("epoq/locked", Some(1.5))], report).unwrap();
+        let rows = rows(&record, &mut Tally::default()).unwrap();
+        assert_eq!(
+            rows,
+            [
+                "| x (70 ns) | locked | too noisy | 1.78 – 10.20 | 1.90 – 9.20 | 180 (50 – 310) | ≥ 1.5 | yes |",
+                "| … in 3 of 6 rounds | locked | **2.00** | 1.76 – 2.26 | 1.90 – 2.10 | 50 – 60 | – | – |",
+                "| … in 3 of 6 rounds | locked | **9.10** | 8.85 – 9.35 | 9.00 – 9.20 | 300 – 310 | – | – |"
+            ]
+        );
+    }
+
+    #[test]
     fn members_of_the_file_are_documented() {
         let ratio = Ratio::new(String::new(), vec![1.9, 2.0, 2.1]);
         let report = json!({"passes_noise": [{"apart_ns": [50.0, 60.0]}]});
-        let apart = Apart::of([&report]);
         let records = vec![
             memory_record(60.0, Met::Yes, Value::Null),
-            comparison_record("", json!([]), &[], Map::new(), apart, Value::Null),
-            pair_record("", [&[], &[]], 1.0, &ratio, apart, Vec::new()),
+            comparison_record("", json!([]), &[], Value::Null).unwrap(),
+            pair_record("", [&[], &[]], 1.0, &ratio, vec![[report, Value::Null]]),
         ];
         let file = file(&Effort::default(), &Value::Null, &Value::Null, records);
         assert_eq!(file["schema"], SCHEMA);

@@ -26,6 +26,13 @@ mod mutants;
     unreachable_pub,
     reason = "what the harness does with it is more than figures need"
 )]
+#[path = "../../bench-harness/src/placement.rs"]
+mod placement;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "what the harness does with it is more than figures need"
+)]
 #[path = "../../bench-harness/src/ratio.rs"]
 mod ratio;
 mod sanitize;
@@ -108,6 +115,11 @@ fn execute(command: Command) -> Result<bool> {
                 steps.run("mutants", || mutants::mutants(&workspace, &options));
             }
             keep(&workspace, &steps, &commit, with_mutants, length)?;
+            Ok(steps.finish())
+        }
+        Command::RenderFigures => {
+            let mut steps = Steps::new(true);
+            steps.run("figures", || figures::render(&workspace));
             Ok(steps.finish())
         }
         Command::Figures(effort) => {

@@ -688,6 +688,7 @@ impl Report<'_> {
             })
             .collect();
         json!({
+            "schema": crate::report::SCHEMA,
             "scenario": "wire",
             "command": self.command(),
             "commit": self.commit,
