@@ -107,14 +107,14 @@ impl Experiment {
                 .iter_mut()
                 .map(|series| series.passes.pop())
                 .collect();
-            self.once(round, outcome, progress)?;
-            if progress.is_stopped() && outcome.verified() {
+            let again = self.once(round, outcome, progress);
+            if again.is_err() || progress.is_stopped() && outcome.verified() {
                 // Not made to its end: the one before is better than none.
                 for (series, before) in outcome.series.iter_mut().zip(before) {
                     series.passes.truncate(round);
                     series.passes.extend(before);
                 }
-                return Ok(());
+                return again;
             }
             outcome.repeated += 1;
         }

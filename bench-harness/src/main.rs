@@ -1,6 +1,6 @@
 //! `epoq-bench`: see the library of the same name, or `epoq-bench --help`.
 
-use std::process::ExitCode;
+use std::{ffi::c_long, process::ExitCode, sync::OnceLock};
 
 use epoq_bench::{
     cli::Cli,
@@ -29,10 +29,14 @@ fn main() -> ExitCode {
         unsafe { libmimalloc_sys::mi_collect(true) }
     });
     memory::set_keeping(|is_kept| {
-        /// `mi_option_purge_delay`, which the bindings do not name: milliseconds, -1 for never; 10 unless it is told.
+        /// `mi_option_purge_delay`, which the bindings do not name: milliseconds, -1 for never.
         const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-        // SAFETY: an option that there is may be set at any time.
-        unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, if is_kept { -1 } else { 10 }) }
+        /// What it is unless it is told.
+        static USUAL: OnceLock<c_long> = OnceLock::new();
+        // SAFETY: an option that there is may be read at any time.
+        let usual = *USUAL.get_or_init(|| unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) });
+        // SAFETY: or set.
+        unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, if is_kept { -1 } else { usual }) }
     });
     match command::execute(Cli::parse_line(std::env::args_os())) {
         Ok(Verdict::Verified) => ExitCode::SUCCESS,

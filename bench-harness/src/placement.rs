@@ -12,11 +12,12 @@ pub struct Placed {
     pub ratio: Ratio,
 }
 
-/// Cores that are by so much further from each other than in another round were somewhere else.
+/// Cores that are by so much further from each other than before were moved within a round.
 const ELSEWHERE: f64 = 2.0;
+/// Between rounds in different places there is such a gap, and none within one place.
+const APART: f64 = 1.7;
 
-/// The ratio of the rounds with the cores nearest to each other, and of those with the cores farthest, where that differs and there are
-/// rounds enough for an interval. `each` is the ratio of each round, and `apart_ns` the least and the most of the looks in it, if any;
+/// The ratio of the rounds in each place of the cores, from near to far, where there were several, and rounds enough for an interval. `each` is the ratio of each round, and `apart_ns` the least and the most of the looks in it, if any;
 /// a round within which the cores were moved is neither's.
 pub fn by_distance(name: &str, each: &[f64], apart_ns: &[Option<[f64; 2]>]) -> Vec<Placed> {
     let mut rounds: Vec<(f64, [f64; 2])> = each
@@ -28,23 +29,20 @@ pub fn by_distance(name: &str, each: &[f64], apart_ns: &[Option<[f64; 2]>]) -> V
     let distance = |[near, far]: [f64; 2]| (near * far).sqrt();
     rounds.sort_by(|(_, one), (_, other)| distance(*one).total_cmp(&distance(*other)));
     let distances: Vec<f64> = rounds.iter().map(|(_, looks)| distance(*looks)).collect();
-    let is_split = distances
-        .first()
-        .zip(distances.last())
-        .is_some_and(|(near, far)| far / near > ELSEWHERE);
-    if !is_split {
+    // A place ends where the next distance lies far from the one before.
+    let mut places: Vec<&[(f64, [f64; 2])]> = Vec::new();
+    let mut begin = 0;
+    for (at, pair) in distances.windows(2).enumerate() {
+        if pair[1] / pair[0] > APART {
+            places.push(&rounds[begin..=at]);
+            begin = at + 1;
+        }
+    }
+    if places.is_empty() {
         return Vec::new();
     }
-    // Where the next one is farthest from the one before.
-    let gaps = distances.windows(2).map(|pair| pair[1] / pair[0]);
-    let Some((last_near, _)) = gaps
-        .enumerate()
-        .max_by(|(_, one), (_, other)| one.total_cmp(other))
-    else {
-        return Vec::new();
-    };
-    let (near, far) = rounds.split_at(last_near + 1);
-    [near, far]
+    places.push(&rounds[begin..]);
+    places
         .into_iter()
         .map(|rounds| {
             let looks = rounds.iter().map(|(_, looks)| *looks);
@@ -85,6 +83,14 @@ mod tests {
         assert_eq!(by_distance("", &each, &[FAR; 4]), []);
         assert_eq!(by_distance("", &each, &[None; 4]), []);
         assert_eq!(by_distance("", &[], &[]), []);
+        // A slow drift is no other place.
+        let drift = [50.0, 70.0, 98.0, 137.0].map(|apart| Some([apart, apart]));
+        assert_eq!(by_distance("", &each, &drift), []);
+        let three: Vec<_> = [50.0, 110.0, 400.0]
+            .iter()
+            .flat_map(|&apart| [Some([apart, apart]); 3])
+            .collect();
+        assert_eq!(by_distance("", &[2.0; 9], &three).len(), 3);
         let placed = by_distance("", &each, &[FAR, NEAR, FAR, FAR]);
         assert_eq!(placed.len(), 1);
         assert_eq!(placed[0].ratio.each.len(), 3);

@@ -96,7 +96,8 @@ impl RunReport {
         let plan = &outcome.plan;
         let pass = series.median_pass();
         let threads = plan.topology.threads();
-        let memory_counts = matches!(plan.scenario, Scenario::Backlog | Scenario::Flood);
+        let memory_counts =
+            matches!(plan.scenario, Scenario::Backlog | Scenario::Flood) && plan.in_flight == 0;
         Self {
             scenario: plan.scenario.name(),
             target: pass.target,

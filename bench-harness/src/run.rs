@@ -257,8 +257,9 @@ fn coordinate<T: Target>(plan: &Plan, target: &T, shared: &Shared, progress: &dy
     }
     memory::purge();
     readings.resident.before_bytes = memory::resident_bytes().unwrap_or(0);
-    // A flood is timed while it is filled: counting would be part of that.
-    let counts_fill = plan.backlog > 0 && plan.scenario != Scenario::Flood && memory::is_counting();
+    // A flood's time is that of its fill, and counting would be part of it.
+    let is_backlog_alone = plan.scenario == Scenario::Backlog && plan.in_flight == 0;
+    let counts_fill = is_backlog_alone && plan.backlog > 0 && memory::is_counting();
     let meter = counts_fill.then(memory::Meter::begin);
     if plan.backlog + plan.in_flight > 0 && !plan.topology.is_split() {
         progress.phase("filling");

@@ -170,8 +170,8 @@ fn shows(curve: &Curve, results: &Results) -> String {
         }
         Vary::Time => {
             "What a long run keeps in memory: life cycles at full speed over a standing backlog, so that blocks of messages are made and freed all the \
-             time. Memory that is counted wrong, or never given back, would show as a slope in what the allocator counts, which is all that was allocated \
-             since before the queue was filled but for the harness's books. The ledger's own count is what its limit goes by. The line of the process \
+             time. Memory that is counted wrong, or never given back, would show as a slope in what was asked of the allocator and not given back \
+             since before the queue was filled, but for the harness's books. The ledger's own count is what its limit goes by. The line of the process \
              holds those books, which grow as long as the run lasts (each receiver keeps up to a bit for each message of each sender), and what the \
              allocator keeps."
                 .into()
@@ -887,7 +887,9 @@ fn memory_findings(curve: &Curve) -> Vec<String> {
         };
         let trends: Vec<String> = [
             trend("its own count", |reading| reading.target_bytes),
-            trend("the allocator's", |reading| reading.allocated_bytes),
+            trend("what was asked of the allocator", |reading| {
+                reading.allocated_bytes
+            }),
         ]
         .into_iter()
         .flatten()

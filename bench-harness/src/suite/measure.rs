@@ -67,9 +67,9 @@ struct Readings {
 }
 
 impl Readings {
-    /// Allocated since the beginning, but for the harness's books.
+    /// Allocated since the beginning, but for the harness's books; both as it was asked for.
     fn allocated_bytes(&self) -> Option<u64> {
-        let all = self.meter.as_ref()?.block_bytes();
+        let all = self.meter.as_ref()?.bytes();
         let books = id_set::all_bytes() as i64 - self.books_bytes as i64;
         Some((all - books).max(0).cast_unsigned())
     }
@@ -662,11 +662,12 @@ fn point(
 }
 
 fn record(plan: &Plan, pass: &Pass, readings: &[Reading]) -> PassRecord {
-    let of_backlog = plan.scenario == Scenario::Backlog && plan.backlog >= 1_000_000;
+    let of_backlog = plan.scenario == Scenario::Backlog && plan.backlog >= 1_000_000 && plan.in_flight == 0;
     let bytes = of_backlog.then(|| {
         pass.resident
             .bytes_per_message_beyond_body(plan.backlog, plan.body_bytes)
     });
+    let is_counted = pass.resident.allocated_bytes.is_some();
     PassRecord {
         messages: pass.messages,
         seconds: pass.seconds,
@@ -674,7 +675,8 @@ fn record(plan: &Plan, pass: &Pass, readings: &[Reading]) -> PassRecord {
         deleted: pass.settlement.deleted,
         asked: pass.due.map(|due| due / pass.seconds),
         latency: latency(&pass.latency, pass.measures.describe()),
-        bytes_per_message: bytes.flatten(),
+        bytes_per_message: bytes.flatten().filter(|_| !is_counted),
+        allocated_bytes_per_message: bytes.flatten().filter(|_| is_counted),
         apart_ns: pass.noise.apart_ns,
         readings: readings.to_vec(),
         circumstances: Some(circumstances(pass)),
@@ -748,6 +750,7 @@ fn fifo_point(
                 asked: None,
                 latency: None,
                 bytes_per_message: None,
+                allocated_bytes_per_message: None,
                 apart_ns: None,
                 readings: Vec::new(),
                 circumstances: None,

@@ -106,7 +106,7 @@ impl Measure {
             // Of a line, not of a point.
             Self::Capacity => None,
             Self::Latency => pass.latency.as_ref().map(|latency| latency.p50 as f64),
-            Self::Bytes => pass.bytes_per_message,
+            Self::Bytes => pass.bytes(),
         };
         point.passes.iter().filter_map(of).collect()
     }
@@ -299,6 +299,10 @@ fn change(curve: &Curve, line: &Line, before: &Point, after: &Point, measure: Me
     // What latency is of, and how arrivals come, was another thing in old results.
     let of = |point: &Point| Some(point.passes.first()?.latency.as_ref()?.of.clone());
     if measure == Measure::Latency && of(before) != of(after) {
+        return None;
+    }
+    // Old results have what the process grew by.
+    if measure == Measure::Bytes && before.has_allocated_bytes() != after.has_allocated_bytes() {
         return None;
     }
     let (each_before, each_after) = (measure.each(before), measure.each(after));
@@ -582,6 +586,32 @@ mod tests {
             }
         }
         results
+    }
+
+    #[test]
+    fn bytes_of_old_results_are_another_thing() {
+        let mut after = weighed(&[34.0, 34.0]);
+        let passes = after.curves.iter_mut().flat_map(|curve| &mut curve.lines);
+        for pass in passes
+            .flat_map(|line| &mut line.points)
+            .flat_map(|point| &mut point.passes)
+        {
+            pass.allocated_bytes_per_message = pass.bytes_per_message.take();
+        }
+        let comparison = Comparison::of(&weighed(&[52.0, 52.0]), &after, 0.05);
+        assert!(
+            comparison
+                .changes
+                .iter()
+                .all(|change| change.measure != Measure::Bytes)
+        );
+        let comparison = Comparison::of(&after, &after, 0.05);
+        assert!(
+            comparison
+                .changes
+                .iter()
+                .any(|change| change.measure == Measure::Bytes)
+        );
     }
 
     fn of_bytes(before: &[f64], after: &[f64]) -> Vec<Judgement> {

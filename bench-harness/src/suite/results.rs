@@ -138,8 +138,13 @@ pub struct PassRecord {
     pub asked: Option<f64>,
     /// Quantiles in nanoseconds, and what they are of.
     pub latency: Option<LatencyRecord>,
-    /// Bytes allocated for each queued message beyond its body; of a backlog only.
+    /// What the process grew by for each queued message beyond its body, of a backlog only: in old results, and where allocations are
+    /// not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_message: Option<f64>,
+    /// The same of the blocks that were allocated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocated_bytes_per_message: Option<f64>,
     /// Nanoseconds from a sender's core to a receiver's and back: the least and the most of the looks before and after.
     #[serde(default)]
     pub apart_ns: Option<[f64; 2]>,
@@ -149,6 +154,13 @@ pub struct PassRecord {
     /// What went on besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub circumstances: Option<Circumstances>,
+}
+
+impl PassRecord {
+    /// For each queued message beyond its body: allocated, or if that is not known, what the process grew by.
+    pub fn bytes(&self) -> Option<f64> {
+        self.allocated_bytes_per_message.or(self.bytes_per_message)
+    }
 }
 
 /// What went on besides, in one pass.
@@ -213,7 +225,7 @@ pub struct Reading {
     pub resident_bytes: Option<u64>,
     /// By the target's own count.
     pub target_bytes: Option<u64>,
-    /// By the allocator's, since before the target was filled, without the harness's books.
+    /// Asked of the allocator since before the target was filled and not given back, without the harness's books.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocated_bytes: Option<u64>,
 }
@@ -274,7 +286,14 @@ impl Point {
 
     /// Bytes for each queued message beyond its body, of the pass in the middle.
     pub fn bytes_per_message(&self) -> Option<f64> {
-        Spread::of(self.passes.iter().filter_map(|pass| pass.bytes_per_message)).map(|bytes| bytes.median)
+        Spread::of(self.passes.iter().filter_map(PassRecord::bytes)).map(|bytes| bytes.median)
+    }
+
+    /// Whether those are of what was allocated.
+    pub fn has_allocated_bytes(&self) -> bool {
+        self.passes
+            .iter()
+            .any(|pass| pass.allocated_bytes_per_message.is_some())
     }
 
     /// This one's throughput over another's, pass by pass.

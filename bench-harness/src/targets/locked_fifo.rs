@@ -132,11 +132,11 @@ impl State {
         }
     }
 
-    /// Answers the message's sequence number: if it was sent before, that of the first time.
-    fn send(&mut self, draft: Draft<'_>, now_ns: u64) -> u64 {
+    /// Answers the message's sequence number; if it was sent before, that of the first time, and the body, to be freed outside the lock.
+    fn send(&mut self, draft: Draft<'_>, now_ns: u64) -> (u64, Option<Box<[u8]>>) {
         let sequence = self.last_sequence + 1;
         match self.ids.entry(draft.id) {
-            Entry::Occupied(before) => return *before.get(),
+            Entry::Occupied(before) => return (*before.get(), Some(draft.body)),
             Entry::Vacant(vacant) => {
                 self.ids_by_time.push_back((now_ns, Arc::clone(vacant.key())));
                 vacant.insert(sequence);
@@ -163,7 +163,7 @@ impl State {
             }
             group.waiting.push_back(message);
         }
-        sequence
+        (sequence, None)
     }
 }
 
@@ -324,18 +324,22 @@ impl FifoCalls for LockedFifoSession<'_> {
         let mut state = self.0.state.lock();
         let now_ns = self.0.ticks.now_ns();
         state.tidy(now_ns);
-        state.send(draft, now_ns);
+        let known = state.send(draft, now_ns);
+        drop(state);
+        drop(known);
         Ok(())
     }
 
     fn send_batch_to(&mut self, parcels: &[Parcel<'_>]) -> Done {
         let drafts: ArrayVec<_, BATCH_MAX> = parcels.iter().map(Draft::new).collect();
+        let mut known: ArrayVec<_, BATCH_MAX> = ArrayVec::new();
         let mut state = self.0.state.lock();
         let now_ns = self.0.ticks.now_ns();
         state.tidy(now_ns);
         for draft in drafts {
-            state.send(draft, now_ns);
+            known.extend(state.send(draft, now_ns).1);
         }
+        drop(state);
         Done::all(parcels.len())
     }
 }
@@ -383,7 +387,7 @@ mod tests {
                 id: &body,
             };
             self.0.tidy(self.1);
-            self.0.send(Draft::new(&parcel), self.1)
+            self.0.send(Draft::new(&parcel), self.1).0
         }
 
         fn receive(&mut self, max: usize) -> (Vec<String>, Handles<Receipt>) {
