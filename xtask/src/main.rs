@@ -107,8 +107,7 @@ fn execute(command: Command) -> Result<bool> {
         Command::Verify { with_mutants, length } => {
             let mut steps = Steps::new(false);
             // Before reports are written that are part of it.
-            let describe = ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"];
-            let commit = said(&workspace, "git", &describe);
+            let commit = commit(&workspace);
             verify(&workspace, &mut steps, length);
             if with_mutants {
                 let options = mutants::Options::default();
@@ -209,6 +208,25 @@ fn said(workspace: &Workspace, program: &str, arguments: &[&str]) -> String {
         .output();
     let text = output.map_or_else(|_| Vec::new(), |output| output.stdout);
     String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+/// The commit, with `-dirty` when something was changed since that runs do not write down themselves.
+fn commit(workspace: &Workspace) -> String {
+    let commit = said(workspace, "git", &["rev-parse", "--short=12", "HEAD"]);
+    let status = [
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        "--",
+        ":/",
+        ":(top,exclude)results",
+        ":(top,exclude)README.md",
+    ];
+    if said(workspace, "git", &status).is_empty() {
+        commit
+    } else {
+        commit + "-dirty"
+    }
 }
 
 /// The table of a verification, to `results/verify.md`.
