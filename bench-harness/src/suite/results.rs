@@ -140,7 +140,6 @@ pub struct PassRecord {
     pub latency: Option<LatencyRecord>,
     /// What the process grew by for each queued message beyond its body, of a backlog only: in old results, and where allocations are
     /// not counted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_message: Option<f64>,
     /// The same of the blocks that were allocated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
