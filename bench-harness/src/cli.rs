@@ -15,7 +15,7 @@ use crate::{
 
 /// The harness of epoq: drives a message queue at full speed, and proves in the same run that nothing was lost.
 ///
-/// Without a command it makes the standard run: three minutes of scenarios and comparisons, every one of them checked.
+/// Without a command it makes the standard run: four minutes of scenarios and comparisons, every one of them checked.
 #[derive(Debug, Parser)]
 #[command(name = "epoq-bench", version, max_term_width = 110, after_help = EXAMPLES)]
 pub struct Cli {

@@ -1,4 +1,4 @@
-//! The standard run: what `epoq-bench` does when it is asked for nothing in particular, in three minutes.
+//! The standard run: what `epoq-bench` does when it is asked for nothing in particular, in four minutes.
 
 use crate::{
     compare::Experiment,
