@@ -221,7 +221,7 @@ pub fn limits(results: &Results) -> Vec<String> {
         .fold(f64::INFINITY, f64::min);
     if shortest < 0.5 {
         limits.push(format!(
-            "Passes are short, from {} s each: good for the shape of a curve, not for the last five percent. The full suite measures longer.",
+            "Passes are short, from {} s each: good for the shape of a curve, not for the last five percent. The full suite and a larger --pace measure longer.",
             short(shortest)
         ));
     }
