@@ -468,7 +468,7 @@ fn markdown(figures: &[Figure], commit: &str, options: &Lines) -> String {
     let mut text = format!(
         "# Remote cache lines per message\n\n\
          Made by `{COMMAND}` at commit {commit}: {} life cycles of each worker counted, after half as many that were not, 64-byte bodies, \
-         seed 1. One thread plays all workers, one operation each in turn, so the figures are the same on every machine, but for a few thousandths by how many milliseconds went by.\n\n\
+         seed 1. One thread plays all workers, one operation each in turn, so the figures are the same on every machine to within a few thousandths: some work goes by elapsed milliseconds.\n\n\
          A *remote read* is a read of a 64-byte line that another worker wrote since; a *remote write* a write to a line that another \
          one held. Noted are all atomics and tracked cells of the ledger, bodies, segment headers, and the counts of shares taken per \
          segment. Not seen are the allocator, locks (off the path of these operations) and what a compare-and-swap that fails repeats: \
