@@ -462,21 +462,11 @@ fn mistakes_in_a_sweep_are_usage_errors() {
 #[cfg(unix)]
 #[test]
 fn what_was_compared_until_ctrl_c_is_printed() {
-    use std::{process::Stdio, thread, time::Duration};
     let arguments =
         "compare lifecycle --targets locked,seg-queue --threads 1 --seconds 0.1 --passes 1000 --json";
-    let process = Command::new(env!("CARGO_BIN_EXE_epoq-bench"))
-        .args(arguments.split(' '))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    thread::sleep(Duration::from_secs(4));
-    let signalled = Command::new("kill")
-        .args(["-INT", &process.id().to_string()])
-        .status();
-    assert!(signalled.unwrap().success());
-    let output = process.wait_with_output().unwrap();
+    let output = signalled_late_enough(arguments, "-INT", |output| {
+        has_entries(&output.stdout, "targets", 2)
+    });
     assert_eq!(output.status.code(), Some(130), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
@@ -519,11 +509,34 @@ fn signalled(arguments: &str, signal: &str, after: std::time::Duration) -> Outpu
     process.wait_with_output().unwrap()
 }
 
+/// As `signalled`, each time later until `is_enough`: how far it comes goes by what else the machine does.
+#[cfg(unix)]
+fn signalled_late_enough(arguments: &str, signal: &str, is_enough: impl Fn(&Output) -> bool) -> Output {
+    let signalled = |seconds| signalled(arguments, signal, std::time::Duration::from_secs(seconds));
+    [4, 8, 16]
+        .into_iter()
+        .map(signalled)
+        .find(is_enough)
+        .unwrap_or_else(|| signalled(32))
+}
+
+/// Whether these are JSON, with so many entries under this name: an object's or a list's.
+#[cfg(unix)]
+fn has_entries(json: &[u8], name: &str, count: usize) -> bool {
+    serde_json::from_slice(json).is_ok_and(|report: Value| match &report[name] {
+        Value::Object(entries) => entries.len() == count,
+        Value::Array(entries) => entries.len() == count,
+        _ => false,
+    })
+}
+
 #[cfg(unix)]
 #[test]
 fn what_a_scenario_measured_until_ctrl_c_is_printed() {
     let arguments = "fifo --groups 100 --threads 1 --batch 10 --seconds 0.1 --passes 1000 --json";
-    let output = signalled(arguments, "-INT", std::time::Duration::from_secs(4));
+    let output = signalled_late_enough(arguments, "-INT", |output| {
+        has_entries(&output.stdout, "figures", 3)
+    });
     assert_eq!(output.status.code(), Some(130), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
@@ -570,7 +583,10 @@ fn what_a_killed_suite_left_says_that_it_is_not_all() {
         folder.path("long.toml"),
         folder.path("run")
     );
-    let output = signalled(&arguments, "-KILL", std::time::Duration::from_secs(6));
+    let file = folder.0.join("run/results.json");
+    let has_a_curve =
+        |_: &Output| std::fs::read(&file).is_ok_and(|results| has_entries(&results, "curves", 1));
+    let output = signalled_late_enough(&arguments, "-KILL", has_a_curve);
     assert_eq!(output.status.code(), None, "{output:?}");
     let results: Value = serde_json::from_str(&folder.read("run/results.json")).unwrap();
     assert_eq!(
@@ -585,7 +601,8 @@ fn what_a_killed_suite_left_says_that_it_is_not_all() {
     assert!(!folder.0.join("run/comparison.html").exists());
 
     // The curve under way is cut short by Ctrl-C, and what was written before stays.
-    let output = signalled(&arguments, "-INT", std::time::Duration::from_secs(6));
+    std::fs::remove_file(&file).unwrap();
+    let output = signalled_late_enough(&arguments, "-INT", has_a_curve);
     assert_eq!(output.status.code(), Some(130), "{output:?}");
     let results: Value = serde_json::from_str(&folder.read("run/results.json")).unwrap();
     assert_eq!(results["curves"].as_array().map(Vec::len), Some(1), "{results}");
