@@ -403,9 +403,10 @@ impl Session {
     fn perform(&self, play: &dyn Play, seed: u64) -> Result<Sheet, Error> {
         self.bar.begin(play.name());
         // On a thread of its own: one that a scenario pins to a core stays there, and so do all that it starts.
-        let performed =
-            std::thread::scope(|scope| scope.spawn(|| play.perform(&Stage::new(seed, &self.bar))).join());
+        let stage = Stage::new(seed, &self.bar);
+        let performed = std::thread::scope(|scope| scope.spawn(|| play.perform(&stage)).join());
         let mut sheet = performed.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        sheet.surroundings = stage.watch.read();
         if stop::is_asked_for() {
             // Of passes that Ctrl-C left out.
             sheet.figures.retain(|figure| figure.value.is_finite());

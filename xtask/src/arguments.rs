@@ -49,7 +49,9 @@ cargo xtask COMMAND
   help                                this text
 
   --bound N         preemptions loom explores per execution; otherwise LOOM_MAX_PREEMPTIONS, otherwise 2
-  --no-fail-fast    carry on after a failure";
+  --no-fail-fast    carry on after a failure
+  EPOQ_SWEEP=1      in the environment: clients --rust, ci and verify remove builds with flags of their own when they are done with
+                    them, which takes less of the disk";
 
 /// Preemptions that are always explored; 3 after touching an ordering.
 const DEFAULT_BOUND: &str = "2";

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::{self, Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::{env, fmt};
+use std::{env, fmt, fs};
 
 use anyhow::{Context, Result, ensure};
 
@@ -15,6 +15,9 @@ const LOOM_FLAGS: &[&str] = &["--cfg", "loom"];
 /// Flags of the loom build with the collector itself. They turn on crossbeam-epoch's `loom` feature in the ledger's manifest.
 const COLLECTOR_FLAGS: &[&str] = &["--cfg", "loom", "--cfg", "crossbeam_loom"];
 
+/// In the environment, for a machine that runs the checks once and has little room on its disk.
+const SWEEP: &str = "EPOQ_SWEEP";
+
 /// Flags of the build that counts cache lines.
 const LINES_FLAGS: &[&str] = &["--cfg", "lines"];
 
@@ -22,6 +25,8 @@ const LINES_FLAGS: &[&str] = &["--cfg", "lines"];
 pub(crate) struct Workspace {
     root: PathBuf,
     target: PathBuf,
+    /// Whether a build with flags of its own goes when the last step with it is over.
+    sweeps: bool,
 }
 
 impl Workspace {
@@ -42,7 +47,21 @@ impl Workspace {
             Some(target) => path::absolute(target).context("CARGO_TARGET_DIR")?,
             None => root.join("target"),
         };
-        Ok(Self { root, target })
+        let sweeps = env::var_os(SWEEP).is_some_and(|value| value != "0");
+        Ok(Self { root, target, sweeps })
+    }
+
+    /// No later step of this command needs the build in this directory of the target directory.
+    pub(crate) fn done_with(&self, directory: &str) {
+        let build = self.target.join(directory);
+        if !self.sweeps || !build.is_dir() {
+            return;
+        }
+        match fs::remove_dir_all(&build) {
+            Ok(()) => println!("    removed {}", build.display()),
+            // Only room was to be won.
+            Err(error) => println!("    not removed: {}: {error}", build.display()),
+        }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -263,6 +282,25 @@ mod tests {
             }
         );
         assert_eq!(counted.to_string(), "60 tests, 2 ignored");
+    }
+
+    #[test]
+    fn only_a_sweeping_workspace_removes_a_build() {
+        let target = env::temp_dir().join(format!("xtask-sweep-{}", std::process::id()));
+        let build = target.join("clients/rust");
+        fs::create_dir_all(build.join("debug")).unwrap();
+        for sweeps in [false, true] {
+            let workspace = Workspace {
+                root: target.clone(),
+                target: target.clone(),
+                sweeps,
+            };
+            workspace.done_with("clients/rust");
+            workspace.done_with("never built");
+            assert_eq!(build.exists(), !sweeps);
+            assert!(target.join("clients").exists());
+        }
+        fs::remove_dir_all(&target).unwrap();
     }
 
     #[test]

@@ -18,6 +18,8 @@ const NODE_FILES: &[&str] = &["package.json", "suite.mjs"];
 
 /// The package of the SDK for Rust's suite.
 pub(crate) const RUST: &str = "server/clients/rust/Cargo.toml";
+/// Of the target directory.
+pub(crate) const RUST_BUILD: &str = "clients/rust";
 
 /// Which of the workspace's packages have been built for their tests before: the server is taken from the same build, for each choice of
 /// packages has features of its own.
@@ -49,7 +51,7 @@ pub(crate) fn rust(workspace: &Workspace, steps: &mut Steps) {
         let mut suite = workspace.cargo(&["test", "--locked", "--manifest-path", RUST]);
         suite
             .arg("--target-dir")
-            .arg(workspace.target().join("clients").join("rust"))
+            .arg(workspace.target().join(RUST_BUILD))
             .env("EPOQ_SERVER", server(workspace));
         Ok(Outcome::Did(run_counted(&mut suite)?.to_string()))
     });

@@ -159,6 +159,7 @@ fn execute(command: Command) -> Result<bool> {
             let mut steps = Steps::new(false);
             clients::build(&workspace, &mut steps, Built::Server);
             clients::rust(&workspace, &mut steps);
+            workspace.done_with(clients::RUST_BUILD);
             Ok(steps.finish())
         }
         Command::Wire(options) => {
@@ -272,6 +273,7 @@ fn verify(workspace: &Workspace, steps: &mut Steps, length: Length) {
 fn sanitizers(workspace: &Workspace, steps: &mut Steps, tests: &Tests) {
     for sanitizer in Sanitizer::ALL {
         steps.run(&sanitizer.title(tests), || sanitizer.run(workspace, tests));
+        workspace.done_with(sanitizer.name());
     }
 }
 
@@ -393,8 +395,13 @@ fn ci(workspace: &Workspace, steps: &mut Steps) {
     steps.run("ordering mutants: a sample", || {
         mutate_orderings(workspace, &["--quick".to_owned()])
     });
+    workspace.done_with("loom");
+    workspace.done_with("loom-epoch");
     scenarios(workspace, steps);
     endurance::check(workspace, steps, Length::Short);
+    for build in ["shuttle", "faults", "checked"] {
+        workspace.done_with(build);
+    }
     sanitizers(workspace, steps, &Tests::Quick);
     fuzzers(workspace, steps, fuzz::SECONDS);
 }

@@ -56,7 +56,8 @@ impl Sanitizer {
         Self::ALL.into_iter().find(|sanitizer| sanitizer.name() == name)
     }
 
-    fn name(self) -> &'static str {
+    /// The directory of its build is called the same.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Address => "address",
             Self::Thread => "thread",

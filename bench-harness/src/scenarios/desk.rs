@@ -16,7 +16,7 @@ use epoq::{
 use quanta::Clock;
 use serde_json::{Map, Value, json};
 
-use super::register::Register;
+use super::{register::Register, surroundings::Watch};
 use crate::{
     check::{Findings, Wrong},
     progress::Progress,
@@ -64,6 +64,8 @@ pub struct Stage<'p> {
     pub progress: &'p dyn Progress,
     /// Without a message in this time, those that are missing are given up as lost.
     pub patience_ns: u64,
+    /// Who looks at the machine meanwhile; for scenarios of many passes, to look between them.
+    pub watch: Watch,
     fault: Option<Fault>,
     occasions: AtomicU64,
     clock: Clock,
@@ -89,6 +91,7 @@ impl<'p> Stage<'p> {
             seed,
             progress,
             patience_ns: 5_000_000_000,
+            watch: Watch::begin(),
             fault: None,
             occasions: AtomicU64::new(0),
             clock: Clock::new(),

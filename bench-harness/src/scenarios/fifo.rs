@@ -167,6 +167,9 @@ impl<'t> Measured<'t> {
     ) -> anyhow::Result<()> {
         let mut rates = vec![Vec::new(); self.targets.len()];
         for round in 0..self.passes {
+            if plan.threads > 1 {
+                stage.watch.look();
+            }
             for index in there_and_back(self.targets.len(), round.into()) {
                 let target = self.targets[index];
                 stage.progress.begin(&format!("{title}: {}", target.name()));

@@ -21,6 +21,7 @@ pub mod poison;
 pub mod register;
 pub mod sheet;
 pub mod straggler;
+pub mod surroundings;
 pub mod width;
 
 use clap::{Args, Command, Subcommand};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Map, Value, json};
 
-use super::desk::Books;
+use super::{desk::Books, surroundings::Surroundings};
 pub use crate::aim::Aim;
 use crate::{
     aim::Met, check::Findings, environment::Machine, latency::Latency, page::words, progress::human,
@@ -87,6 +87,8 @@ pub struct Sheet {
     pub findings: Findings,
     /// What a reader has to know.
     pub notes: Vec<String>,
+    /// What else went on.
+    pub surroundings: Surroundings,
 }
 
 impl Sheet {
@@ -183,6 +185,8 @@ impl Sheet {
             "books": self.books,
             "findings": self.findings.lines(),
             "notes": self.notes,
+            "other_work": self.surroundings.other_work,
+            "apart_ns": self.surroundings.apart_ns,
             "machine": machine,
             "commit": commit,
             "seed": seed,
@@ -227,6 +231,7 @@ impl Sheet {
             parts.push(timeline.to_table().to_string());
         }
         let mut lines: Vec<String> = self.notes.iter().map(|note| format!("· {note}")).collect();
+        lines.extend(self.surroundings.describe().map(|words| format!("· {words}")));
         lines.push(format!("· books: {}", words(&self.books)));
         parts.push(lines.join("\n"));
         parts.push(self.verdict().to_owned());
