@@ -5,7 +5,7 @@ use std::env;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::endurance::Length;
-use crate::figures::Effort;
+use crate::figures::{Effort, Place};
 use crate::sanitize::{Sanitizer, Tests};
 use crate::{fuzz, mutants};
 
@@ -38,9 +38,10 @@ cargo xtask COMMAND
   verify [--full] [--mutants]         everything there is, and one table of what ran, how long and how much, also in
                                       results/verify.md; about an hour; with --full explorations, soaks and fuzzers go on for
                                       long; with --mutants cargo-mutants too: some hours more
-  figures [--seconds S] [--passes N]  measures the README's table of figures and writes it there and to results/;
-                                      some minutes, on a machine with nothing else to do; with --render it writes what
-                                      results/figures.json has
+  figures [--seconds S] [--passes N] [--to DIR]
+                                      measures the README's table of figures and writes it there and to results/, or, of another
+                                      machine, to figures.json and figures.md in DIR; some minutes, on a machine with nothing else
+                                      to do; with --render it writes what figures.json has
   lines                               counts the cache lines that an operation shares with other workers, with up to 64 simulated
                                       ones, and writes results/lines.json and results/lines.md; some minutes
   wire [OPTIONS]                      the server over HTTP beside a bare echo and moto's server, which is installed beside the build where
@@ -77,7 +78,7 @@ pub(crate) enum Command {
         length: Length,
     },
     Figures(Effort),
-    RenderFigures,
+    RenderFigures(Place),
     /// With its own options.
     MutateOrderings(Vec<String>),
     /// With the arguments of its own program.
@@ -309,13 +310,13 @@ impl Command {
         let (mut effort, mut renders) = (Effort::default(), false);
         while let Some(argument) = arguments.next() {
             let mut value = || {
-                arguments
-                    .next()
-                    .with_context(|| format!("{argument} needs a number"))
+                let value = arguments.next();
+                value.with_context(|| format!("{argument} needs a value"))
             };
             match argument.as_str() {
                 "--seconds" => effort.seconds = value()?,
                 "--passes" => effort.passes = value()?.parse().context("--passes needs a whole number")?,
+                "--to" => effort.place = Place::Apart(value()?.into()),
                 "--render" => renders = true,
                 "--help" | "-h" => return Ok(Self::Help),
                 _ => bail!("figures does not take {argument:?}"),
@@ -323,8 +324,13 @@ impl Command {
         }
         ensure!(effort.passes > 0, "--passes must be at least 1");
         if renders {
-            ensure!(effort == Effort::default(), "--render measures nothing");
-            return Ok(Self::RenderFigures);
+            let place = effort.place.clone();
+            let measures = Effort {
+                place: Place::default(),
+                ..effort
+            };
+            ensure!(measures == Effort::default(), "--render measures nothing");
+            return Ok(Self::RenderFigures(place));
         }
         Ok(Self::Figures(effort))
     }
@@ -441,6 +447,21 @@ mod tests {
             Command::MutateOrderings(vec!["--quick".to_owned()])
         );
         assert_eq!(parse("lines").unwrap(), Command::Lines);
+        let apart = Place::Apart("results/other".into());
+        assert_eq!(
+            parse("figures --passes 5 --to results/other").unwrap(),
+            Command::Figures(Effort {
+                passes: 5,
+                place: apart.clone(),
+                ..Effort::default()
+            })
+        );
+        for (line, place) in [
+            ("figures --render", Place::Readme),
+            ("figures --render --to results/other", apart),
+        ] {
+            assert_eq!(parse(line).unwrap(), Command::RenderFigures(place));
+        }
         assert_eq!(
             parse("wire --batch 10").unwrap(),
             Command::Wire(words("--batch 10"))
@@ -476,6 +497,8 @@ mod tests {
             "soak --out",
             "soak --seconds 5",
             "lines --rust",
+            "figures --to",
+            "figures --render --passes 5",
         ] {
             assert!(parse(line).is_err(), "{line:?}");
         }

@@ -1,6 +1,6 @@
 //! The table of figures: measured by the harness, written to `results/` and into the README.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
 use anyhow::{Context, Result, ensure};
@@ -21,6 +21,38 @@ const SCHEMA: u32 = 1;
 pub(crate) struct Effort {
     pub(crate) seconds: String,
     pub(crate) passes: usize,
+    pub(crate) place: Place,
+}
+
+/// Where figures are kept.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) enum Place {
+    /// `results/figures.json`, and the README's table.
+    #[default]
+    Readme,
+    /// A directory of the workspace: figures of another machine, which are not the README's.
+    Apart(PathBuf),
+}
+
+impl Place {
+    fn folder(&self, workspace: &Workspace) -> PathBuf {
+        let results = Path::new("results");
+        workspace.root().join(match self {
+            Self::Readme => results,
+            Self::Apart(folder) => folder,
+        })
+    }
+
+    /// The file as the table's reader finds it, and what made it.
+    fn words(&self) -> (&str, String) {
+        match self {
+            Self::Readme => ("results/figures.json", "cargo xtask figures".to_owned()),
+            Self::Apart(folder) => (
+                "figures.json",
+                format!("cargo xtask figures --to {}", folder.display()),
+            ),
+        }
+    }
 }
 
 impl Default for Effort {
@@ -28,6 +60,7 @@ impl Default for Effort {
         Self {
             seconds: "1".to_owned(),
             passes: 7,
+            place: Place::default(),
         }
     }
 }
@@ -327,23 +360,28 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
     }
 
     let commit = records[1]["report"]["targets"]["epoq"]["commit"].clone();
-    let results = workspace.root().join("results");
-    fs::create_dir_all(&results)?;
+    let folder = effort.place.folder(workspace);
+    fs::create_dir_all(&folder)?;
     let figures = file(effort, &commit, &machine, records);
     fs::write(
-        results.join("figures.json"),
+        folder.join("figures.json"),
         serde_json::to_string_pretty(&figures)? + "\n",
     )?;
-    render(workspace)
+    render(workspace, &effort.place)
 }
 
-/// Writes what `results/figures.json` has into the README.
-pub(crate) fn render(workspace: &Workspace) -> Result<Outcome> {
-    let path = workspace.root().join("results/figures.json");
+/// Writes what `figures.json` has into the README, or to `figures.md` beside it.
+pub(crate) fn render(workspace: &Workspace, place: &Place) -> Result<Outcome> {
+    let folder = place.folder(workspace);
+    let path = folder.join("figures.json");
     let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let figures: Value = serde_json::from_str(&text).context("results/figures.json is not JSON")?;
-    let table = table(&figures)?;
-    put_into(&workspace.root().join("README.md"), &table)?;
+    let figures: Value =
+        serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+    let table = table(&figures, place)?;
+    match place {
+        Place::Readme => put_into(&workspace.root().join("README.md"), &table)?,
+        Place::Apart(_) => fs::write(folder.join("figures.md"), format!("# Figures\n\n{table}\n"))?,
+    }
     println!("\n{table}");
     Ok(Outcome::Passed)
 }
@@ -356,8 +394,9 @@ fn show(record: &Value) -> Result<()> {
     Ok(())
 }
 
-/// All figures, for the README.
-fn table(figures: &Value) -> Result<String> {
+/// All figures, for the README or a file of their own.
+fn table(figures: &Value, place: &Place) -> Result<String> {
+    let (file, command) = place.words();
     let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
     let records = figures["figures"].as_array().context("there are no figures")?;
     let (mut tally, mut all) = (Tally::default(), Vec::new());
@@ -373,7 +412,7 @@ fn table(figures: &Value) -> Result<String> {
         .map_or(0, Vec::len);
     Ok(format!(
         "{BEGIN}\n64-byte bodies. Over rivals: {} × {} s per target, in turn within one process; over itself: {pairs} pairs of processes in turn, every second one \
-         backwards; memory: one run. Commit {}, {}, {} cores{}, {}, {}, seed 1. Every run verified itself. Full records: [results/figures.json](results/figures.json), made by `cargo xtask figures`.\n\n\
+         backwards; memory: one run. Commit {}, {}, {} cores{}, {}, {}, seed {}. Every run verified itself. Full records: [{file}]({file}), made by `{command}`.\n\n\
          A message queued costs {bytes:.1} bytes beyond its body with 10 M queued (aim: at most {BYTES_AIM}; met: {}). {tally}\n\n\
          {PLACED}\n\n\
          | epoq's throughput (time per message and thread) | over that of | median | 95 % | range | cores apart, ns | aim | met |\n\
@@ -390,6 +429,7 @@ fn table(figures: &Value) -> Result<String> {
         },
         text(&machine["kernel"]),
         text(&machine["rustc"]),
+        memory["report"]["seed"],
         Aim::AtMost(BYTES_AIM).judge_exact(bytes).word(),
         all.join("\n"),
     ))
@@ -694,6 +734,23 @@ mod tests {
                 "| … in 3 of 6 rounds | locked | **9.10** | 8.85 – 9.35 | 9.00 – 9.20 | 300 – 310 | – | – |"
             ]
         );
+    }
+
+    #[test]
+    fn a_table_names_the_file_it_is_made_of() {
+        let report = json!({"seed": 7});
+        let figures = json!({"figures": [memory_record(60.0, Met::Yes, report)], "effort": {"passes": 7, "seconds": "1"}});
+        let apart = Place::Apart("results/other".into());
+        let table = |place| table(&figures, place).unwrap();
+        assert!(
+            table(&Place::Readme)
+                .contains("[results/figures.json](results/figures.json), made by `cargo xtask figures`")
+        );
+        assert!(
+            table(&apart)
+                .contains("[figures.json](figures.json), made by `cargo xtask figures --to results/other`")
+        );
+        assert!(table(&apart).contains(", seed 7."));
     }
 
     #[test]

@@ -116,9 +116,9 @@ fn execute(command: Command) -> Result<bool> {
             keep(&workspace, &steps, &commit, with_mutants, length)?;
             Ok(steps.finish())
         }
-        Command::RenderFigures => {
+        Command::RenderFigures(place) => {
             let mut steps = Steps::new(true);
-            steps.run("figures", || figures::render(&workspace));
+            steps.run("figures", || figures::render(&workspace, &place));
             Ok(steps.finish())
         }
         Command::Figures(effort) => {
