@@ -20,7 +20,8 @@ use super::{
 };
 use crate::{
     check::{Settlement, Withheld, Wrong, settle},
-    environment, memory,
+    distance, environment, memory,
+    noise::Noise,
     run::{AbortOnPanic, pin},
     scenarios::desk::Random,
     suite::stop,
@@ -82,6 +83,9 @@ pub struct FifoPass {
     pub target_bytes: Option<u64>,
     /// The measuring ended early, for want of memory for more ids.
     pub is_cut_short: bool,
+    /// Nanoseconds that a cache line took from the first thread's core to the last one's and back: the less and the more of the looks
+    /// before and after.
+    pub apart_ns: Option<[f64; 2]>,
 }
 
 impl FifoPass {
@@ -98,6 +102,7 @@ impl FifoPass {
             ids: 0,
             target_bytes: None,
             is_cut_short: false,
+            apart_ns: None,
         }
     }
 
@@ -194,6 +199,8 @@ pub fn pass<T: FifoTarget>(plan: &FifoPlan) -> anyhow::Result<FifoPass> {
         barrier: Barrier::new(plan.threads + 1),
         failure: OnceLock::new(),
     };
+    let apart = || distance::round_trip_ns(0, plan.threads - 1);
+    let before = apart();
     let records = thread::scope(|scope| {
         let threads: Vec<_> = (0..plan.threads)
             .map(|seat| {
@@ -210,6 +217,7 @@ pub fn pass<T: FifoTarget>(plan: &FifoPlan) -> anyhow::Result<FifoPass> {
     if let Some(failure) = course.failure.get() {
         return Err(anyhow!("{}: {failure}", T::NAME));
     }
+    let noise = Noise::default().with_distances(before, apart());
     let windows: Vec<Window> = records.iter().filter_map(|record| record.window).collect();
     let start = windows.iter().map(|window| window.start).min();
     let end = windows.iter().map(|window| window.end).max();
@@ -259,6 +267,7 @@ pub fn pass<T: FifoTarget>(plan: &FifoPlan) -> anyhow::Result<FifoPass> {
         ids,
         target_bytes: target.memory_bytes(),
         is_cut_short,
+        apart_ns: noise.apart_ns,
     })
 }
 

@@ -167,15 +167,13 @@ impl<'t> Measured<'t> {
     ) -> anyhow::Result<()> {
         let mut rates = vec![Vec::new(); self.targets.len()];
         for round in 0..self.passes {
-            if plan.threads > 1 {
-                stage.watch.look();
-            }
             for index in there_and_back(self.targets.len(), round.into()) {
                 let target = self.targets[index];
                 stage.progress.begin(&format!("{title}: {}", target.name()));
                 let pass = target.pass(plan)?;
                 let (messages, seconds) = (self.rated)(&pass);
                 rates[index].push(messages as f64 / seconds);
+                stage.watch.take_in(pass.apart_ns);
                 self.note(index, title, pass);
             }
         }

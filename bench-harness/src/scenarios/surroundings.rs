@@ -18,8 +18,8 @@ const LOUD_FACTOR: f64 = 2.0;
 pub struct Surroundings {
     /// Work of others in the meantime; `None` where the system does not tell, or where there was too little time.
     pub other_work: Option<OtherWork>,
-    /// Nanoseconds that a cache line took from the first core to the last and back: the least and the most of all looks; `None` where
-    /// there is one core, or one too busy to answer.
+    /// Nanoseconds that a cache line took from the first core to the last and back, and between those of the threads where passes look
+    /// for themselves: the least and the most of all looks; `None` where there is one core, or one too busy to answer.
     pub apart_ns: Option<[f64; 2]>,
 }
 
@@ -39,7 +39,7 @@ impl Surroundings {
         if let Some([near, far]) = self.apart_ns {
             is_loud |= far > near * LOUD_FACTOR;
             words.push(format!(
-                "a cache line took {near:.0} to {far:.0} ns from the first core to the last and back"
+                "a cache line took {near:.0} to {far:.0} ns from core to core and back"
             ));
         }
         let mark = if is_loud { "NOISE: " } else { "" };
@@ -65,15 +65,19 @@ impl Watch {
         watch
     }
 
-    /// Measures how far the cores are apart, which takes some ten milliseconds of both: between passes, and not within.
-    pub fn look(&self) {
+    /// Measures how far the cores are apart, which takes both of them for some ten milliseconds.
+    fn look(&self) {
         let last = environment::cores().saturating_sub(1);
-        let Some(now) = distance::round_trip_ns(0, last) else {
-            return;
+        self.take_in(distance::round_trip_ns(0, last).map(|now| [now, now]));
+    }
+
+    /// Looks that others made, if they made any.
+    pub fn take_in(&self, looks: Option<[f64; 2]>) {
+        let mut all = self.apart_ns.lock().unwrap_or_else(PoisonError::into_inner);
+        *all = match (*all, looks) {
+            (Some([near, far]), Some([a, b])) => Some([near.min(a), far.max(b)]),
+            (one, other) => one.or(other),
         };
-        let mut apart = self.apart_ns.lock().unwrap_or_else(PoisonError::into_inner);
-        let [near, far] = apart.unwrap_or([now, now]);
-        *apart = Some([near.min(now), far.max(now)]);
     }
 
     /// Until now.
@@ -131,7 +135,9 @@ mod tests {
     #[test]
     fn every_look_counts() {
         let watch = Watch::begin();
-        *watch.apart_ns.lock().unwrap() = Some([0.5, 1e9]);
+        watch.take_in(Some([0.5, 1e8]));
+        watch.take_in(None);
+        watch.take_in(Some([1.0, 1e9]));
         assert_eq!(watch.read().apart_ns, Some([0.5, 1e9]));
     }
 }

@@ -751,7 +751,7 @@ fn fifo_point(
                 latency: None,
                 bytes_per_message: None,
                 allocated_bytes_per_message: None,
-                apart_ns: None,
+                apart_ns: pass.apart_ns,
                 readings: Vec::new(),
                 circumstances: None,
             })
