@@ -402,8 +402,8 @@ impl Session {
 
     fn perform(&self, play: &dyn Play, seed: u64) -> Result<Sheet, Error> {
         self.bar.begin(play.name());
-        // On a thread of its own: one that a scenario pins to a core stays there, and so do all that it starts.
         let stage = Stage::new(seed, &self.bar);
+        // On a thread of its own: one that a scenario pins to a core stays there, and so do all that it starts.
         let performed = std::thread::scope(|scope| scope.spawn(|| play.perform(&stage)).join());
         let mut sheet = performed.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         sheet.surroundings = stage.watch.read();
@@ -412,6 +412,13 @@ impl Session {
             sheet.figures.retain(|figure| figure.value.is_finite());
         }
         self.bar.line(&sheet.line(play.name()));
+        if let Some(noise) = sheet
+            .surroundings
+            .describe()
+            .filter(|_| sheet.surroundings.is_loud())
+        {
+            self.bar.line(&format!("{:<46} {noise}", ""));
+        }
         Ok(sheet)
     }
 }

@@ -93,7 +93,7 @@ impl Noise {
     /// Waiting or stealing above this share of the time is said aloud.
     const LOUD: f64 = 0.02;
     /// Cores that are by so much further from each other than before have been moved.
-    const MOVED: f64 = 2.0;
+    pub const MOVED: f64 = 2.0;
 
     /// Of the threads' windows, and of the machine in about the same time.
     pub fn of(

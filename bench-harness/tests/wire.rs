@@ -153,9 +153,8 @@ fn cut_short<T>(
     };
     [8, 16]
         .into_iter()
-        .map(attempt)
-        .find(|(_, report, _)| closed_loop_rounds(report) > Some(0))
-        .unwrap_or_else(|| attempt(32))
+        .find_map(attempt)
+        .unwrap_or_else(|| attempt(32).expect("half a minute for one round"))
 }
 
 fn cut_short_after(
@@ -163,7 +162,7 @@ fn cut_short_after(
     name: &str,
     arguments: &str,
     end: impl FnOnce(u32),
-) -> (Output, Value, String) {
+) -> Option<(Output, Value, String)> {
     let folder = std::env::temp_dir().join(format!("epoq-wire-{name}-{}", std::process::id()));
     let process = Command::new(env!("CARGO_BIN_EXE_epoq-bench"))
         .args([
@@ -187,12 +186,22 @@ fn cut_short_after(
     thread::sleep(Duration::from_secs(seconds));
     end(process.id());
     let output = process.wait_with_output().unwrap();
-    // Where nothing was measured there are no files; whoever needs them says what is missing.
-    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{words}");
+    if !folder.join("wire.json").exists() {
+        assert!(NOTHING.iter().any(|nothing| words.contains(nothing)), "{words}");
+        return None;
+    }
+    let read = |name: &str| {
+        std::fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{error}: {words}"))
+    };
     let (json, text) = (read("wire.json"), read("wire.md"));
-    let _ = std::fs::remove_dir_all(&folder);
-    (output, serde_json::from_str(&json).unwrap_or_default(), text)
+    std::fs::remove_dir_all(&folder).unwrap();
+    Some((output, serde_json::from_str(&json).unwrap(), text))
 }
+
+/// What it says when it was ended before the first round was, by Ctrl-C or for want of the server.
+const NOTHING: [&str; 2] = ["nothing was measured", "error: "];
 
 /// Of the first part.
 fn closed_loop_rounds(report: &Value) -> Option<u64> {

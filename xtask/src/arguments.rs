@@ -40,8 +40,8 @@ cargo xtask COMMAND
                                       long; with --mutants cargo-mutants too: some hours more
   figures [--seconds S] [--passes N] [--to DIR]
                                       measures the README's table of figures and writes it there and to results/, or, of another
-                                      machine, to figures.json and figures.md in DIR; some minutes, on a machine with nothing else
-                                      to do; with --render it writes what figures.json has
+                                      machine, to figures.json and figures.md in DIR, below the workspace; some minutes, on a machine
+                                      with nothing else to do; with --render it writes what figures.json has
   lines                               counts the cache lines that an operation shares with other workers, with up to 64 simulated
                                       ones, and writes results/lines.json and results/lines.md; some minutes
   wire [OPTIONS]                      the server over HTTP beside a bare echo and moto's server, which is installed beside the build where
@@ -51,8 +51,8 @@ cargo xtask COMMAND
 
   --bound N         preemptions loom explores per execution; otherwise LOOM_MAX_PREEMPTIONS, otherwise 2
   --no-fail-fast    carry on after a failure
-  EPOQ_SWEEP=1      in the environment: clients --rust, ci and verify remove builds with flags of their own when they are done with
-                    them, which takes less of the disk";
+  EPOQ_SWEEP=1      in the environment: clients --rust, ci and verify remove builds that no later step needs, as long as nothing has
+                    failed: for a machine with little room on its disk";
 
 /// Preemptions that are always explored; 3 after touching an ordering.
 const DEFAULT_BOUND: &str = "2";
@@ -77,7 +77,7 @@ pub(crate) enum Command {
         with_mutants: bool,
         length: Length,
     },
-    Figures(Effort),
+    Figures(Effort, Place),
     RenderFigures(Place),
     /// With its own options.
     MutateOrderings(Vec<String>),
@@ -307,7 +307,7 @@ impl Command {
     }
 
     fn parse_figures(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
-        let (mut effort, mut renders) = (Effort::default(), false);
+        let (mut effort, mut place, mut renders) = (Effort::default(), Place::default(), false);
         while let Some(argument) = arguments.next() {
             let mut value = || {
                 let value = arguments.next();
@@ -316,7 +316,7 @@ impl Command {
             match argument.as_str() {
                 "--seconds" => effort.seconds = value()?,
                 "--passes" => effort.passes = value()?.parse().context("--passes needs a whole number")?,
-                "--to" => effort.place = Place::Apart(value()?.into()),
+                "--to" => place = Place::apart(&value()?)?,
                 "--render" => renders = true,
                 "--help" | "-h" => return Ok(Self::Help),
                 _ => bail!("figures does not take {argument:?}"),
@@ -324,15 +324,10 @@ impl Command {
         }
         ensure!(effort.passes > 0, "--passes must be at least 1");
         if renders {
-            let place = effort.place.clone();
-            let measures = Effort {
-                place: Place::default(),
-                ..effort
-            };
-            ensure!(measures == Effort::default(), "--render measures nothing");
+            ensure!(effort == Effort::default(), "--render measures nothing");
             return Ok(Self::RenderFigures(place));
         }
-        Ok(Self::Figures(effort))
+        Ok(Self::Figures(effort, place))
     }
 }
 
@@ -450,11 +445,13 @@ mod tests {
         let apart = Place::Apart("results/other".into());
         assert_eq!(
             parse("figures --passes 5 --to results/other").unwrap(),
-            Command::Figures(Effort {
-                passes: 5,
-                place: apart.clone(),
-                ..Effort::default()
-            })
+            Command::Figures(
+                Effort {
+                    passes: 5,
+                    ..Effort::default()
+                },
+                apart.clone()
+            )
         );
         for (line, place) in [
             ("figures --render", Place::Readme),
@@ -498,6 +495,11 @@ mod tests {
             "soak --seconds 5",
             "lines --rust",
             "figures --to",
+            "figures --to --render",
+            "figures --to results",
+            "figures --to ./results/",
+            "figures --to results/../results",
+            "figures --to /tmp",
             "figures --render --passes 5",
         ] {
             assert!(parse(line).is_err(), "{line:?}");

@@ -25,7 +25,7 @@ const LINES_FLAGS: &[&str] = &["--cfg", "lines"];
 pub(crate) struct Workspace {
     root: PathBuf,
     target: PathBuf,
-    /// Whether a build with flags of its own goes when the last step with it is over.
+    /// Whether a build goes when the last step with it is over.
     sweeps: bool,
 }
 
@@ -47,7 +47,7 @@ impl Workspace {
             Some(target) => path::absolute(target).context("CARGO_TARGET_DIR")?,
             None => root.join("target"),
         };
-        let sweeps = env::var_os(SWEEP).is_some_and(|value| value != "0");
+        let sweeps = env::var_os(SWEEP).is_some_and(|value| value == "1");
         Ok(Self { root, target, sweeps })
     }
 

@@ -1,6 +1,6 @@
 //! The table of figures: measured by the harness, written to `results/` and into the README.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::{fmt, fs};
 
 use anyhow::{Context, Result, ensure};
@@ -15,13 +15,14 @@ use crate::steps::Outcome;
 
 /// The number of the schema of `figures.json`, which is documented in the harness's README.
 const SCHEMA: u32 = 1;
+/// Where the README's figures are.
+const RESULTS: &str = "results";
 
 /// How long and how often each target is run for a ratio.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Effort {
     pub(crate) seconds: String,
     pub(crate) passes: usize,
-    pub(crate) place: Place,
 }
 
 /// Where figures are kept.
@@ -30,15 +31,36 @@ pub(crate) enum Place {
     /// `results/figures.json`, and the README's table.
     #[default]
     Readme,
-    /// A directory of the workspace: figures of another machine, which are not the README's.
+    /// A directory below the workspace: figures of another machine, which are not the README's.
     Apart(PathBuf),
 }
 
 impl Place {
+    /// The directory, unless the README's own figures are in it.
+    pub(crate) fn apart(folder: &str) -> Result<Self> {
+        ensure!(
+            !folder.is_empty() && !folder.starts_with('-'),
+            "--to needs a directory, not {folder:?}"
+        );
+        let folder = PathBuf::from(folder);
+        let names: PathBuf = folder
+            .components()
+            .filter(|part| *part != Component::CurDir)
+            .collect();
+        ensure!(
+            names.iter().all(|name| name != "..") && names.is_relative(),
+            "--to wants a directory below the workspace"
+        );
+        ensure!(
+            names != Path::new(RESULTS),
+            "{RESULTS} has the README's figures; --to is for those of another machine"
+        );
+        Ok(Self::Apart(names))
+    }
+
     fn folder(&self, workspace: &Workspace) -> PathBuf {
-        let results = Path::new("results");
         workspace.root().join(match self {
-            Self::Readme => results,
+            Self::Readme => Path::new(RESULTS),
             Self::Apart(folder) => folder,
         })
     }
@@ -60,7 +82,6 @@ impl Default for Effort {
         Self {
             seconds: "1".to_owned(),
             passes: 7,
-            place: Place::default(),
         }
     }
 }
@@ -289,11 +310,14 @@ const BEGIN: &str = "<!-- figures, written by `cargo xtask figures` -->";
 const END: &str = "<!-- end of figures -->";
 
 /// Measures everything and writes it down.
-pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome> {
+pub(crate) fn measure(workspace: &Workspace, effort: &Effort, place: &Place) -> Result<Outcome> {
     anyhow::ensure!(
         effort.passes >= PASSES_MIN,
         "--passes: a ratio wants {PASSES_MIN} at least"
     );
+    // Before all the measuring, which a directory that cannot be made would lose.
+    let folder = place.folder(workspace);
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     RELEASE.build(workspace)?;
     let mut records = Vec::new();
     let mut machine = Value::Null;
@@ -360,14 +384,12 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort) -> Result<Outcome>
     }
 
     let commit = records[1]["report"]["targets"]["epoq"]["commit"].clone();
-    let folder = effort.place.folder(workspace);
-    fs::create_dir_all(&folder)?;
     let figures = file(effort, &commit, &machine, records);
     fs::write(
         folder.join("figures.json"),
         serde_json::to_string_pretty(&figures)? + "\n",
     )?;
-    render(workspace, &effort.place)
+    render(workspace, place)
 }
 
 /// Writes what `figures.json` has into the README, or to `figures.md` beside it.

@@ -51,6 +51,11 @@ use endurance::Length;
 use sanitize::{Sanitizer, Tests};
 use steps::{Outcome, Steps};
 
+/// Of the models, and of the mutants that are shown to them.
+const LOOM_BUILDS: &[&str] = &["loom", "loom-epoch"];
+/// Of the explorations, and of their faults.
+const EXPLORED_BUILDS: &[&str] = &["shuttle", "faults"];
+
 fn main() -> ExitCode {
     let command = match Command::parse(std::env::args().skip(1)) {
         Ok(command) => command,
@@ -121,9 +126,9 @@ fn execute(command: Command) -> Result<bool> {
             steps.run("figures", || figures::render(&workspace, &place));
             Ok(steps.finish())
         }
-        Command::Figures(effort) => {
+        Command::Figures(effort, place) => {
             let mut steps = Steps::new(true);
-            steps.run("figures", || figures::measure(&workspace, &effort));
+            steps.run("figures", || figures::measure(&workspace, &effort, &place));
             Ok(steps.finish())
         }
         Command::MutateOrderings(options) => {
@@ -159,7 +164,7 @@ fn execute(command: Command) -> Result<bool> {
             let mut steps = Steps::new(false);
             clients::build(&workspace, &mut steps, Built::Server);
             clients::rust(&workspace, &mut steps);
-            workspace.done_with(clients::RUST_BUILD);
+            steps.done_with(&workspace, &[clients::RUST_BUILD]);
             Ok(steps.finish())
         }
         Command::Wire(options) => {
@@ -257,11 +262,14 @@ fn keep(
 fn verify(workspace: &Workspace, steps: &mut Steps, length: Length) {
     test(workspace, steps, None, true);
     clients::rust(workspace, steps);
+    steps.done_with(workspace, &[clients::RUST_BUILD]);
     lints(workspace, steps);
     lints_of_rare_builds(workspace, steps);
     steps.run("ordering mutants: all", || mutate_orderings(workspace, &[]));
+    steps.done_with(workspace, LOOM_BUILDS);
     scenarios(workspace, steps);
     endurance::check(workspace, steps, length);
+    steps.done_with(workspace, EXPLORED_BUILDS);
     sanitizers(workspace, steps, &Tests::All);
     let fuzz_seconds = match length {
         Length::Short | Length::Middle => 60,
@@ -273,7 +281,7 @@ fn verify(workspace: &Workspace, steps: &mut Steps, length: Length) {
 fn sanitizers(workspace: &Workspace, steps: &mut Steps, tests: &Tests) {
     for sanitizer in Sanitizer::ALL {
         steps.run(&sanitizer.title(tests), || sanitizer.run(workspace, tests));
-        workspace.done_with(sanitizer.name());
+        steps.done_with(workspace, &[sanitizer.name()]);
     }
 }
 
@@ -395,13 +403,11 @@ fn ci(workspace: &Workspace, steps: &mut Steps) {
     steps.run("ordering mutants: a sample", || {
         mutate_orderings(workspace, &["--quick".to_owned()])
     });
-    workspace.done_with("loom");
-    workspace.done_with("loom-epoch");
+    steps.done_with(workspace, LOOM_BUILDS);
     scenarios(workspace, steps);
     endurance::check(workspace, steps, Length::Short);
-    for build in ["shuttle", "faults", "checked"] {
-        workspace.done_with(build);
-    }
+    steps.done_with(workspace, EXPLORED_BUILDS);
+    steps.done_with(workspace, &["checked"]);
     sanitizers(workspace, steps, &Tests::Quick);
     fuzzers(workspace, steps, fuzz::SECONDS);
 }

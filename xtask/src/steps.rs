@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::cargo::Workspace;
+
 /// How a step ended, if not in an error.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -74,6 +76,13 @@ impl Steps {
             }
         };
         self.finished.push((title.to_owned(), ending, start.elapsed()));
+    }
+
+    /// A build that has shown a failure is still wanted.
+    pub(crate) fn done_with(&self, workspace: &Workspace, builds: &[&str]) {
+        if !self.failed {
+            builds.iter().for_each(|build| workspace.done_with(build));
+        }
     }
 
     /// The summary as a Markdown table.

@@ -205,7 +205,7 @@ fn distance(results: &Results) -> String {
     };
     format!(
         "Before and after passes of several threads, a cache line took {near:.0} to {far:.0} ns from one thread's core to another's and back. {rounds} to be \
-         made anew because that had doubled within it."
+         made anew because that had doubled within it; those of FIFO queues are kept as they are."
     )
 }
 

@@ -173,7 +173,7 @@ impl<'t> Measured<'t> {
                 let pass = target.pass(plan)?;
                 let (messages, seconds) = (self.rated)(&pass);
                 rates[index].push(messages as f64 / seconds);
-                stage.watch.take_in(pass.apart_ns);
+                stage.watch.take_in(plan.threads - 1, pass.apart_ns);
                 self.note(index, title, pass);
             }
         }

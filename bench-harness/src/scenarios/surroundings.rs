@@ -1,48 +1,49 @@
 //! What else went on while a scenario was performed: without it nobody can tell news from a neighbour's work.
 
-use std::sync::{Mutex, PoisonError};
-
-use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 
 use crate::{
     distance, environment,
+    noise::Noise,
     suite::usage::{Meter, OtherWork},
 };
 
-/// Beyond this share of all cores, or this factor between looks, it is said aloud.
-const LOUD_SHARE: f64 = 0.02;
-const LOUD_FACTOR: f64 = 2.0;
-
 /// What was seen of the machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Surroundings {
     /// Work of others in the meantime; `None` where the system does not tell, or where there was too little time.
     pub other_work: Option<OtherWork>,
-    /// Nanoseconds that a cache line took from the first core to the last and back, and between those of the threads where passes look
-    /// for themselves: the least and the most of all looks; `None` where there is one core, or one too busy to answer.
+    /// Nanoseconds that a cache line took from one core to another and back, the least and the most of all looks; `None` where there is
+    /// one core, or one too busy to answer.
     pub apart_ns: Option<[f64; 2]>,
+    /// Two cores were near each other at one time and far apart at another.
+    pub has_moved: bool,
 }
 
 impl Surroundings {
-    /// In words, and whether they cast doubt on the figures; `None` if nothing is known.
+    /// Whether they cast doubt on the figures.
+    pub fn is_loud(&self) -> bool {
+        self.has_moved || self.other_work.is_some_and(|work| work.is_loud())
+    }
+
+    /// In words; `None` if nothing is known.
     pub fn describe(&self) -> Option<String> {
         let mut words = Vec::new();
-        let mut is_loud = false;
         if let Some(work) = self.other_work {
-            let most = work.cores_used_by_others.max(work.cores_stolen);
-            is_loud |= most > LOUD_SHARE * environment::cores() as f64;
             words.push(format!(
-                "others used {:.2} cores on average, the hypervisor took {:.2}",
+                "other work, the system's own included, used {:.2} cores on average, and the hypervisor took {:.2}",
                 work.cores_used_by_others, work.cores_stolen
             ));
         }
         if let Some([near, far]) = self.apart_ns {
-            is_loud |= far > near * LOUD_FACTOR;
             words.push(format!(
                 "a cache line took {near:.0} to {far:.0} ns from core to core and back"
             ));
         }
-        let mark = if is_loud { "NOISE: " } else { "" };
+        let mark = if self.is_loud() { "NOISE: " } else { "" };
         (!words.is_empty()).then(|| format!("{mark}{}", words.join("; ")))
     }
 }
@@ -51,7 +52,8 @@ impl Surroundings {
 #[derive(Debug)]
 pub struct Watch {
     meter: Meter,
-    apart_ns: Mutex<Option<[f64; 2]>>,
+    /// By the second core of the pair, as threads are pinned; the first is that of the first thread.
+    apart_ns: Mutex<BTreeMap<usize, [f64; 2]>>,
 }
 
 impl Watch {
@@ -59,33 +61,39 @@ impl Watch {
     pub fn begin() -> Self {
         let watch = Self {
             meter: Meter::begin(),
-            apart_ns: Mutex::new(None),
+            apart_ns: Mutex::new(BTreeMap::new()),
         };
         watch.look();
         watch
     }
 
-    /// Measures how far the cores are apart, which takes both of them for some ten milliseconds.
+    /// Measures how far the first core and the last are apart, which takes both of them for some ten milliseconds.
     fn look(&self) {
         let last = environment::cores().saturating_sub(1);
-        self.take_in(distance::round_trip_ns(0, last).map(|now| [now, now]));
+        self.take_in(last, distance::round_trip_ns(0, last).map(|now| [now, now]));
     }
 
-    /// Looks that others made, if they made any.
-    pub fn take_in(&self, looks: Option<[f64; 2]>) {
-        let mut all = self.apart_ns.lock().unwrap_or_else(PoisonError::into_inner);
-        *all = match (*all, looks) {
-            (Some([near, far]), Some([a, b])) => Some([near.min(a), far.max(b)]),
-            (one, other) => one.or(other),
+    /// Looks from the first core to `second` that others made, if they made any.
+    pub fn take_in(&self, second: usize, looks: Option<[f64; 2]>) {
+        let Some([near, far]) = looks else {
+            return;
         };
+        let mut all = self.apart_ns.lock().unwrap_or_else(PoisonError::into_inner);
+        let pair = all.entry(second).or_insert([near, far]);
+        *pair = [pair[0].min(near), pair[1].max(far)];
     }
 
     /// Until now.
     pub fn read(&self) -> Surroundings {
         self.look();
+        let all = self.apart_ns.lock().unwrap_or_else(PoisonError::into_inner);
         Surroundings {
             other_work: self.meter.read(),
-            apart_ns: *self.apart_ns.lock().unwrap_or_else(PoisonError::into_inner),
+            apart_ns: all
+                .values()
+                .copied()
+                .reduce(|[near, far], [a, b]| [near.min(a), far.max(b)]),
+            has_moved: all.values().any(|[near, far]| *far > near * Noise::MOVED),
         }
     }
 }
@@ -94,36 +102,37 @@ impl Watch {
 mod tests {
     use super::*;
 
-    fn work(others: f64, stolen: f64) -> Option<OtherWork> {
-        Some(OtherWork {
-            cores_used_by_others: others,
-            cores_stolen: stolen,
-        })
-    }
-
     #[test]
     fn only_what_casts_doubt_is_noise() {
+        let work = |cores_used_by_others, cores_stolen| {
+            Some(OtherWork {
+                cores_used_by_others,
+                cores_stolen,
+            })
+        };
         let quiet = Surroundings {
             other_work: work(0.01, 0.0),
             apart_ns: Some([52.0, 60.0]),
+            has_moved: false,
         };
         let words = quiet.describe().unwrap();
         assert!(
-            words.starts_with("others used 0.01 cores") && words.contains("52 to 60 ns"),
+            words.starts_with("other work")
+                && words.contains("used 0.01 cores")
+                && words.contains("52 to 60 ns"),
             "{words}"
         );
-        let half = environment::cores() as f64 / 2.0;
         for loud in [
             Surroundings {
-                other_work: work(0.0, half),
+                other_work: work(0.0, 0.5),
                 ..quiet
             },
             Surroundings {
-                other_work: work(half, 0.0),
+                other_work: work(0.5, 0.0),
                 ..quiet
             },
             Surroundings {
-                apart_ns: Some([52.0, 300.0]),
+                has_moved: true,
                 ..quiet
             },
         ] {
@@ -133,11 +142,25 @@ mod tests {
     }
 
     #[test]
-    fn every_look_counts() {
-        let watch = Watch::begin();
-        watch.take_in(Some([0.5, 1e8]));
-        watch.take_in(None);
-        watch.take_in(Some([1.0, 1e9]));
-        assert_eq!(watch.read().apart_ns, Some([0.5, 1e9]));
+    fn only_a_pair_that_was_elsewhere_before_has_moved() {
+        let watch = Watch {
+            meter: Meter::begin(),
+            apart_ns: Mutex::default(),
+        };
+        // Cores of one cache, and of two.
+        watch.take_in(10_001, Some([40.0, 45.0]));
+        watch.take_in(10_002, Some([190.0, 200.0]));
+        watch.take_in(10_003, None);
+        let read = |watch: &Watch| {
+            let all = watch.apart_ns.lock().unwrap().clone();
+            (all, watch.read())
+        };
+        let (pairs, seen) = read(&watch);
+        assert_eq!((pairs.len(), seen.has_moved), (2, false));
+        let [near, far] = seen.apart_ns.unwrap();
+        assert!(near <= 40.0 && far >= 200.0);
+        watch.take_in(10_001, Some([44.0, 150.0]));
+        let (pairs, seen) = read(&watch);
+        assert_eq!((pairs[&10_001], seen.has_moved), ([40.0, 150.0], true));
     }
 }

@@ -442,7 +442,7 @@ fn warnings(baseline: &Results, run: &Results) -> Vec<String> {
             warnings.push(format!("{which} was not verified"));
         }
         if let Some(work) = results.other_work
-            && work.cores_used_by_others + work.cores_stolen > 0.1
+            && work.is_loud()
         {
             warnings.push(format!(
                 "other work took {:.1} cores while {which} was measured",

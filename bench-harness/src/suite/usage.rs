@@ -30,6 +30,16 @@ pub struct Meter {
     children: Vec<u32>,
 }
 
+impl OtherWork {
+    /// In cores: figures made beside more than that have to be doubted.
+    const LOUD: f64 = 0.1;
+
+    /// Whether figures made beside it have to be doubted.
+    pub fn is_loud(&self) -> bool {
+        self.cores_used_by_others + self.cores_stolen > Self::LOUD
+    }
+}
+
 impl Meter {
     /// From now on.
     pub fn begin() -> Self {
