@@ -48,8 +48,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(180);
 /// A long stress of the whole broker: threads that die, are parked and replaced, a process that is stopped; nothing may be lost.
 #[derive(Debug, Parser)]
 struct Options {
-    /// How long messages are sent, in minutes.
-    #[arg(long, default_value_t = 1.0)]
+    /// How long messages are sent, in minutes; 0.05 to 100,000.
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true, value_parser = minutes)]
     minutes: f64,
     /// Goes on until so many messages have been sent, if that takes longer.
     #[arg(long, default_value_t = 0)]
@@ -57,9 +57,9 @@ struct Options {
     /// What random choices begin with.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Threads; four per core unless told, and as many as there are roles at least.
-    #[arg(long)]
-    threads: Option<usize>,
+    /// Threads, 1 to 1,024; four per core unless told, and as many as there are roles at least.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// Where the report goes, as soak.json and soak.md.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -68,9 +68,18 @@ struct Options {
     alone: bool,
 }
 
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.05..=100_000.0).contains(&minutes) {
+        Ok(minutes)
+    } else {
+        Err("must be 0.05 to 100,000".to_owned())
+    }
+}
+
 fn main() -> ExitCode {
     let options = Options::parse();
-    let duration = Duration::from_secs_f64(options.minutes.clamp(0.05, 100_000.0) * 60.0);
+    let duration = Duration::from_secs_f64(options.minutes * 60.0);
     let result = if options.alone {
         overseer::end_with_it().and_then(|()| soak(&options, duration))
     } else {
@@ -88,7 +97,7 @@ fn main() -> ExitCode {
 
 /// Says whether all promises were kept.
 fn soak(options: &Options, duration: Duration) -> Result<bool> {
-    let asked = options.threads.unwrap_or(4 * environment::cores());
+    let asked = options.threads.map_or(4 * environment::cores(), usize::from);
     // One book for each thread, though only some of them send.
     let stage = Stage::new(asked.max(64), options.seed)?;
     let roles = crew::roles(&stage, asked);

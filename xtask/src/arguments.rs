@@ -15,14 +15,15 @@ cargo xtask COMMAND
   test [--bound N] [--no-fail-fast]   all tests: unit, integration, documentation, clients of the server, loom models with their twins
   clients [--rust]                    only SQS's clients against the server: boto3, the aws CLI, kombu, the SDK for JavaScript,
                                       sqs-consumer; skipped without Python or Node; with --rust the SDK for Rust, whose crates
-                                      take minutes to build, so that of the other commands only verify runs it
+                                      take a minute or two to build, so that of the other commands only ci and verify run it
   loom [FILTER] [--bound N] [--no-fail-fast] [--table]
                                       only the models and twins, or those whose name contains FILTER; with --table their
                                       figures go into loom-tests/README.md
   mutate-orderings [OPTIONS]          weakens each memory ordering of the ledger in turn, which a model has to notice;
                                       --help lists the options
-  ci [--no-fail-fast]                 format, clippy, also of the loom build, documentation, a sample of the ordering mutants, and short runs
-                                      of each harness scenario, which must verify, of the sanitizers and the fuzzers
+  ci [--no-fail-fast]                 format, clippy, also of the loom build, documentation, a sample of the ordering mutants, the SDK for
+                                      Rust, and short runs of each harness scenario, which must verify, of the sanitizers and the
+                                      fuzzers; quickest after test, which has built what it needs
   sanitize [address|thread] [FILTER]  the ledger's tests under AddressSanitizer and ThreadSanitizer, or those whose name contains
                                       FILTER; skipped where the toolchain has no runtime for them
   fuzz [TARGET] [--seconds N]         libFuzzer on receipt handles, on operations beside the naive models, and on the server's parsers;

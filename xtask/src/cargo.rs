@@ -10,6 +10,16 @@ use anyhow::{Context, Result, ensure};
 
 use crate::steps::Outcome;
 
+/// What builds all that `cargo xtask test` runs but the models, and the programs those tests call.
+pub(crate) const BUILD_TESTS: &[&str] = &[
+    "test",
+    "--quiet",
+    "--no-run",
+    "--workspace",
+    "--exclude",
+    "epoq-loom",
+];
+
 /// Flags of the loom build.
 const LOOM_FLAGS: &[&str] = &["--cfg", "loom"];
 /// Flags of the loom build with the collector itself. They turn on crossbeam-epoch's `loom` feature in the ledger's manifest.

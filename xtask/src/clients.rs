@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cargo::{Workspace, run, run_counted, succeeds};
+use crate::cargo::{BUILD_TESTS, Workspace, run, run_counted, succeeds};
 use crate::steps::{Outcome, Steps};
 
 /// What npm and Node are given.
@@ -60,11 +60,11 @@ pub(crate) fn rust(workspace: &Workspace, steps: &mut Steps) {
 /// The server for the suites.
 pub(crate) fn build(workspace: &Workspace, steps: &mut Steps, built: Built) {
     steps.run("clients: the server", || {
-        let packages: &[&str] = match built {
-            Built::Workspace => &["--workspace", "--exclude", "epoq-loom"],
-            Built::Server => &["--package", "epoq-server"],
+        let build: &[&str] = match built {
+            Built::Workspace => BUILD_TESTS,
+            Built::Server => &["test", "--quiet", "--no-run", "--package", "epoq-server"],
         };
-        run(workspace.cargo(&["test", "--quiet", "--no-run"]).args(packages))
+        run(&mut workspace.cargo(build))
     });
 }
 

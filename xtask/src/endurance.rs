@@ -112,9 +112,9 @@ pub(crate) fn check(workspace: &Workspace, steps: &mut Steps, length: Length) {
         run(cargo.args(SHUTTLE_PROFILE))
     });
     let (seconds, soaked, build) = match length {
-        Length::Short => (10, 20, harness::CHECKED),
-        Length::Middle => (120, 120, harness::RELEASE),
-        Length::Full => (900, 1_800, harness::RELEASE),
+        Length::Short => (10, 20, harness::Build::Tested),
+        Length::Middle => (120, 120, harness::Build::Release),
+        Length::Full => (900, 1_800, harness::Build::Release),
     };
     steps.run(&format!("explorations: {seconds} seconds"), || {
         explore(workspace, &["--seconds".to_owned(), seconds.to_string()])

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::aim::{Aim, Met};
 use crate::cargo::Workspace;
-use crate::harness::RELEASE;
+use crate::harness::Build;
 use crate::placement::by_distance;
 use crate::ratio::{Ratio, median};
 use crate::steps::Outcome;
@@ -318,7 +318,7 @@ pub(crate) fn measure(workspace: &Workspace, effort: &Effort, place: &Place) -> 
     // Before all the measuring, which a directory that cannot be made would lose.
     let folder = place.folder(workspace);
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    RELEASE.build(workspace)?;
+    Build::Release.build(workspace)?;
     let mut records = Vec::new();
     let mut machine = Value::Null;
 
@@ -663,7 +663,7 @@ fn put_into(file: &Path, table: &str) -> Result<()> {
 }
 
 fn ask(workspace: &Workspace, command: &str, arguments: &[&str], options: &[&str]) -> Result<Value> {
-    let mut harness = RELEASE.harness(workspace, &[command]);
+    let mut harness = Build::Release.harness(workspace, &[command]);
     harness.args(arguments).args(options).arg("--json");
     let output = harness.output().context("the harness does not start")?;
     ensure!(

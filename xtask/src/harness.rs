@@ -9,28 +9,30 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
-use crate::cargo::{Workspace, run};
+use crate::cargo::{BUILD_TESTS, Workspace, run};
 use crate::steps::Outcome;
 
 /// How the harness is built, and the soak that is made of it: apart, with other features of what both need, it would be built twice.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Build {
-    profile: &'static str,
+pub(crate) enum Build {
+    /// To measure with.
+    Release,
+    /// To be seen to verify, with assertions: as the tests of both have built it, which takes no time after them.
+    Tested,
 }
-
-/// To measure with.
-pub(crate) const RELEASE: Build = Build { profile: "release" };
-/// To be seen to verify, with assertions, in less time than a build to measure with takes.
-pub(crate) const CHECKED: Build = Build { profile: "checked" };
 
 impl Build {
     pub(crate) fn build(self, workspace: &Workspace) -> Result<Outcome> {
-        run(workspace.cargo(&["build", "--profile", self.profile]).args([
-            "--package",
-            "epoq-bench",
-            "--package",
-            "epoq-soak",
-        ]))
+        match self {
+            Self::Release => run(workspace.cargo(&["build", "--release"]).args([
+                "--package",
+                "epoq-bench",
+                "--package",
+                "epoq-soak",
+            ])),
+            // All packages of the tests: each choice of packages has features of its own.
+            Self::Tested => run(&mut workspace.cargo(BUILD_TESTS)),
+        }
     }
 
     pub(crate) fn harness(self, workspace: &Workspace, arguments: &[&str]) -> Command {
@@ -43,7 +45,11 @@ impl Build {
 
     /// What was built.
     fn program(self, workspace: &Workspace, name: &str, arguments: &[&str]) -> Command {
-        let path = workspace.target().join(self.profile).join(name);
+        let folder = match self {
+            Self::Release => "release",
+            Self::Tested => "debug",
+        };
+        let path = workspace.target().join(folder).join(name);
         let mut command = Command::new(path);
         command.current_dir(workspace.root()).args(arguments);
         command
@@ -106,7 +112,7 @@ pub(crate) fn verify_scenarios(workspace: &Workspace) -> Result<Outcome> {
 
 /// The scenarios, from the harness itself if it can tell them.
 fn scenarios(workspace: &Workspace) -> Result<Vec<Scenario>> {
-    let mut command = CHECKED.harness(workspace, &["list", "--json"]);
+    let mut command = Build::Tested.harness(workspace, &["list", "--json"]);
     let output = command
         .stdin(Stdio::null())
         .output()
@@ -152,7 +158,7 @@ fn verify(workspace: &Workspace, scenario: &Scenario) -> Result<String> {
     let report = folder.join(format!("{name}.json"));
     let log = folder.join(format!("{name}.log"));
 
-    let mut command = CHECKED.harness(workspace, &["run", name, "--json"]);
+    let mut command = Build::Tested.harness(workspace, &["run", name, "--json"]);
     match &scenario.short {
         Some(short) => command.args(short),
         None => {

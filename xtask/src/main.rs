@@ -151,7 +151,7 @@ fn execute(command: Command) -> Result<bool> {
         Command::Soak(arguments) => {
             let mut steps = Steps::new(true);
             steps.run("soak", || {
-                endurance::soak(&workspace, harness::RELEASE, &arguments)
+                endurance::soak(&workspace, harness::Build::Release, &arguments)
             });
             Ok(steps.finish())
         }
@@ -172,8 +172,9 @@ fn execute(command: Command) -> Result<bool> {
             steps.run("wire: moto's server", || clients::moto(&workspace));
             steps.run("wire", || {
                 let out = workspace.root().join("results");
-                harness::RELEASE.build(&workspace)?;
-                let mut harness = harness::RELEASE.harness(&workspace, &["wire", "--moto", "auto", "--out"]);
+                harness::Build::Release.build(&workspace)?;
+                let mut harness =
+                    harness::Build::Release.harness(&workspace, &["wire", "--moto", "auto", "--out"]);
                 run(harness.arg(out).args(&options))
             });
             Ok(steps.finish())
@@ -396,8 +397,8 @@ fn check_catalogue(workspace: &Workspace) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Everything that is not one of all tests: form, lints of both builds, documentation, and short runs of the harness, the
-/// sanitizers and the fuzzers.
+/// Everything that is not one of all tests: form, lints of both builds, documentation, the SDK for Rust, and short runs of the harness,
+/// the sanitizers and the fuzzers.
 fn ci(workspace: &Workspace, steps: &mut Steps) {
     lints(workspace, steps);
     steps.run("ordering mutants: a sample", || {
@@ -405,9 +406,11 @@ fn ci(workspace: &Workspace, steps: &mut Steps) {
     });
     steps.done_with(workspace, LOOM_BUILDS);
     scenarios(workspace, steps);
+    // With the server of that build.
+    clients::rust(workspace, steps);
+    steps.done_with(workspace, &[clients::RUST_BUILD]);
     endurance::check(workspace, steps, Length::Short);
     steps.done_with(workspace, EXPLORED_BUILDS);
-    steps.done_with(workspace, &["checked"]);
     sanitizers(workspace, steps, &Tests::Quick);
     fuzzers(workspace, steps, fuzz::SECONDS);
 }
@@ -491,7 +494,9 @@ fn lints_of_rare_builds(workspace: &Workspace, steps: &mut Steps) {
 }
 
 fn scenarios(workspace: &Workspace, steps: &mut Steps) {
-    steps.run("harness and soak: build", || harness::CHECKED.build(workspace));
+    steps.run("harness and soak, as their tests have them: build", || {
+        harness::Build::Tested.build(workspace)
+    });
     steps.run("harness: each scenario, verified", || {
         harness::verify_scenarios(workspace)
     });
