@@ -12,7 +12,7 @@ mod models;
 use models::fifo::{play, scripts, seen};
 
 fn run(cases: u32) {
-    models::run(cases, &scripts(), play, seen(), 200);
+    models::run(cases, scripts, play, seen(), 200);
 }
 
 #[test]

@@ -13,5 +13,5 @@ use models::handles::{play, scripts};
 
 #[test]
 fn a_text_is_a_handle_only_where_a_receive_gave_it() {
-    models::run(2_000, &scripts(), play, std::iter::empty(), 1);
+    models::run(2_000, scripts, play, std::iter::empty(), 1);
 }

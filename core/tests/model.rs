@@ -12,7 +12,7 @@ mod models;
 use models::standard::{play, scripts, seen};
 
 fn run(cases: u32) {
-    models::run(cases, &scripts(), play, seen(), 20);
+    models::run(cases, scripts, play, seen(), 20);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! panics where the two disagree.
 #![allow(dead_code, reason = "each test file uses one model")]
 
-use std::{env, fmt, time::Duration};
+use std::{env, fmt, thread, time::Duration};
 
 use crate::common::{days, hours, ms, secs};
 use arbitrary::Unstructured;
@@ -15,7 +15,7 @@ use epoq::{
 };
 use proptest::{
     strategy::Strategy,
-    test_runner::{Config, TestError, TestRunner},
+    test_runner::{Config, RngSeed, TestError, TestRunner},
 };
 
 /// What a model has come across: a test that never sees a case says nothing about it.
@@ -253,12 +253,12 @@ fn assert_freed(memory: MemoryUse) {
     );
 }
 
-/// Plays so many scripts, or as many as `PROPTEST_CASES` says. Each case must have been seen more than once in `rarity`
+/// Plays so many scripts, or as many as `PROPTEST_CASES` says, on all cores. Each case must have been seen more than once in `rarity`
 /// scripts, if they were not fewer.
-pub(crate) fn run<S: fmt::Debug>(
+pub(crate) fn run<R: Strategy<Value: fmt::Debug>>(
     cases: u32,
-    scripts: &impl Strategy<Value = S>,
-    play: impl Fn(&S),
+    scripts: impl Fn() -> R + Sync,
+    play: impl Fn(&R::Value) + Sync,
     seen: impl Iterator<Item = (String, u64)>,
     rarity: u32,
 ) {
@@ -266,20 +266,40 @@ pub(crate) fn run<S: fmt::Debug>(
         .ok()
         .and_then(|asked| asked.parse().ok());
     let played = asked.unwrap_or(cases);
-    let mut runner = TestRunner::new(Config {
-        cases: played,
-        max_shrink_iters: 20_000,
-        failure_persistence: None,
-        ..Config::default()
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get().min(8) as u32);
+    // A script is sequential; the scripts have nothing to do with each other.
+    let share = |thread: u32| {
+        let config = Config::default();
+        let rng_seed = match config.rng_seed {
+            RngSeed::Fixed(seed) => RngSeed::Fixed(seed.wrapping_add(thread.into())),
+            RngSeed::Random => RngSeed::Random,
+        };
+        let mut runner = TestRunner::new(Config {
+            cases: played / cores + u32::from(thread < played % cores),
+            max_shrink_iters: 20_000,
+            failure_persistence: None,
+            rng_seed,
+            ..config
+        });
+        let result = runner.run(&scripts(), |script| {
+            play(&script);
+            Ok(())
+        });
+        match result {
+            Ok(()) => None,
+            Err(TestError::Fail(reason, script)) => Some(format!("{reason}\nby {script:#?}")),
+            Err(error) => Some(error.to_string()),
+        }
+    };
+    let failed = thread::scope(|scope| {
+        let share = &share;
+        let threads: Vec<_> = (0..cores).map(|at| scope.spawn(move || share(at))).collect();
+        threads
+            .into_iter()
+            .find_map(|thread| thread.join().expect("a failed script is caught"))
     });
-    let result = runner.run(scripts, |script| {
-        play(&script);
-        Ok(())
-    });
-    match result {
-        Ok(()) => {}
-        Err(TestError::Fail(reason, script)) => panic!("{reason}\nby {script:#?}"),
-        Err(error) => panic!("{error}"),
+    if let Some(failed) = failed {
+        panic!("{failed}");
     }
     for (kind, count) in seen {
         println!("{kind}: {count}");
