@@ -501,6 +501,7 @@ mod tests {
             "figures --to ./results/",
             "figures --to results/../results",
             "figures --to /tmp",
+            "figures --to .",
             "figures --render --passes 5",
         ] {
             assert!(parse(line).is_err(), "{line:?}");

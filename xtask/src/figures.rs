@@ -48,7 +48,7 @@ impl Place {
             .filter(|part| *part != Component::CurDir)
             .collect();
         ensure!(
-            names.iter().all(|name| name != "..") && names.is_relative(),
+            names.iter().all(|name| name != "..") && names.is_relative() && names != Path::new(""),
             "--to wants a directory below the workspace"
         );
         ensure!(
