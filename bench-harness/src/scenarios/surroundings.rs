@@ -52,7 +52,7 @@ impl Surroundings {
 #[derive(Debug)]
 pub struct Watch {
     meter: Meter,
-    /// By the second core of the pair, as threads are pinned; the first is that of the first thread.
+    /// By the second core of the pair, in the order in which threads are pinned; the first is always the first.
     apart_ns: Mutex<BTreeMap<usize, [f64; 2]>>,
 }
 
@@ -73,11 +73,14 @@ impl Watch {
         self.take_in(last, distance::round_trip_ns(0, last).map(|now| [now, now]));
     }
 
-    /// Looks from the first core to `second` that others made, if they made any.
+    /// Looks from the first thread's core to that of thread `second`, if others made any; more threads than cores share them in turn.
     pub fn take_in(&self, second: usize, looks: Option<[f64; 2]>) {
-        let Some([near, far]) = looks else {
-            return;
-        };
+        if let Some(looks) = looks {
+            self.note(second % environment::cores().max(1), looks);
+        }
+    }
+
+    fn note(&self, second: usize, [near, far]: [f64; 2]) {
         let mut all = self.apart_ns.lock().unwrap_or_else(PoisonError::into_inner);
         let pair = all.entry(second).or_insert([near, far]);
         *pair = [pair[0].min(near), pair[1].max(far)];
@@ -148,9 +151,9 @@ mod tests {
             apart_ns: Mutex::default(),
         };
         // Cores of one cache, and of two.
-        watch.take_in(10_001, Some([40.0, 45.0]));
-        watch.take_in(10_002, Some([190.0, 200.0]));
-        watch.take_in(10_003, None);
+        watch.note(10_001, [40.0, 45.0]);
+        watch.note(10_002, [190.0, 200.0]);
+        watch.take_in(0, None);
         let read = |watch: &Watch| {
             let all = watch.apart_ns.lock().unwrap().clone();
             (all, watch.read())
@@ -159,7 +162,7 @@ mod tests {
         assert_eq!((pairs.len(), seen.has_moved), (2, false));
         let [near, far] = seen.apart_ns.unwrap();
         assert!(near <= 40.0 && far >= 200.0);
-        watch.take_in(10_001, Some([44.0, 150.0]));
+        watch.note(10_001, [44.0, 150.0]);
         let (pairs, seen) = read(&watch);
         assert_eq!((pairs[&10_001], seen.has_moved), ([40.0, 150.0], true));
     }

@@ -253,7 +253,7 @@ fn assert_freed(memory: MemoryUse) {
     );
 }
 
-/// Plays so many scripts, or as many as `PROPTEST_CASES` says, on all cores. Each case must have been seen more than once in `rarity`
+/// Plays so many scripts, or as many as `PROPTEST_CASES` says, on as many threads as there are cores, eight at most. Each case must have been seen more than once in `rarity`
 /// scripts, if they were not fewer.
 pub(crate) fn run<R: Strategy<Value: fmt::Debug>>(
     cases: u32,
@@ -266,7 +266,7 @@ pub(crate) fn run<R: Strategy<Value: fmt::Debug>>(
         .ok()
         .and_then(|asked| asked.parse().ok());
     let played = asked.unwrap_or(cases);
-    let cores = thread::available_parallelism().map_or(1, |cores| cores.get().min(8) as u32);
+    let threads = thread::available_parallelism().map_or(1, |cores| cores.get().min(8) as u32);
     // A script is sequential; the scripts have nothing to do with each other.
     let share = |thread: u32| {
         let config = Config::default();
@@ -275,7 +275,7 @@ pub(crate) fn run<R: Strategy<Value: fmt::Debug>>(
             RngSeed::Random => RngSeed::Random,
         };
         let mut runner = TestRunner::new(Config {
-            cases: played / cores + u32::from(thread < played % cores),
+            cases: played / threads + u32::from(thread < played % threads),
             max_shrink_iters: 20_000,
             failure_persistence: None,
             rng_seed,
@@ -293,8 +293,8 @@ pub(crate) fn run<R: Strategy<Value: fmt::Debug>>(
     };
     let failed = thread::scope(|scope| {
         let share = &share;
-        let threads: Vec<_> = (0..cores).map(|at| scope.spawn(move || share(at))).collect();
-        threads
+        let running: Vec<_> = (0..threads).map(|at| scope.spawn(move || share(at))).collect();
+        running
             .into_iter()
             .find_map(|thread| thread.join().expect("a failed script is caught"))
     });
